@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from clinicalfmamba_nets.io.files import atomic_file
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont, ImageFont
@@ -87,15 +89,10 @@ def write_preview(
     Returns:
         The path that was written.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        preview_image(image, image2, fused, labels, title).save(draft, format="PNG", optimize=True)
-        os.replace(draft, target)
-    finally:
-        draft.unlink(missing_ok=True)
-    return target
+    sheet = preview_image(image, image2, fused, labels, title)
+    with atomic_file(path) as partial:
+        sheet.save(partial, format="PNG", optimize=True)
+    return Path(path)
 
 
 def _panel(array: NDArray) -> Image:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from clinicalfmamba_nets import __version__
+from clinicalfmamba_nets.io.files import atomic_file
 
 RUN_FILE = "run.json"
 STATUSES = ("done", "failed", "skipped")
+PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite", "nibabel", "pydicom", "itk", "mamba-ssm")
 
 
 @dataclass
@@ -85,7 +89,7 @@ class RunReport:
             "version": __version__,
             "started": self.started,
             "finished": _now() if finished else None,
-            "system": {"python": platform.python_version(), "platform": platform.platform()},
+            "system": machine_facts(),
             "settings": dict(self.settings),
             "counts": {status: self.count(status) for status in STATUSES},
             "outputs": [asdict(result) for result in self.outputs],
@@ -100,23 +104,15 @@ class RunReport:
 
 
 def write_json(content: Any, path: str | os.PathLike[str]) -> None:
-    """Write JSON beside its target under another name and move it there in one step.
+    """Write JSON in one step: the file is whole, or as it was before.
 
     Args:
         content: what `json` can write; names that are not valid text are escaped.
-        path: the target file; its folder must exist.
+        path: the target file; its folder is made when it is missing.
     """
-    target = Path(path)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(draft, "w", encoding="ascii") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, target)
-    finally:
-        draft.unlink(missing_ok=True)
+    text = json.dumps(content, indent=2) + "\n"
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="ascii")
 
 
 def read_outputs(output_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
@@ -134,6 +130,32 @@ def read_outputs(output_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]
         return {entry["case"]: {**details.get(entry["case"], {}), **entry} for entry in report["outputs"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def machine_facts() -> dict[str, Any]:
+    """Versions and machine that a result depends on, told without loading any library.
+
+    Returns:
+        `python`, `platform`, `cores`, `packages` (those installed) and, once torch is loaded, its `threads`.
+
+    Example:
+        >>> sorted(machine_facts())[:3]
+        ['cores', 'packages', 'platform']
+    """
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {},
+    }
+    for name in PACKAGES:
+        try:
+            facts["packages"][name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    if "torch" in sys.modules:
+        facts["threads"] = sys.modules["torch"].get_num_threads()
+    return facts
 
 
 def _now() -> str:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from clinicalfmamba_nets.engine.report import CaseResult, RunReport, read_outputs, write_json
+from clinicalfmamba_nets.engine.report import CaseResult, RunReport, machine_facts, read_outputs, write_json
 
 
 def filled(folder, interval=2.0):
@@ -69,3 +69,8 @@ def test_names_that_are_not_text_are_escaped(tmp_path):
 def test_unknown_status_is_refused(tmp_path):
     with pytest.raises(ValueError, match="status of a: expected one of"):
         RunReport(tmp_path).add(CaseResult("a", "1", "2", status="ok"))
+
+
+def test_machine_facts_name_what_is_installed():
+    facts = machine_facts()
+    assert facts["cores"] >= 1 and {"torch", "monai", "numpy"} <= set(facts["packages"])
