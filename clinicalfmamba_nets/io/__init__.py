@@ -1,0 +1,126 @@
+"""Reading and writing of image files: `read_image` and `write_image` choose the format, one module knows each."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.files import (
+    PathLike,
+    atomic_file,
+    available_memory,
+    case_name,
+    check_file,
+    check_memory,
+    check_values,
+    printable,
+    to_path,
+)
+from clinicalfmamba_nets.io.grids import match_grids
+
+__all__ = [
+    "PathLike",
+    "atomic_file",
+    "available_memory",
+    "case_name",
+    "check_file",
+    "check_memory",
+    "check_values",
+    "image_extension",
+    "image_format",
+    "match_grids",
+    "printable",
+    "read_image",
+    "to_path",
+    "write_image",
+]
+
+# One row per format: how file names of it end, and the module with its read_<format> and write_<format>.
+FORMATS = {"nifti": (".nii.gz", ".nii"), "png": (".png",)}
+_STARTS = {"png": b"\x89PNG"}
+
+
+def image_extension(path: PathLike) -> str:
+    """Return how the name ends (".png", ".nii", ".nii.gz"), in lower case; "" for a name that no format has.
+
+    Example:
+        >>> image_extension("scans/T2.NII.GZ")
+        '.nii.gz'
+    """
+    name = os.path.basename(os.fsdecode(path)).lower()
+    return next((end for ends in FORMATS.values() for end in ends if name.endswith(end)), "")
+
+
+def image_format(path: PathLike) -> str:
+    """Return the format of an image by its name, else by its first bytes: a key of `FORMATS`.
+
+    Args:
+        path: an existing file (looked into only where its name does not tell).
+
+    Raises:
+        FusionInputError: a format that is not read here.
+    """
+    ending = image_extension(path)
+    if ending:
+        return next(name for name, ends in FORMATS.items() if ending in ends)
+    with open(check_file(path), "rb") as file:
+        start = file.read(8)
+    for name, known in _STARTS.items():
+        if start.startswith(known):
+            return name
+    known_ends = ", ".join(end for ends in FORMATS.values() for end in ends)
+    raise input_error(printable(path), f"an image ({known_ends})", f"{start!r} at its start", "convert it")
+
+
+def read_image(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
+    """Read one image of any known format.
+
+    Args:
+        path: the file.
+        two_channels: expect both images of a pair in the file, along its last dimension (NIfTI only).
+
+    Returns:
+        Pixels as stored, with the header's scale applied: (H, W) or (H, W, 3) for PNG, (X, Y) or (X, Y, Z) for
+        formats with geometry; and a dictionary with the keys `format`, `dtype` (as stored), `value_range` (white
+        of integer pictures, else None), `color`, `affine` (4 x 4, index to RAS mm, or None) and `notes`.
+
+    Raises:
+        FusionInputError: whatever is wrong with the file, in one line.
+    """
+    name = image_format(path)
+    if two_channels and name == "png":
+        raise input_error(printable(path), "two images", "one PNG image", "name the second image too")
+    reader = getattr(import_module(f"{__name__}.{name}"), f"read_{name}")
+    return reader(path, two_channels=True) if two_channels else reader(path)
+
+
+def write_image(
+    path: PathLike,
+    array: np.ndarray,
+    like: PathLike | None = None,
+    affine: np.ndarray | None = None,
+    dtype: Any = None,
+) -> None:
+    """Write one image in the format of its name, whole or not at all.
+
+    Args:
+        path: file to be written.
+        array: pixels in the layout and units of `read_image`.
+        like: file of the same format whose type (and geometry) is kept.
+        affine: index to RAS mm, for formats with geometry, where it is not that of `like`.
+        dtype: type to store instead of that of `like`.
+
+    Raises:
+        FusionInputError: a name that no format has, or `like` cannot be read.
+    """
+    if image_format(path) == "nifti":
+        from clinicalfmamba_nets.io.nifti import write_nifti
+
+        return write_nifti(path, array, like, affine, dtype)
+    from clinicalfmamba_nets.io.png import png_dtype, write_png
+
+    return write_png(path, array, dtype or (png_dtype(like) if like is not None else np.uint8))

@@ -1,0 +1,173 @@
+"""Checks before a file is read, and writing that leaves a whole file or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clinicalfmamba_nets.errors import input_error
+
+PathLike = str | bytes | os.PathLike
+# Reading keeps at most the stored voxels, a float copy of both images and the network's input at the same time.
+_MEMORY_SHARE = 0.8
+
+
+def to_path(path: PathLike) -> Path:
+    """Return `path` as a Path; names that are no valid UTF-8 keep their bytes."""
+    return Path(os.fsdecode(path))
+
+
+def printable(path: PathLike) -> str:
+    r"""Return a file name that any terminal, log or JSON file can hold.
+
+    Args:
+        path: file name, with any bytes in it.
+
+    Returns:
+        The name with undecodable bytes and control characters as backslash escapes.
+
+    Example:
+        >>> printable(b"scan_\xff.nii.gz")
+        'scan_\\xff.nii.gz'
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    controls = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in controls else character
+        for character in text
+    )
+
+
+def check_file(path: PathLike, expected: str = "an image file") -> Path:
+    """Refuse what is not a readable file with something in it.
+
+    Args:
+        path: the file.
+        expected: what should be there, for the message.
+
+    Returns:
+        The path.
+
+    Raises:
+        FusionInputError: the file is missing, a folder, a device, not readable or empty.
+    """
+    target, name = to_path(path), printable(path)
+    if not target.exists():
+        raise input_error(name, expected, "no such file", "check the path")
+    if target.is_dir():
+        raise input_error(name, expected, "a folder", "name a file in it")
+    if not target.is_file():
+        raise input_error(name, expected, "something that is not a regular file", "copy the data into a file")
+    if not os.access(target, os.R_OK):
+        raise input_error(name, expected, "a file without permission to read it", "change its permissions")
+    if target.stat().st_size == 0:
+        raise input_error(name, expected, "0 bytes", "copy or export the file again")
+    return target
+
+
+def available_memory() -> int | None:
+    """Return the bytes that this process can still use, from the system and its control group; None if unknown."""
+    candidates = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        candidates += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        candidates.append(limit - int((group / "memory.current").read_text()))
+    return max(min(candidates), 0) if candidates else None
+
+
+def check_memory(path: PathLike, needed: int) -> None:
+    """Refuse an image that does not fit into the memory that is left, before any of it is allocated.
+
+    Args:
+        path: the file, for the message.
+        needed: bytes that reading it takes.
+
+    Raises:
+        FusionInputError: `needed` is above 80 % of the available memory.
+    """
+    available = available_memory()
+    if available is not None and needed > _MEMORY_SHARE * available:
+        found = f"an image that needs {needed / 2**30:.1f} GiB"
+        expected = f"at most {_MEMORY_SHARE * available / 2**30:.1f} GiB"
+        raise input_error(printable(path), expected, found, "crop it or use a machine with more memory")
+
+
+def check_values(array: Any, name: str) -> None:
+    """Refuse pixels that cannot be fused: complex, structured, NaN or infinite.
+
+    Args:
+        array: numpy array, any shape.
+        name: printable name for the message.
+
+    Raises:
+        FusionInputError: naming the kind and the share of bad values.
+    """
+    import numpy as np
+
+    if array.size == 0:
+        raise input_error(name, "an image with pixels", f"shape {tuple(array.shape)}", "export the image again")
+    if array.dtype.kind not in "biuf":
+        raise input_error(name, "real numbers", f"{array.dtype} values", "save the magnitude or one channel")
+    if array.dtype.kind == "f":
+        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+        if bad:
+            found = f"{bad} NaN or infinite values ({100 * bad / array.size:.2g} %)"
+            raise input_error(name, "finite values", found, "replace them, for example by the background value")
+
+
+@contextlib.contextmanager
+def atomic_file(path: PathLike) -> Iterator[Path]:
+    """Give a temporary name in the folder of `path`; it takes the place of `path` only when all went well.
+
+    Args:
+        path: the file to be written; its folder is made where needed.
+
+    Yields:
+        The temporary file's path. A killed process leaves at most a hidden file ending in ".tmp", never half of `path`.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with atomic_file(folder / "a.txt") as partial:
+        ...     _ = partial.write_text("whole")
+        >>> [file.name for file in folder.iterdir()]
+        ['a.txt']
+    """
+    target = to_path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        yield partial
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def case_name(name: PathLike) -> str:
+    r"""Return a name for the output files of a case that stays in its folder and suits every file system.
+
+    Args:
+        name: a case's name, or the path of its file: folder and image suffix are dropped.
+
+    Returns:
+        1 to 120 characters; separators, control characters and undecodable bytes replaced, no dot at the start.
+
+    Example:
+        >>> case_name("..\\..\\evil.nii.gz"), case_name("scans/16011.png"), case_name("patient 7")
+        ('evil', '16011', 'patient 7')
+    """
+    text = printable(name).replace("\\x", "%").replace("\\", "/").rstrip("/").split("/")[-1]
+    for suffix in (".nii.gz", ".nii", ".png", ".nrrd"):
+        text = text[: -len(suffix)] if text.lower().endswith(suffix) and len(text) > len(suffix) else text
+    text = "".join("_" if character in '<>:"|?*' else character for character in text).strip(". ")
+    return text[:120] or "case"

@@ -1,0 +1,107 @@
+"""Whether two images lie on one grid in space; one that is only stored in another order is put in the same order."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from clinicalfmamba_nets.errors import FusionInputError, input_error
+
+# Corners of the two grids may lie this part of the smallest voxel side apart: rounding in headers, not a shift.
+TOLERANCE = 0.05
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _grid_error(names: tuple[str, str], expected: str, found: str) -> FusionInputError:
+    return input_error(names[1], f"{expected} of {names[0]}", found, "resample it onto the grid of the first image")
+
+
+def _corner_distance(affine_a: np.ndarray, affine_b: np.ndarray, shape: tuple[int, ...]) -> float:
+    """Return the largest distance of corresponding corners, in sides of the smallest voxel."""
+    corners = np.array([[*index, 1] for index in itertools.product(*[(0, side - 1) for side in shape])])
+    moved = (corners @ (affine_a - affine_b).T)[:, :3]
+    return float(np.linalg.norm(moved, axis=1).max() / np.linalg.norm(affine_a[:3, :3], axis=0).min())
+
+
+def _reorder(array: np.ndarray, affine: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Permute and flip the axes of a volume so that they run as those of the reference affine."""
+    turn = np.linalg.solve(reference[:3, :3], affine[:3, :3])
+    order = np.abs(turn).argmax(axis=1)
+    if sorted(order) != [0, 1, 2]:
+        return array, affine
+    backwards = [axis for axis in range(3) if turn[axis, order[axis]] < 0]
+    affine = affine[:, [*order, 3]]
+    array = array.transpose(order)
+    for axis in backwards:
+        affine[:, 3] += affine[:, axis] * (array.shape[axis] - 1)
+        affine[:, axis] *= -1
+    return np.flip(array, backwards), affine
+
+
+def match_grids(
+    array: np.ndarray,
+    affine: np.ndarray | None,
+    reference_shape: tuple[int, ...],
+    reference_affine: np.ndarray | None,
+    names: tuple[str, str] = ("the first image", "the second image"),
+) -> tuple[np.ndarray, str]:
+    """Return the second image on the grid of the first: as it is, or with its axes in the first one's order.
+
+    Nothing is interpolated: grids that differ by more than the order of storage are refused.
+
+    Args:
+        array: second image, shape (X, Y) or (X, Y, Z).
+        affine: its 4 x 4 affine, index to RAS mm; None for a picture without geometry.
+        reference_shape: shape of the first image.
+        reference_affine: affine of the first image, or None.
+        names: how the two are called in messages.
+
+    Returns:
+        The second image, and a note where it was reordered, else "".
+
+    Raises:
+        FusionInputError: another size or place in space, or geometry in one image only.
+
+    Example:
+        >>> flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
+        >>> flipped[0, 3] = 2
+        >>> match_grids(np.array([[1, 2, 3]]).T, flipped, (3, 1), np.eye(4))[0].ravel().tolist()
+        [3, 2, 1]
+    """
+    if (affine is None) != (reference_affine is None):
+        found = "a picture without" if affine is None else "an image with"
+        raise _grid_error(names, f"{'an image with' if affine is None else 'a picture without'} geometry as", found)
+    if affine is None or reference_affine is None:
+        if array.shape != tuple(reference_shape):
+            raise _grid_error(names, f"the size {_size(reference_shape)}", _size(array.shape))
+        return array, ""
+    return _match_in_space(
+        array, np.asarray(affine, float), tuple(reference_shape), np.asarray(reference_affine, float), names
+    )
+
+
+def _match_in_space(
+    array: np.ndarray,
+    affine: np.ndarray,
+    shape: tuple[int, ...],
+    reference: np.ndarray,
+    names: tuple[str, str],
+) -> tuple[np.ndarray, str]:
+    if array.ndim != len(shape):
+        raise _grid_error(names, f"the size {_size(shape)}", _size(array.shape))
+    volume = array.reshape(array.shape + (1,) * (3 - array.ndim))
+    whole = shape + (1,) * (3 - len(shape))
+    if volume.shape == whole and _corner_distance(reference, affine, whole) <= TOLERANCE:
+        return array, ""
+    volume, moved = _reorder(volume, affine.copy(), reference)
+    if volume.shape != whole:
+        raise _grid_error(names, f"the size {_size(shape)}", _size(array.shape))
+    distance = _corner_distance(reference, moved, whole)
+    if distance > TOLERANCE:
+        found = f"a grid of the same size whose corners lie up to {distance:.2g} voxels apart"
+        raise _grid_error(names, "the place in space", found)
+    return np.ascontiguousarray(volume.reshape(shape)), "second image stored in another order: reordered by its affine"

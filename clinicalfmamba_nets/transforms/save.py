@@ -1,0 +1,173 @@
+"""Fused images written by case: one whole file for each, named so that no case replaces another."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import SaveImaged, Transform
+from monai.utils import TransformBackends
+
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io import case_name, image_extension, printable, write_image
+
+_logger = logging.getLogger(__name__)
+
+
+class SaveFused(Transform):
+    """Write fused images to a folder as `<case>_<postfix>.<extension of the first input>`.
+
+    A file is written whole or not at all. Two different inputs of one run never share a name: where the case is the
+    same, the name of the input's folder goes before it, then a number behind it.
+
+    Args:
+        output_dir: folder, made where needed.
+        output_postfix: what follows the case.
+        output_ext: ".png", ".nii" or ".nii.gz" instead of the first input's.
+        dtype: type of the stored values instead of the first input's, for example "float32" (not for PNG).
+        overwrite: replace files of an earlier run; if not, they are kept as they are.
+    """
+
+    backend = [TransformBackends.NUMPY]
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str] = ".",
+        output_postfix: str = "fused",
+        output_ext: str = "",
+        dtype: str | None = None,
+        overwrite: bool = True,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.output_postfix = output_postfix
+        self.output_ext = f".{output_ext.lstrip('.')}" if output_ext else ""
+        self.dtype = dtype
+        self.overwrite = overwrite
+        self._taken: dict[str, tuple[str, str]] = {}
+
+    def target(self, case: str, sources: tuple[str, str] = ("", ""), extension: str = ".nii.gz") -> Path:
+        """Choose and reserve the file of a case.
+
+        Args:
+            case: name of the case, any text.
+            sources: paths of its two inputs; the same inputs get the same file again.
+            extension: how the name ends.
+
+        Returns:
+            The path in `output_dir`.
+        """
+        base, parent = case_name(case), case_name(os.path.basename(os.path.dirname(sources[0])))
+        names = [base, f"{parent}_{base}", *(f"{base}_{number}" for number in range(2, len(self._taken) + 3))]
+        for name in names:
+            key = f"{name}{extension}".casefold()
+            if key not in self._taken or (any(sources) and self._taken[key] == sources):
+                self._taken[key] = sources
+                return self.output_dir / f"{name}_{self.output_postfix}{extension}"
+        raise AssertionError("more names than cases were tried")
+
+    def __call__(self, img: Any, meta: Mapping[str, Any] | None = None, case: str | None = None) -> Path:
+        """Write one fused image.
+
+        Args:
+            img: shape (1, *spatial), or (3, H, W) for color, in the units of the first image.
+            meta: meta of the pair that it comes from: `filename_or_obj`, `affine`, `dtype`.
+            case: name of the case; None for the first input's file name.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            FusionInputError: values that are not finite, or an image that the format cannot hold.
+        """
+        meta = dict(meta or {})
+        source = os.fsdecode(meta.get("filename_or_obj") or "")
+        array = img.detach().cpu().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
+        extension = self._extension(source, array, meta)
+        path = self.target(case or source or "case", (source, str(meta.get("image2_filename_or_obj", ""))), extension)
+        if path.exists() and not self.overwrite:
+            _logger.info("%s kept: it exists", printable(path))
+            return path
+        if not np.isfinite(array).all():
+            raise input_error(printable(source or path), "a finite fused image", "NaN or infinite values", "report it")
+        array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
+        affine = img.affine if isinstance(img, MetaTensor) else meta.get("affine")
+        like = source if image_extension(source) == extension and os.path.isfile(source) else None
+        place = None if affine is None or extension == ".png" else np.asarray(affine, dtype=np.float64)
+        write_image(path, array, like, place, self._dtype(extension, like, meta))
+        return path
+
+    def _extension(self, source: str, array: np.ndarray, meta: Mapping[str, Any]) -> str:
+        if array.ndim not in (3, 4) or array.shape[0] not in ((1, 3) if array.ndim == 3 else (1,)):
+            name = printable(source or "fused image")
+            found = f"shape {tuple(array.shape)}"
+            raise input_error(name, "(1, *spatial), or (3, H, W) for color", found, "give one fused image")
+        flat = array.ndim == 3
+        chosen = self.output_ext or image_extension(source)
+        chosen = chosen or (".png" if flat and float(meta.get("value_range", 0)) else ".nii.gz")
+        if (chosen == ".png") > flat or (array.shape[0] == 3 and chosen != ".png"):
+            found = "a volume" if not flat else "a color image"
+            raise input_error(printable(source or "fused image"), f"an image for {chosen}", found, "set output_ext")
+        return chosen
+
+    def _dtype(self, extension: str, like: str | None, meta: Mapping[str, Any]) -> Any:
+        if extension == ".png":
+            return None if like else ("uint16" if float(meta.get("value_range", 0)) > 255 else "uint8")
+        return self.dtype
+
+
+class SaveImageFusedd(SaveImaged):
+    """Dictionary form of `SaveFused`; also known as `SaveFusedd`.
+
+    Its class name and base class are what MONAI Deploy and MONAI Label look for when they leave saving out of a
+    bundle's chain, because they write results themselves. The file's path goes to `meta["saved_to"]`.
+
+    Args:
+        keys: entries with fused images.
+        image_key: the pair, whose meta names the first input.
+        output_dir: as in `SaveFused`.
+        output_postfix: as in `SaveFused`.
+        output_ext: as in `SaveFused`.
+        dtype: as in `SaveFused`.
+        overwrite: as in `SaveFused`.
+        case_key: entry with the case's name; it may be missing.
+        allow_missing_keys: do not raise when a key of `keys` is missing.
+    """
+
+    backend = SaveFused.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        image_key: str = "image",
+        output_dir: str | os.PathLike[str] = ".",
+        output_postfix: str = "fused",
+        output_ext: str = "",
+        dtype: str | None = None,
+        overwrite: bool = True,
+        case_key: str = "case",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, output_dir=output_dir, print_log=False, allow_missing_keys=allow_missing_keys)
+        self.image_key = image_key
+        self.case_key = case_key
+        self.saver: Any = SaveFused(output_dir, output_postfix, output_ext, dtype, overwrite)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the fused images; see `SaveFused.__call__`."""
+        d = dict(data)
+        meta = getattr(d.get(self.image_key), "meta", {})
+        for key in self.key_iterator(d):
+            path = self.saver(d[key], meta, d.get(self.case_key))
+            if isinstance(d[key], MetaTensor):
+                d[key].meta["saved_to"] = os.fspath(path)
+        return d
+
+
+SaveFusedd = SaveImageFusedd
