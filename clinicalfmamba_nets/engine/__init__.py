@@ -1,0 +1,39 @@
+"""What drives a run: bundles, handlers, checkpoints, previews, reports, evaluation. Names load on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Loading on first use keeps `engine.bundles` free of torch, so that the command line can start without it.
+_HOMES = {
+    "averaging": ("AverageHandler", "WeightAverage"),
+    "batches": ("TrackedLoss", "WholeImageInferer", "prepare_fusion_batch"),
+    "bundles": ("find_bundle", "list_bundles", "open_bundle", "run_bundle"),
+    "checkpoints": ("TrainingCheckpoint", "require_weights", "start_from_weights"),
+    "curves": ("CurvePlot", "TensorBoardLog", "plot_history"),
+    "distributed": ("is_main_process",),
+    "failures": ("find_input_error", "tell_errors_in_one_line"),
+    "fuse": ("fuse",),
+    "overrides": ("check_override_names", "check_overrides"),
+    "pairs": ("pair_datalist", "training_datalist"),
+    "preview": ("preview_image", "write_preview"),
+    "progress": ("TrainingProgress",),
+    "random_state": ("capture_random_state", "restore_random_state", "seed_ranks_apart"),
+    "report": ("CaseResult", "RunReport", "machine_facts"),
+    "tasks": ("choose", "default_dataset_dir", "weights_path"),
+    "training_report": ("TrainingReport",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,66 @@
+"""How a batch goes into the network, and a loss that remembers its terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SimpleInferer
+from torch import Tensor, nn
+
+
+def prepare_fusion_batch(
+    batchdata: dict[str, Tensor], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    """Return the pair as input and as target: fusion has no label, its loss compares with both sources.
+
+    Args:
+        batchdata: a batch with the key "image", (B, 2, *spatial).
+        device: where to move it.
+        non_blocking: whether the copy may overlap with the host's work.
+        kwargs: further arguments of `Tensor.to`.
+
+    Example:
+        >>> image, target = prepare_fusion_batch({"image": torch.zeros(1, 2, 8, 8)}, "cpu")
+        >>> image is target
+        True
+    """
+    image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
+    return image, image
+
+
+class WholeImageInferer(SimpleInferer):
+    """Run the network once on the whole image, as a plain tensor.
+
+    The metadata of a MetaTensor are looked up at every operation of a network; without them a forward is faster and
+    equal to the last bit.
+    """
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return network(inputs), (B, 1, *spatial) for inputs (B, 2, *spatial)."""
+        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        return super().__call__(plain, network, *args, **kwargs)
+
+
+class TrackedLoss(nn.Module):
+    """Compute a fusion loss and keep the values of its named terms for the progress line.
+
+    Args:
+        loss: a loss whose `terms(pred, image)` are its named, unweighted terms and `total(terms)` their weighted sum.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+        self.latest: dict[str, Tensor] = {}
+        self.pairs = 0
+
+    def forward(self, pred: Tensor, image: Tensor) -> Tensor:
+        """Return the weighted sum, a scalar, of pred (B, 1, *spatial) against image (B, 2, *spatial)."""
+        terms = self.loss.terms(pred, image)
+        total = self.loss.total(terms)
+        self.latest = {name: value.detach() for name, value in {"loss": total, **terms}.items()}
+        self.pairs = pred.shape[0]
+        return total

@@ -1,0 +1,221 @@
+"""Checkpoints that are whole or not there, and trainings that go on exactly where they stopped."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from clinicalfmamba_nets.engine.averaging import WeightAverage
+from clinicalfmamba_nets.engine.distributed import gather_objects, is_main_process, own_index
+from clinicalfmamba_nets.engine.random_state import capture_random_state, restore_random_state
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.files import atomic_file
+
+CHECKPOINT_NAME = "checkpoint.pt"
+WEIGHTS_NAME = "model.pt"
+# A resumed training may have another end; anything else in the settings changes what it computes.
+FREE_SETTINGS = ("epochs",)
+
+
+def save_atomic(content: Any, path: str | os.PathLike) -> None:
+    """Save with `torch.save` into a temporary file of the same folder, then give it its name in one step."""
+    with atomic_file(path) as partial:
+        torch.save(content, partial)
+
+
+def plain_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the weights as contiguous tensors in main memory, under the bare network's names."""
+    return {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+
+
+def read_weights(path: str | os.PathLike, option: str = "ckpt_path") -> dict[str, torch.Tensor]:
+    """Read a raw state_dict.
+
+    Args:
+        path: the file.
+        option: the setting that names it, for the message.
+
+    Raises:
+        FusionInputError: there is no such file, or it is not a state_dict.
+    """
+    file = Path(path)
+    if not file.is_file():
+        remedy = "add --bundle_root with the bundle's folder, or name a file of weights or train them"
+        raise input_error(f"{option} {file}", "a file of weights", "no such file", remedy)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise input_error(
+            f"{option} {file}", "a file of weights", "another or damaged file", "copy it again"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise input_error(
+            f"{option} {file}", "a raw state_dict", "something else", f"name the {WEIGHTS_NAME} beside it"
+        )
+    return state
+
+
+def _check_fit(state: dict[str, torch.Tensor], network: nn.Module, path: str | os.PathLike, option: str) -> None:
+    own = network.state_dict()
+    shapes = {name: tuple(value.shape) for name, value in own.items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    for name in sorted(shapes.keys() | given.keys()):
+        if shapes.get(name) != given.get(name):
+            found = f"{name} of shape {given.get(name, 'none')} where the network has {shapes.get(name, 'none')}"
+            remedy = "choose the task, or the network's options, that the weights were trained with"
+            raise input_error(f"{option} {path}", "weights of this network", found, remedy)
+
+
+def require_weights(network: nn.Module, path: str | os.PathLike) -> None:
+    """Raise an error where a file of weights is not there or does not fit the network, before any image is read.
+
+    Args:
+        network: the bare network.
+        path: a raw state_dict, as a bundle's `models/` holds.
+
+    Raises:
+        FusionInputError: no such file, not a state_dict, or names and shapes that differ.
+    """
+    _check_fit(read_weights(path), network, path, "ckpt_path")
+
+
+def start_from_weights(network: nn.Module, path: str | os.PathLike | None) -> None:
+    """Give the network the weights of a file before training; None leaves the random ones.
+
+    Raises:
+        FusionInputError: as for `require_weights`.
+    """
+    if path is None:
+        return
+    state = read_weights(path, "start_from")
+    _check_fit(state, network, path, "start_from")
+    network.load_state_dict(state)
+
+
+class TrainingCheckpoint:
+    """Save after every epoch, keep the best weights, and resume.
+
+    `checkpoint.pt` holds what the next epoch depends on: weights, optimizer, schedule, average, epoch, the best value
+    of the key metric, the history of :class:`TrainingProgress`, and the random states of every process; it is readable
+    with `weights_only=True`.
+    `model.pt` is the raw state_dict of the best validated epoch (of the last one where nothing is validated).
+    Give this handler last, so that the validation and the schedule of the epoch are in the file.
+
+    Args:
+        output_dir: where both files lie.
+        network: the bare network.
+        optimizer: its optimizer.
+        scheduler: its learning rate schedule.
+        transform: the transforms of the training data, whose random states are kept.
+        average: the weight average whose module is validated and kept.
+        evaluator: the validation engine with the key metric; without it the last epoch counts as the best.
+        resume: continue from `checkpoint.pt` where there is one; otherwise earlier files are set aside as `previous_*`.
+        settings: plain settings of the run; one that differs from the checkpoint's is told in a warning.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        transform: Any = None,
+        average: WeightAverage | None = None,
+        evaluator: Engine | None = None,
+        resume: bool = False,
+        settings: dict[str, Any] | None = None,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
+        self.transform, self.evaluator = transform, evaluator
+        self.average = average or WeightAverage(network)
+        self.resume = resume
+        self.settings = settings or {}
+        self.logger = logging.getLogger("clinicalfmamba.training")
+
+    def attach(self, engine: Engine) -> None:
+        """Load at the start of `engine` and save after each of its epochs."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    @property
+    def path(self) -> Path:
+        """The file that a resumed training starts from."""
+        return self.output_dir / CHECKPOINT_NAME
+
+    def start(self, engine: Engine) -> None:
+        """Load the checkpoint, or set the files of an earlier training aside."""
+        if self.resume and self.path.is_file():
+            self._load(engine)
+        elif is_main_process():
+            if self.resume:
+                self.logger.info("nothing to resume in %s: the training starts at epoch 1", self.output_dir)
+            for file in (self.path, self.output_dir / WEIGHTS_NAME):
+                if file.is_file():
+                    aside = file.with_name(f"previous_{file.name}")
+                    os.replace(file, aside)
+                    self.logger.warning("kept the earlier %s as %s", file, aside.name)
+
+    def _load(self, engine: Engine) -> None:
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            self.network.load_state_dict(saved["network"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scheduler.load_state_dict(saved["scheduler"])
+            self.average.load_state_dict(saved["average"])
+            own = saved["random_states"][own_index(saved["random_states"])]
+            restore_random_state(own, self.transform)
+        except Exception as error:
+            found = " ".join(str(error).split())[:160]
+            remedy = "resume with the settings of that training, or start anew with --resume false"
+            raise input_error(self.path, "a checkpoint of this network and optimizer", found, remedy) from error
+        engine.state.history = saved["history"]
+        engine.state.epoch = saved["epoch"]
+        engine.state.iteration = saved["epoch"] * engine.state.epoch_length
+        if self.evaluator is not None:
+            self.evaluator.state.best_metric = saved["best_metric"]
+            self.evaluator.state.best_metric_epoch = saved["best_epoch"]
+        self._compare_settings(saved["settings"])
+        self.logger.info("resumed %s after epoch %d of %d", self.path, saved["epoch"], engine.state.max_epochs)
+
+    def _compare_settings(self, saved: dict[str, Any]) -> None:
+        for name in sorted(self.settings.keys() - FREE_SETTINGS):
+            if name in saved and saved[name] != _plain(self.settings[name]):
+                self.logger.warning("resumed with another %s: %s, was %s", name, self.settings[name], saved[name])
+
+    def _is_best(self, engine: Engine) -> bool:
+        return self.evaluator is None or self.evaluator.state.best_metric_epoch in (-1, engine.state.epoch)
+
+    def save(self, engine: Engine) -> None:
+        """Write both files; every process of a distributed training takes part, the first one writes."""
+        random_states = gather_objects(capture_random_state(self.transform))
+        if not is_main_process():
+            return
+        if self._is_best(engine):
+            save_atomic(plain_state_dict(self.average.module), self.output_dir / WEIGHTS_NAME)
+        best = self.evaluator.state if self.evaluator is not None else None
+        content = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "average": self.average.state_dict(),
+            "epoch": engine.state.epoch,
+            "best_metric": best.best_metric if best else -1,
+            "best_epoch": best.best_metric_epoch if best else engine.state.epoch,
+            "history": engine.state.history,
+            "random_states": random_states,
+            "settings": {name: _plain(value) for name, value in self.settings.items()},
+        }
+        save_atomic(content, self.path)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
