@@ -1,0 +1,8 @@
+"""Networks: ClinicalFMamba and what it is compared with."""
+
+from __future__ import annotations
+
+from clinicalfmamba_nets.nets.clinicalfmamba import ClinicalFMamba, clinicalfmamba_2d, clinicalfmamba_3d
+from clinicalfmamba_nets.nets.official import from_official_state_dict
+
+__all__ = ["ClinicalFMamba", "clinicalfmamba_2d", "clinicalfmamba_3d", "from_official_state_dict"]

@@ -1,0 +1,20 @@
+"""Operations: the selective scan and its backends, and the orders in which tokens are scanned."""
+
+from __future__ import annotations
+
+from clinicalfmamba_nets.ops.backends import backend_report, scan_backend
+from clinicalfmamba_nets.ops.permuted import permuted_conv1d_silu, permuted_selective_scan
+from clinicalfmamba_nets.ops.recording import recording
+from clinicalfmamba_nets.ops.scan_orders import scan_order, scan_orders
+from clinicalfmamba_nets.ops.selective_scan import selective_scan
+
+__all__ = [
+    "backend_report",
+    "permuted_conv1d_silu",
+    "permuted_selective_scan",
+    "recording",
+    "scan_backend",
+    "scan_order",
+    "scan_orders",
+    "selective_scan",
+]

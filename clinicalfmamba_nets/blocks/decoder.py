@@ -1,0 +1,89 @@
+"""Upsampling steps of the decoder, exact in training and cheaper in inference."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from monai.networks.layers.factories import Conv
+from monai.networks.layers.utils import get_act_layer, get_norm_layer
+from torch import Tensor, nn
+
+from clinicalfmamba_nets.ops import recording
+
+
+class UpsampleConv(nn.Module):
+    """Nearest upsampling by 2, 3x3 convolution, then normalization and activation in the order given.
+
+    Source: the decoder of the published code; the papers write "upsample-convolutional layers".
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: width of the input.
+        out_channels: width of the output.
+        order: ``NA`` (normalization, activation), ``AN`` or ``N``.
+        act: MONAI's name of the activation.
+        norm: MONAI's name of the normalization.
+
+    Example:
+        >>> UpsampleConv(2, 8, 4)(torch.rand(1, 8, 5, 6)).shape
+        torch.Size([1, 4, 10, 12])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        order: str = "NA",
+        act: str | tuple = "relu",
+        norm: str | tuple = "batch",
+    ) -> None:
+        super().__init__()
+        self.spatial_dims = spatial_dims
+        self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, padding=1)
+        layers = {"N": lambda: get_norm_layer(norm, spatial_dims, out_channels), "A": lambda: get_act_layer(act)}
+        self.after = nn.Sequential(*(layers[letter]() for letter in order))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, C', *2S)."""
+        if self.training or recording():  # unknown sizes do not survive the interleaving of the phases
+            return self.after(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
+        return self.after(upsample_conv_by_phase(x, self.conv.weight, self.conv.bias))
+
+
+def upsample_conv_by_phase(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Nearest upsampling by 2 and a 3x3(x3) zero-padded convolution, as one 2x2(x2) convolution per output phase.
+
+    Each output pixel sees only two source pixels per axis: the taps that meet in one source pixel are added first.
+    That is exact algebra, with 4/9 (2D) or 8/27 (3D) of the multiplications.
+
+    Args:
+        x: (B, C, *S).
+        weight: (C', C, 3, 3) or (C', C, 3, 3, 3).
+        bias: (C',) or None.
+
+    Returns:
+        (B, C', *2S).
+
+    Example:
+        >>> upsample_conv_by_phase(torch.rand(1, 8, 5, 6), torch.rand(4, 8, 3, 3), torch.rand(4)).shape
+        torch.Size([1, 4, 10, 12])
+    """
+    dims = x.dim() - 2
+    padded = F.pad(x, [1, 1] * dims)
+    phases = []
+    for phase in range(1 << dims):
+        taps, window = weight, padded
+        for axis in range(dims):
+            odd = (phase >> (dims - 1 - axis)) & 1
+            first, middle, last = taps.unbind(axis + 2)
+            taps = torch.stack([first + middle, last] if odd == 1 else [first, middle + last], dim=axis + 2)
+            window = window.narrow(axis + 2, odd, x.shape[axis + 2] + 1)
+        phases.append(F.conv2d(window, taps, bias) if dims == 2 else F.conv3d(window, taps, bias))
+    out = torch.stack(phases, dim=2)  # (B, C', 2^d, *S)
+    shape = list(x.shape[2:])
+    if dims == 2:
+        out = out.view(x.shape[0], -1, 2, 2, shape[0], shape[1]).permute(0, 1, 4, 2, 5, 3)
+        return out.reshape(x.shape[0], -1, 2 * shape[0], 2 * shape[1])
+    out = out.view(x.shape[0], -1, 2, 2, 2, shape[0], shape[1], shape[2]).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return out.reshape(x.shape[0], -1, 2 * shape[0], 2 * shape[1], 2 * shape[2])

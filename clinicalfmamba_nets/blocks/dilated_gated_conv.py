@@ -1,0 +1,101 @@
+"""Dilated gated convolution block (DGCB): local detail at growing reach."""
+
+from __future__ import annotations
+
+from monai.networks.layers.factories import Conv
+from monai.networks.layers.utils import get_norm_layer
+from torch import Tensor, nn
+
+SLOPE = 0.2
+
+
+class SharedPyramid(nn.Module):
+    """P(q) + P(P(q)) + P(P(P(q))) with one shared 3x3 convolution P, each power computed once.
+
+    Source: the published 2D code.
+    """
+
+    def __init__(self, spatial_dims: int, channels: int) -> None:
+        super().__init__()
+        self.conv = Conv[Conv.CONV, spatial_dims](channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, C, *S)."""
+        once = self.conv(x)
+        twice = self.conv(once)
+        return once + twice + self.conv(twice)
+
+
+class SeparatePyramid(nn.Module):
+    """Three branches of one, two and three 3x3 convolutions with their own weights, summed.
+
+    Source: paper 1, figure 1.
+    """
+
+    def __init__(self, spatial_dims: int, channels: int) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(conv(channels, channels, 3, padding=1) for _ in range(depth))) for depth in (1, 2, 3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, C, *S)."""
+        out = x.new_zeros([1])
+        for branch in self.branches:
+            out = out + branch(x)
+        return out
+
+
+class DilatedGatedConv(nn.Module):
+    """x + pyramid(LReLU(norm(LReLU(dilated conv(norm(a * b)))))) with a = LReLU(conv3(norm(x))), b = LReLU(conv1(norm(x))).
+
+    Source: "ClinicalFMamba", arXiv 2508.03008, section 2.1. The paper draws three branches of 3x3 convolutions, the
+    published 2D code has one shared convolution applied one, two and three times, the published 3D code has none.
+
+    Args:
+        spatial_dims: 2 or 3.
+        channels: width C.
+        dilation: of the 3x3 convolution behind the gate.
+        pyramid: ``shared``, ``separate`` or ``none``.
+        norm: MONAI's name of the normalization.
+
+    Raises:
+        ValueError: unknown ``pyramid``.
+
+    Example:
+        >>> import torch
+        >>> DilatedGatedConv(2, 8, dilation=3)(torch.rand(1, 8, 9, 7)).shape
+        torch.Size([1, 8, 9, 7])
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        channels: int,
+        dilation: int,
+        pyramid: str = "shared",
+        norm: str | tuple = "batch",
+    ) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.norm1, self.norm2, self.norm3 = (get_norm_layer(norm, spatial_dims, channels) for _ in range(3))
+        self.act = nn.LeakyReLU(SLOPE)
+        self.conv3 = conv(channels, channels, 3, padding=1)
+        self.conv1 = conv(channels, channels, 1)
+        self.dilated = conv(channels, channels, 3, padding=dilation, dilation=dilation)
+        if pyramid not in ("shared", "separate", "none"):
+            raise ValueError(f"pyramid: expected shared, separate or none, found {pyramid!r}")
+        if pyramid == "none":
+            self.pyramid: nn.Module = nn.Identity()
+        else:
+            self.pyramid = nn.Sequential(
+                get_norm_layer(norm, spatial_dims, channels),
+                nn.LeakyReLU(SLOPE),
+                (SharedPyramid if pyramid == "shared" else SeparatePyramid)(spatial_dims, channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *S) -> (B, C, *S)."""
+        gated = self.act(self.conv3(self.norm1(x))) * self.act(self.conv1(self.norm2(x)))
+        return x + self.pyramid(self.act(self.dilated(self.norm3(gated))))

@@ -1,0 +1,166 @@
+"""Mamba over several scan directions, for one or two token streams at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clinicalfmamba_nets.blocks.streams import StreamLayerNorm, StreamLinear
+from clinicalfmamba_nets.ops import permuted_conv1d_silu, permuted_selective_scan
+
+
+class DirectionalMamba(nn.Module):
+    """Selective scan of tokens along K directions with shared projections and one set of scan weights per direction.
+
+    Source: "Mamba", arXiv 2312.00752, figure 3, extended to K directions as in ClinicalFMamba (arXiv 2508.03008,
+    section 2.2): out = Linear(LN(sum_k y_k * SiLU(z) / K)). The published code gates each direction before the sum;
+    gating once after it is the same number. With ``cross`` the time steps and the projections B and C come from a
+    second sequence (the Fusion Mamba of the paper); the published code feeds them from a linear map of that sequence
+    without convolution and SiLU, and so does this class.
+
+    Args:
+        d_model: token width C.
+        directions: number of scan directions K.
+        d_state: states per channel N.
+        streams: weight sets S, one per image.
+        cross: take time steps, B and C from a second sequence.
+        inner_norm: layer normalization (and the division by K) before the output projection.
+        divisor: of the sum over the directions, K by default; the published 3D single block has 5.
+        misplaced: the fault of the published 3D single block: the second of its three directions, which reads the
+            first one's path from the end, is added without being turned back.
+        d_conv: taps of the causal convolution.
+        expand: inner width as a multiple of ``d_model``.
+
+    Example:
+        >>> order = torch.arange(6).unsqueeze(0)
+        >>> mamba = DirectionalMamba(16, directions=1)
+        >>> mamba(torch.rand(1, 2, 6, 16), torch.rand(1, 2, 6, 16), order).shape
+        torch.Size([1, 2, 6, 16])
+    """
+
+    __constants__ = ["cross", "misplaced"]
+
+    def __init__(
+        self,
+        d_model: int,
+        directions: int,
+        d_state: int = 8,
+        streams: int = 1,
+        cross: bool = False,
+        inner_norm: bool = True,
+        divisor: float | None = None,
+        misplaced: bool = False,
+        d_conv: int = 4,
+        expand: int = 2,
+    ) -> None:
+        super().__init__()
+        inner = expand * d_model
+        self.d_state, self.dt_rank, self.inner = d_state, math.ceil(d_model / 16), inner
+        self.cross, self.misplaced = cross, misplaced
+        self.divisor = (divisor or float(directions)) if inner_norm else 1.0
+        self.in_proj = StreamLinear(streams, d_model, 2 * inner)
+        self.guide_proj = StreamLinear(streams, d_model, inner) if cross else nn.Identity()
+        bound = 1 / math.sqrt(d_conv)
+        self.conv_weight = nn.Parameter(torch.empty(streams, directions, inner, d_conv).uniform_(-bound, bound))
+        self.conv_bias = nn.Parameter(torch.empty(streams, directions, inner).uniform_(-bound, bound))
+        rows, bound = self.dt_rank + 2 * d_state, 1 / math.sqrt(inner)
+        self.x_proj = nn.Parameter(torch.empty(streams, directions, rows, inner).uniform_(-bound, bound))
+        bound = self.dt_rank**-0.5
+        self.dt_weight = nn.Parameter(torch.empty(streams, directions, inner, self.dt_rank).uniform_(-bound, bound))
+        self.dt_bias = nn.Parameter(_initial_dt_bias(streams, directions, inner))
+        decay = torch.arange(1, d_state + 1, dtype=torch.float32).log()
+        self.A_log = nn.Parameter(decay.expand(streams, directions, inner, d_state).clone())
+        self.D = nn.Parameter(torch.ones(streams, directions, inner))
+        self.norm = StreamLayerNorm(streams, inner) if inner_norm else nn.Identity()
+        self.out_proj = StreamLinear(streams, inner, d_model)
+
+    def forward(self, tokens: Tensor, guide: Tensor, order: Tensor) -> Tensor:
+        """Mix tokens along the directions.
+
+        Args:
+            tokens: (S, B, L, C).
+            guide: the sequence that steers a ``cross`` block, (S, B, L, C); ignored otherwise.
+            order: the token that each step of each direction visits, int64 (K, L).
+
+        Returns:
+            (S, B, L, C).
+        """
+        x, gate = self.in_proj(tokens).chunk(2, dim=-1)  # 2 x (S, B, L, E)
+        gate = F.silu(gate)
+        u = permuted_conv1d_silu(x, self.conv_weight, self.conv_bias, order)  # (S, K, B, L, E)
+        parameters = self._scan_parameters(u, guide, order)  # (S, K, B, L, R + 2 N)
+        if self.misplaced:
+            second = self._scan(u[:, 1:2], parameters[:, 1:2], order[1:2], 1, 2) * gate
+            others = self._scan(u[:, ::2], parameters[:, ::2], order[::2], 0, 3) * gate
+            y = others.index_add(2, order[0], second.index_select(2, order[1]))
+        else:
+            y = self._scan(u, parameters, order, 0, u.shape[1]) * gate  # (S, B, L, E)
+        return self.out_proj(self.norm(y / self.divisor))
+
+    def _scan(self, u: Tensor, parameters: Tensor, order: Tensor, first: int, last: int) -> Tensor:
+        """Scan the directions first <= k < last (every second one if ``u`` has fewer), (S, B, L, E)."""
+        step = (last - first + u.shape[1] - 1) // u.shape[1]
+        steps, B, C = parameters.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        dt_weight = self.dt_weight[:, first:last:step]
+        delta = torch.matmul(steps, dt_weight.transpose(-1, -2).unsqueeze(2))  # (S, K, B, L, E)
+        A = -torch.exp(self.A_log[:, first:last:step])
+        return permuted_selective_scan(
+            u, delta, A, B, C, self.D[:, first:last:step], self.dt_bias[:, first:last:step], order
+        )
+
+    def _scan_parameters(self, u: Tensor, guide: Tensor, order: Tensor) -> Tensor:
+        """Low-rank time steps, B and C of each direction, (S, K, B, L, R + 2 N)."""
+        if not self.cross:
+            return torch.matmul(u, self.x_proj.transpose(-1, -2).unsqueeze(2))
+        guide = self.guide_proj(guide).unsqueeze(1)  # (S, 1, B, L, E)
+        at_tokens = torch.matmul(guide, self.x_proj.transpose(-1, -2).unsqueeze(2))  # (S, K, B, L, R + 2 N)
+        index = order[None, :, None, :, None].expand_as(at_tokens)
+        return torch.gather(at_tokens, 3, index)
+
+
+def _initial_dt_bias(streams: int, directions: int, inner: int, low: float = 1e-3, high: float = 0.1) -> Tensor:
+    """Inverse softplus of time steps drawn log-uniformly from [low, high], at least 1e-4, (S, K, E)."""
+    draw = torch.rand(streams, directions, inner)
+    dt = torch.exp(draw * (math.log(high) - math.log(low)) + math.log(low)).clamp(min=1e-4)
+    return dt + torch.log(-torch.expm1(-dt))
+
+
+class MambaBlock(nn.Module):
+    """t + Mamba(LN(t)): the single block of the encoder (K directions) and of the decoder (one direction).
+
+    Args:
+        d_model: token width C.
+        directions: number of scan directions K.
+        d_state: states per channel.
+        streams: weight sets S.
+        inner_norm: as in :class:`DirectionalMamba`.
+        divisor: as in :class:`DirectionalMamba`.
+        misplaced: as in :class:`DirectionalMamba`.
+
+    Example:
+        >>> order = torch.arange(6).unsqueeze(0)
+        >>> MambaBlock(16, directions=1)(torch.rand(1, 2, 6, 16), order).shape
+        torch.Size([1, 2, 6, 16])
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        directions: int,
+        d_state: int = 8,
+        streams: int = 1,
+        inner_norm: bool = True,
+        divisor: float | None = None,
+        misplaced: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm = StreamLayerNorm(streams, d_model)
+        self.mamba = DirectionalMamba(d_model, directions, d_state, streams, False, inner_norm, divisor, misplaced)
+
+    def forward(self, tokens: Tensor, order: Tensor) -> Tensor:
+        """(S, B, L, C) -> (S, B, L, C)."""
+        normed = self.norm(tokens)
+        return tokens + self.mamba(normed, normed, order)

@@ -1,0 +1,149 @@
+"""Which implementation of the selective scan runs, and why.
+
+=========== ============================================== ==========================================
+backend     what it is                                     chosen by ``auto``
+=========== ============================================== ==========================================
+cuda        mamba-ssm's kernels                            CUDA tensors, when mamba-ssm is there
+native      C++ kernels of this package                    CPU float32 tensors, when they are built
+torch       chunked scan in plain torch operations         everything else, tracing and export
+reference   a loop over the tokens                         never: it is the truth for tests
+=========== ============================================== ==========================================
+
+The environment variable ``CLINICALFMAMBA_SCAN_BACKEND`` and :func:`scan_backend` override ``auto``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from clinicalfmamba_nets.ops import cuda, native
+from clinicalfmamba_nets.ops.recording import recording
+
+BACKENDS = ("cuda", "native", "torch", "reference")
+ENVIRONMENT = "CLINICALFMAMBA_SCAN_BACKEND"
+_override: list[str] = []
+_warned: set[str] = set()
+
+
+@contextlib.contextmanager
+def scan_backend(name: str) -> Iterator[None]:
+    """Use one backend for every scan inside the ``with`` block.
+
+    Args:
+        name: one of ``auto``, ``cuda``, ``native``, ``torch``, ``reference``.
+
+    Raises:
+        ValueError: unknown name.
+
+    Example:
+        >>> with scan_backend("torch"):
+        ...     requested_backend()
+        'torch'
+    """
+    _check(name)
+    _override.append(name)
+    try:
+        yield
+    finally:
+        _override.pop()
+
+
+def requested_backend() -> str:
+    """The backend asked for by :func:`scan_backend` or the environment; ``auto`` when none is."""
+    if _override:
+        return _override[-1]
+    name = os.environ.get(ENVIRONMENT, "auto") or "auto"
+    _check(name)
+    return name
+
+
+def resolve_backend(u: Tensor, states: int, backend: str = "auto") -> str:
+    """Name the backend that a scan of ``u`` with ``states`` states per channel runs on.
+
+    Args:
+        u: the scanned sequence; its device and dtype decide.
+        states: states per channel (d_state).
+        backend: the caller's wish; ``auto`` leaves it to :func:`requested_backend`.
+
+    Returns:
+        ``cuda``, ``native``, ``torch`` or ``reference``.
+
+    Raises:
+        ValueError: unknown name.
+        RuntimeError: the backend asked for cannot run this scan; the message says why.
+    """
+    _check(backend)
+    name = requested_backend() if backend == "auto" else backend
+    if name != "auto":
+        problem = _problem(name, u, states)
+        if problem:
+            raise RuntimeError(f"scan backend {name!r} cannot run here: {problem}; use backend='auto' or 'torch'")
+        return name
+    if recording():
+        return "torch"  # an exported graph must run where this package is not installed
+    for candidate in ("cuda", "native"):
+        if not _problem(candidate, u, states):
+            return candidate
+    if u.device.type == "cpu" and not native.available():
+        _warn_once(f"the native scan is not built ({native.reason()}); the torch form runs, several times slower")
+    return "torch"
+
+
+def backend_report() -> dict[str, dict[str, object]]:
+    """Tell for each backend whether it is there, whether ``auto`` uses it on this machine, and why.
+
+    Returns:
+        A row per backend: ``available`` (bool), ``active`` (bool), ``reason`` (one sentence).
+
+    Example:
+        >>> backend_report()["torch"]["available"]
+        True
+    """
+    has_cuda, cuda_reason = cuda.load()
+    rows: dict[str, dict[str, object]] = {
+        "cuda": {"available": has_cuda is not None, "reason": cuda_reason},
+        "native": {"available": native.available(), "reason": native.reason()},
+        "torch": {"available": True, "reason": "plain torch operations"},
+        "reference": {"available": True, "reason": "a loop for tests, never chosen by itself"},
+    }
+    asked = requested_backend()
+    order = ("cuda", "native", "torch") if asked == "auto" else (asked,)
+    active = next((name for name in order if rows[name]["available"]), "torch")
+    for name, row in rows.items():
+        row["active"] = name == active
+    if asked != "auto":
+        rows[active]["reason"] = f"{rows[active]['reason']}; asked for by {ENVIRONMENT} or scan_backend()"
+    return rows
+
+
+def _problem(name: str, u: Tensor, states: int) -> str:
+    """Why a backend cannot scan ``u``; empty when it can."""
+    if name == "cuda":
+        if cuda.load()[0] is None:
+            return cuda.load()[1]
+        return "" if u.device.type == "cuda" else f"the tensor is on {u.device}"
+    if name == "native":
+        if not native.available():
+            return native.reason()
+        if u.device.type != "cpu" or u.dtype != torch.float32:
+            return f"it takes CPU float32, not {u.device.type} {u.dtype}"
+        if states not in native.STATES:
+            return f"it takes d_state {native.STATES}, not {states}"
+    return ""
+
+
+def _check(name: str) -> None:
+    if name not in (*BACKENDS, "auto"):
+        raise ValueError(f"unknown scan backend {name!r}: expected auto, {', '.join(BACKENDS)}")
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, stacklevel=3)

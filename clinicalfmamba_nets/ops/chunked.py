@@ -1,0 +1,79 @@
+"""The selective scan in plain torch operations, chunk by chunk: any device and dtype, TorchScript, torch.export, ONNX.
+
+The sequence is cut into chunks of ``CHUNK`` tokens. All chunks are scanned together from a zero state (a loop of
+``CHUNK`` steps), the states at the chunk ends are linked by a doubling scan over the chunks, and the state that
+enters a chunk is then added to its tokens. Every factor is exp(delta A) <= 1, so nothing overflows at any length.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clinicalfmamba_nets.ops.recording import recording
+
+CHUNK = 32
+# A trace cannot loop over a length it does not know: it always takes this many doublings, enough for 131,072 tokens.
+TRACED_DOUBLINGS = 12
+
+
+def scan_tokens(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+    """Selective scan of token-major sequences, without skip, gate or softplus.
+
+    Source: arXiv 2312.00752, equation 2; the chunked form is that of a blocked prefix scan.
+
+    Args:
+        u: inputs, (G, L, D).
+        delta: positive time steps, (G, L, D).
+        A: negative decay rates, (G, D, N).
+        B: input projections, (G, L, N).
+        C: output projections, (G, L, N).
+        chunk: tokens per chunk.
+
+    Returns:
+        y (G, L, D) and the last state (G, D, N), of the dtype of ``u``.
+
+    Example:
+        >>> x = torch.rand(2, 40, 3)
+        >>> y, last = scan_tokens(x, x, -torch.ones(2, 3, 4), torch.rand(2, 40, 4), torch.rand(2, 40, 4))
+        >>> tuple(y.shape), tuple(last.shape)
+        ((2, 40, 3), (2, 3, 4))
+    """
+    groups, length, channels = u.shape
+    chunks = (length + chunk - 1) // chunk
+    pad = chunks * chunk - length
+    # Padded tokens have delta 0: they keep the state as it is.
+    delta = F.pad(delta, [0, 0, 0, pad]).view(groups, chunks, chunk, channels)
+    driven = delta * F.pad(u, [0, 0, 0, pad]).view(groups, chunks, chunk, channels)
+    B = F.pad(B, [0, 0, 0, pad]).view(groups, chunks, chunk, -1)
+    C = F.pad(C, [0, 0, 0, pad]).view(groups, chunks, chunk, -1)
+    rate = A.transpose(1, 2).unsqueeze(1)  # (G, 1, N, D)
+
+    state = torch.zeros_like(B[:, :, 0, :, None] * driven[:, :, 0, None, :])  # (G, chunks, N, D)
+    local = []
+    for t in range(chunk):
+        state = torch.exp(delta[:, :, t, None, :] * rate) * state + B[:, :, t, :, None] * driven[:, :, t, None, :]
+        local.append((C[:, :, t, :, None] * state).sum(2))
+
+    elapsed = torch.cumsum(delta, dim=2)  # time since the chunk's start
+    after = _link_chunks(state, torch.exp(elapsed[:, :, chunk - 1, None, :] * rate), chunks)
+    entering = F.pad(after, [0, 0, 0, 0, 1, 0])[:, :-1]  # the state before each chunk
+    outputs = []
+    for t in range(chunk):
+        carried = torch.exp(elapsed[:, :, t, None, :] * rate) * entering
+        outputs.append(local[t] + (C[:, :, t, :, None] * carried).sum(2))
+    y = torch.stack(outputs, dim=2).view(groups, chunks * chunk, channels)[:, :length]
+    return y, after[:, -1].transpose(1, 2)
+
+
+def _link_chunks(state: Tensor, decay: Tensor, chunks: int, traced_doublings: int = TRACED_DOUBLINGS) -> Tensor:
+    """States after each chunk from the states and decays of single chunks, (G, chunks, N, D), by doubling."""
+    shift, step = 1, 0
+    while (step < traced_doublings) if recording() else (shift < chunks):
+        earlier = F.pad(state, [0, 0, 0, 0, shift, 0])[:, :-shift]
+        earlier_decay = F.pad(decay, [0, 0, 0, 0, shift, 0])[:, :-shift]
+        state = state + decay * earlier
+        decay = decay * earlier_decay
+        shift, step = shift * 2, step + 1
+    return state

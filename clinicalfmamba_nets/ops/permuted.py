@@ -1,0 +1,138 @@
+"""Scan steps of the networks: token-major, several weight sets and directions at once, permuted by an index.
+
+S weight sets ("streams", one per image), K directions, B images in a batch, L tokens, D channels, N states.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from clinicalfmamba_nets.ops.backends import resolve_backend
+from clinicalfmamba_nets.ops.chunked import scan_tokens
+from clinicalfmamba_nets.ops.cuda import selective_scan_cuda
+from clinicalfmamba_nets.ops.recording import recording
+from clinicalfmamba_nets.ops.reference import selective_scan_reference
+
+
+def permuted_conv1d_silu(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
+    """Read tokens in K orders, then causal depthwise convolution and SiLU along each.
+
+    Source: the convolution in front of the selective scan, arXiv 2312.00752, figure 3.
+
+    Args:
+        x: tokens, (S, B, L, D).
+        weight: taps, oldest token first, (S, K, D, W).
+        bias: (S, K, D).
+        order: int64 (K, L): the token read at each step of each direction.
+
+    Returns:
+        (S, K, B, L, D), along the directions: ``[s, k, b, l]`` belongs to token ``order[k, l]``.
+
+    Example:
+        >>> x = torch.rand(2, 1, 6, 4)
+        >>> permuted_conv1d_silu(x, torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4), torch.arange(6)[None]).shape
+        torch.Size([2, 1, 1, 6, 4])
+    """
+    if not torch.jit.is_scripting():
+        if resolve_backend(x.float() if x.dtype == torch.bfloat16 else x, 8) == "native":
+            return torch.ops.clinicalfmamba.permuted_conv1d_silu(x, weight, bias, order)
+    return _conv1d_silu_torch(x, weight, bias, order)
+
+
+def permuted_selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    order: Tensor,
+) -> Tensor:
+    """Scan K directions and add each output at the token it belongs to.
+
+    Source: arXiv 2312.00752, equation 2, for K directions whose results are summed (arXiv 2508.03008, section 2.2).
+
+    Args:
+        u: sequences along the directions, (S, K, B, L, D).
+        delta: time steps before ``delta_bias`` and softplus, (S, K, B, L, D).
+        A: negative decay rates, (S, K, D, N).
+        B: input projections, (S, K, B, L, N).
+        C: output projections, (S, K, B, L, N).
+        D: skip weights, (S, K, D).
+        delta_bias: (S, K, D).
+        order: int64 (K, L): the token to which step l of direction k is added; a permutation per direction.
+
+    Returns:
+        Sum over the directions, (S, B, L, D).
+
+    Raises:
+        RuntimeError: the backend asked for cannot run here.
+    """
+    if not torch.jit.is_scripting():
+        name = resolve_backend(u, A.shape[3])
+        if name == "native":
+            return torch.ops.clinicalfmamba.permuted_selective_scan(u, delta, A, B, C, D, delta_bias, order)
+        if name == "cuda" or name == "reference":
+            return _scan_grouped(name, u, delta, A, B, C, D, delta_bias, order)
+        if torch.is_grad_enabled() and not recording():
+            # The chunked scan keeps a state per token: recompute it in the backward pass instead.
+            return checkpoint(_scan_torch, u, delta, A, B, C, D, delta_bias, order, use_reentrant=False)
+    return _scan_torch(u, delta, A, B, C, D, delta_bias, order)
+
+
+def _conv1d_silu_torch(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
+    streams, batch, length, channels = x.shape
+    directions, width = weight.shape[1], weight.shape[3]
+    x = x.index_select(2, order.flatten()).view(streams, batch, directions, length, channels)
+    x = F.pad(x.transpose(1, 2), [0, 0, width - 1, 0])  # (S, K, B, W - 1 + L, D)
+    y = bias[:, :, None, None, :] + weight[:, :, None, None, :, 0] * x[:, :, :, :length]
+    for tap in range(1, width):
+        y = y + weight[:, :, None, None, :, tap] * x[:, :, :, tap : tap + length]
+    return F.silu(y)
+
+
+def _scan_torch(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
+) -> Tensor:
+    streams, directions, batch, length, channels = u.shape
+    groups = streams * directions * batch
+    delta = F.softplus(delta + delta_bias[:, :, None, None, :])
+    rates = A[:, :, None].expand(-1, -1, batch, -1, -1).reshape(groups, channels, A.shape[3])
+    y, _ = scan_tokens(
+        u.reshape(groups, length, channels),
+        delta.reshape(groups, length, channels),
+        rates,
+        B.reshape(groups, length, B.shape[4]),
+        C.reshape(groups, length, C.shape[4]),
+    )
+    y = y.view(streams, directions, batch, length, channels) + D[:, :, None, None, :] * u
+    return _add_at_tokens(y, order)
+
+
+def _add_at_tokens(y: Tensor, order: Tensor) -> Tensor:
+    """(S, K, B, L, D) along the directions -> (S, B, L, D), summed at the tokens."""
+    back = torch.argsort(order, dim=1)
+    total = y[:, 0].index_select(2, back[0])
+    for k in range(1, y.shape[1]):
+        total = total + y[:, k].index_select(2, back[k])
+    return total
+
+
+def _scan_grouped(
+    name: str, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
+) -> Tensor:
+    """The permuted scan through a backend that takes (B, D, L) with grouped projections."""
+    streams, directions, batch, length, channels = u.shape
+
+    def merged(x: Tensor) -> Tensor:  # (S, K, B, L, C) -> (B, S K, C, L)
+        return x.permute(2, 0, 1, 4, 3).reshape(batch, streams * directions, x.shape[4], length).contiguous()
+
+    function = selective_scan_cuda if name == "cuda" else selective_scan_reference
+    sequences = [merged(x).flatten(1, 2) for x in (u, delta)]
+    y, _ = function(*sequences, A.flatten(0, 2), merged(B), merged(C), D.flatten(), None, delta_bias.flatten(), True)
+    y = y.view(batch, streams, directions, channels, length).permute(1, 2, 0, 4, 3)
+    return _add_at_tokens(y, order)
