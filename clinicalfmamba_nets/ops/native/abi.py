@@ -1,0 +1,59 @@
+"""Fills the plain structs of ``src/abi.h`` and calls the kernels."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clinicalfmamba_nets.ops.native import loader
+
+_ERRORS = {
+    1: "the number of states or taps is not one of those compiled",
+    2: "out of memory",
+    3: "order: each row must be a permutation of the token numbers 0 to L - 1",
+}
+_SIZES = {"cfm_scan": 95, "cfm_conv": 21}  # fields of each struct
+NO_STRIDES = (0, 0, 0, 0, 0)
+NO_STATE_STRIDES = (0, 0, 0, 0, 0, 0)
+
+
+def call(function: str, fields: Sequence[int]) -> None:
+    """Call a kernel with the fields of its struct, all of them 64 bits wide.
+
+    Args:
+        function: name in the library.
+        fields: sizes, strides and addresses in the order of the struct; those left out at the end are zero.
+
+    Raises:
+        RuntimeError: the kernels are not there, or the kernel refused its arguments.
+    """
+    library = loader.load()
+    if library is None:
+        raise RuntimeError(f"the native kernels are not available: {loader.reason()}; use the torch backend")
+    struct = array("q", fields)
+    struct.extend([0] * (_SIZES[function[:8]] - len(struct)))
+    code = getattr(library, function)(struct.buffer_info()[0])
+    if code:
+        raise RuntimeError(f"{function}: {_ERRORS.get(code, f'error {code}')}")
+
+
+def address(x: Tensor | None) -> int:
+    """Address of the first element; 0 for None."""
+    return 0 if x is None else x.data_ptr()
+
+
+def threads() -> int:
+    """How many threads the kernels may use: as many as torch's own operations."""
+    return torch.get_num_threads()
+
+
+def tiles(length: int) -> tuple[int, int]:
+    """Number of token tiles in a sequence, and channels per vector of the library in use."""
+    library = loader.load()
+    if library is None:
+        return -(-length // 16), 16
+    tile = library.cfm_tile_tokens()
+    return -(-length // tile), library.cfm_vector_width()

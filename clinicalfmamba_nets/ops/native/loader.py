@@ -1,0 +1,105 @@
+"""Finds, or builds on first use, the library for this CPU and keeps it open."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import platform
+import sys
+import threading
+from pathlib import Path
+
+import torch
+
+from clinicalfmamba_nets.ops.native import build
+
+SWITCH = "CLINICALFMAMBA_NATIVE"
+FUNCTIONS = ("cfm_scan_forward", "cfm_scan_backward", "cfm_conv_forward", "cfm_conv_backward")
+
+_log = logging.getLogger(__name__)
+_mutex = threading.Lock()
+_state: tuple[ctypes.CDLL | None, str] | None = None
+
+
+def load() -> ctypes.CDLL | None:
+    """The kernels for this CPU, built now if they are neither installed nor in the cache; None where they cannot be.
+
+    Returns:
+        The open library, or None; :func:`reason` then says why.
+    """
+    global _state
+    if _state is None:
+        with _mutex:
+            if _state is None:
+                _state = _load()
+    return _state[0]
+
+
+def available() -> bool:
+    """Whether the kernels can be used; the first call may build them, which takes some seconds."""
+    return load() is not None
+
+
+def reason() -> str:
+    """One sentence on which library is in use, or why there is none."""
+    load()
+    assert _state is not None
+    return _state[1]
+
+
+def variant_of_cpu(capability: str, machine: str) -> str:
+    """Name of the build that runs on a CPU.
+
+    Args:
+        capability: as ``torch.backends.cpu.get_cpu_capability()`` tells it.
+        machine: as :func:`platform.machine` tells it.
+
+    Returns:
+        A name of ``build.VARIANTS``.
+    """
+    variants = build.variants_of_machine(machine)
+    if len(variants) == 1:
+        return variants[0]
+    if capability.startswith("AVX512"):
+        return variants[0]
+    return variants[1] if capability.startswith("AVX2") else variants[2]
+
+
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    if os.environ.get(SWITCH, "").lower() in ("0", "off", "no"):
+        return None, f"switched off by {SWITCH}"
+    if sys.maxsize < 2**32 or os.name != "posix":
+        return None, "only for 64-bit Linux and macOS"
+    variant = variant_of_cpu(torch.backends.cpu.get_cpu_capability(), platform.machine())
+    try:
+        path, where = _find(variant)
+        library = ctypes.CDLL(str(path))
+        for name in FUNCTIONS:
+            function = getattr(library, name)
+            function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
+        for name in ("cfm_vector_width", "cfm_tile_tokens"):
+            getattr(library, name).restype = ctypes.c_int64
+    except (build.BuildError, OSError, AttributeError) as error:
+        return None, " ".join(str(error).split())
+    _share_threads(library)
+    return library, f"{variant}, {8 * 4 * library.cfm_vector_width()}-bit vectors, {where}"
+
+
+def _find(variant: str) -> tuple[Path, str]:
+    installed = build.installed_library(variant)
+    if installed.exists():
+        return installed, "built at install"
+    _log.info("building the native kernels for %s once", variant)
+    return build.build_into_cache(variant), "built on first use"
+
+
+def _share_threads(library: ctypes.CDLL) -> None:
+    """Let the kernels run on the OpenMP threads that torch already has, where that is GNU OpenMP."""
+    try:
+        parallel = ctypes.CDLL(None).GOMP_parallel
+    except (OSError, AttributeError):
+        return
+    library.cfm_use_openmp.argtypes = [ctypes.c_void_p]
+    library.cfm_use_openmp.restype = None
+    library.cfm_use_openmp(ctypes.cast(parallel, ctypes.c_void_p))

@@ -1,0 +1,76 @@
+/* The C interface of the kernels: plain structs of pointers and sizes, mirrored by ops/native/abi.py. */
+#pragma once
+
+#include <stdint.h>
+
+#define CFM_EXPORT __attribute__((visibility("default")))
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Element strides of a tensor indexed by weight set, direction, batch, token, channel. */
+typedef struct {
+    int64_t s, k, b, l, d;
+} CfmStrides;
+
+/* Element strides of B or C: weight set, direction, batch, group, token, state. */
+typedef struct {
+    int64_t s, k, b, g, l, n;
+} CfmStateStrides;
+
+/* One selective scan: S weight sets, K directions, batch B, G groups of channels, L tokens, D channels, N states.
+   Optional pointers are null. order (K, L) holds the token that is position l of direction k; null: order of storage. */
+typedef struct {
+    int64_t S, K, B, G, L, D, N;
+    int64_t softplus;      /* 1: delta -> log(1 + exp(delta + delta_bias)) */
+    int64_t threads;
+    const float *u, *delta, *z;     /* (S, K, B, L, D) by strides */
+    CfmStrides us, deltas, zs;
+    const float *A;                 /* (S, K, D, N) contiguous */
+    const float *Bm, *Cm;
+    CfmStateStrides Bs, Cs;
+    const float *D_skip, *delta_bias; /* (S, K, D) contiguous, optional */
+    const int64_t* order;
+    float* states;                  /* (S, K, B, tiles, D blocks, N, W): states at the start of each tile; optional */
+    /* forward */
+    float* y;                       /* (S, B, L, D) by strides ys (k unused) */
+    CfmStrides ys;
+    float* last_state;              /* (S, K, B, D, N), optional */
+    /* backward */
+    const float* dy;                /* (S, B, L, D) by strides dys (k unused) */
+    CfmStrides dys;
+    const float* dlast_state;       /* (S, K, B, D, N), optional */
+    float *du, *ddelta, *dz;        /* strides dus, ddeltas, dzs */
+    CfmStrides dus, ddeltas, dzs;
+    float *dA, *dD_skip, *ddelta_bias; /* (S, K, D, N), (S, K, D); the latter two optional */
+    float *dB, *dC;                 /* strides dBs, dCs */
+    CfmStateStrides dBs, dCs;
+} CfmScan;
+
+/* One permuted causal depthwise convolution followed by SiLU. */
+typedef struct {
+    int64_t S, K, B, L, D, width;
+    int64_t threads;
+    const float* x;                 /* (S, B, L, D) by strides xs (k unused) */
+    CfmStrides xs;
+    const float *weight, *bias;     /* (S, K, D, width), (S, K, D) contiguous; bias optional */
+    const int64_t* order;           /* (K, L) or null */
+    float* u;                       /* forward: (S, K, B, L, D) contiguous */
+    const float* du;                /* backward: (S, K, B, L, D) contiguous */
+    float *dx, *dweight, *dbias;    /* (S, B, L, D) contiguous, (S, K, D, width), (S, K, D) or null */
+} CfmConv;
+
+/* Each returns 0, or 1 where N or width is not one of the compiled ones, 2 where memory ran out,
+   3 where order is not a permutation. */
+CFM_EXPORT int cfm_scan_forward(const CfmScan* scan);
+CFM_EXPORT int cfm_scan_backward(const CfmScan* scan);
+CFM_EXPORT int cfm_conv_forward(const CfmConv* conv);
+CFM_EXPORT int cfm_conv_backward(const CfmConv* conv);
+CFM_EXPORT int64_t cfm_vector_width(void);
+CFM_EXPORT int64_t cfm_tile_tokens(void);
+CFM_EXPORT void cfm_use_openmp(void* gomp_parallel);
+
+#ifdef __cplusplus
+}
+#endif

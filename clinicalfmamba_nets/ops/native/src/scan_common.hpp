@@ -1,0 +1,58 @@
+// What the forward and the backward scan share: how the work is cut, and the softplus of a tile.
+#pragma once
+
+#include <algorithm>
+
+#include "tiles.hpp"
+
+namespace cfm {
+
+constexpr int PASS = W >= 16 ? 8 : 4;         // states held in registers at once
+constexpr int CHUNK_BLOCKS = 256 / W;         // vectors of channels in one task at most
+
+CFM_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Channels are cut into groups (each with its own B and C), groups into vectors of W, vectors into chunks (one task each).
+struct Cut {
+    int64_t group_channels, group_blocks, chunk_blocks, chunks, tiles;
+
+    Cut(const CfmScan& p, int64_t most_blocks)
+        : group_channels(p.D / p.G),
+          group_blocks(ceil_div(group_channels, W)),
+          chunk_blocks(std::min(group_blocks, most_blocks)),
+          chunks(ceil_div(group_blocks, chunk_blocks)),
+          tiles(ceil_div(p.L, T)) {}
+};
+
+// One task's place: which tensors' slices and which blocks of channels.
+struct Slice {
+    int64_t s, b, g;
+    int64_t block_begin, block_end;  // within the group
+};
+
+struct Block {
+    int64_t channel;  // first channel in [0, D)
+    int64_t index;    // vector's number over all groups
+    int channels;     // 1 to W
+
+    Block(const Cut& cut, int64_t g, int64_t block)
+        : channel(g * cut.group_channels + block * W),
+          index(g * cut.group_blocks + block),
+          channels(static_cast<int>(std::min<int64_t>(W, cut.group_channels - block * W))) {}
+};
+
+CFM_INLINE float* states_at(const CfmScan& p, const Cut& cut, int64_t skb, int64_t tile, int64_t block) {
+    return p.states + (((skb * cut.tiles + tile) * p.G * cut.group_blocks) + block) * p.N * W;
+}
+
+CFM_INLINE const float* at(const float* base, const CfmStrides& t, int64_t s, int64_t k, int64_t b, int64_t d) {
+    return base + s * t.s + k * t.k + b * t.b + d * t.d;
+}
+CFM_INLINE float* at(float* base, const CfmStrides& t, int64_t s, int64_t k, int64_t b, int64_t d) {
+    return base + s * t.s + k * t.k + b * t.b + d * t.d;
+}
+CFM_INLINE int64_t at(const CfmStateStrides& t, int64_t s, int64_t k, int64_t b, int64_t g) {
+    return s * t.s + k * t.k + b * t.b + g * t.g;
+}
+
+}  // namespace cfm
