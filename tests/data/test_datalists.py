@@ -1,0 +1,126 @@
+"""Data lists: what is found, what is refused, and that no two cases share a name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from clinicalfmamba_nets.data import folder_datalist, load_datalist, unique_cases
+from clinicalfmamba_nets.errors import FusionInputError
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Folder with two cases of equal file names."""
+    for name in ["c0/m1.png", "c1/m1.png", "c0/ct.png", "c1/ct.png"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def write_list(folder, content):
+    """Write a list file and return its path."""
+    path = folder / "list.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_entries_are_absolute_and_cases_unique(pairs):
+    entries = [{"image": f"c{i}/m1.png", "image2": f"c{i}/ct.png"} for i in (0, 1)]
+    found = load_datalist(write_list(pairs, {"testing": entries}))
+    assert [entry["case"] for entry in found] == ["c0_m1", "c1_m1"]
+    assert [entry["image"] for entry in found] == [str(pairs / "c0/m1.png"), str(pairs / "c1/m1.png")]
+    assert [entry["image2"] for entry in found] == [str(pairs / "c0/ct.png"), str(pairs / "c1/ct.png")]
+
+
+def test_equal_cases_get_numbers():
+    entries = [{"image": "a.png", "case": case} for case in ["x", "X", "x", "../x", 7, ""]]
+    names = [entry["case"] for entry in unique_cases(entries)]
+    assert names == ["x", "X_2", "x_3", "x_4", "7", "a"]
+
+
+@pytest.mark.parametrize("key, section", [("testing", "testing"), ("test", "testing"), ("training", "training")])
+def test_sections_and_modality_keys(pairs, key, section):
+    path = write_list(pairs, {key: [{"ct": "c0/ct.png", "mri": "c0/m1.png", "slice": 4}]})
+    (entry,) = load_datalist(path, section)
+    assert entry["image"].endswith("m1.png") and entry["image2"].endswith("ct.png") and entry["case"] == "m1"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"testing": [ {"image": ', "list.json: expected a data list .* not JSON"),
+        ("", "0 bytes"),
+        ({"testing": []}, "expected pairs under the key 'testing', found an empty list"),
+        ({"other": []}, "expected a list under the key 'testing', found the keys 'other'"),
+        ({"testing": {"image": "a"}}, "found a dict"),
+        ({"testing": [3]}, "entry 1: expected an entry with image and image2"),
+        ({"testing": [{"label": "a.png"}]}, "entry 1: expected image and image2, found the keys 'label'"),
+        ({"testing": [{"image": 3, "image2": "c0/ct.png"}]}, "the names of two files"),
+        ({"testing": [{"image": ["c0/m1.png"] * 3}]}, "the names of two files"),
+        ({"testing": [{"image": "c0/m1.png\0", "image2": "c0/ct.png"}]}, "the names of two files"),
+        ({"testing": [{"image": "c0/m1.png", "image2": "c0/gone.png"}]}, "entry 1, image2: .* no such file"),
+        ({"testing": [{"image": "../../etc/hostname", "image2": "c0/ct.png"}]}, "leads out of it"),
+        ({"testing": [{"image": "link.png", "image2": "c0/ct.png"}]}, "leads out of it"),
+        ('{"testing": ' + "[" * 100000, "not JSON"),
+        ({"testing": [{"image": "\ud800", "image2": "c0/ct.png"}]}, "the name of a file"),
+    ],
+)
+def test_a_bad_list_is_refused_in_one_line(pairs, content, message):
+    (pairs / "link.png").symlink_to(__file__)
+    with pytest.raises(FusionInputError, match=message) as error:
+        load_datalist(write_list(pairs, content))
+    assert "\n" not in str(error.value) and "list.json" in str(error.value)
+
+
+def test_a_bad_entry_is_kept_with_its_error(pairs):
+    entries = [{"image": "gone.png", "image2": "c0/ct.png"}, {"image": "c1/m1.png", "image2": "c1/ct.png"}]
+    first, second = load_datalist(write_list(pairs, {"testing": entries}), strict=False)
+    assert "no such file" in first["error"] and first["image"] == "gone.png" and first["case"] == "gone"
+    assert "error" not in second and second["case"] == "m1"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing_file.json", "entry 2, image: expected a file, found no such file: .*nowhere.nii.gz"),
+        ("traversal.json", "entry 1, image: .*etc/hostname, which leads out of it"),
+        ("not_json.json", "not_json.json: expected a data list"),
+    ],
+)
+def test_the_bad_lists_are_refused(shared_data, name, message):
+    with pytest.raises(FusionInputError, match=message):
+        load_datalist(shared_data / "bad" / "datalists" / name, base_dir=shared_data / "bad")
+
+
+@pytest.mark.parametrize(
+    ("names", "cases"),
+    [
+        (["MRI/7.png", "CT/7.png", "MRI/8.png", "CT/8.png", "MRI/9.png"], ["7", "8"]),
+        (["7_mri.png", "7_ct.png", "8-MRI.png", "8-CT.png", "notes.txt"], ["7", "8"]),
+        (["p7/mri.nii.gz", "p7/ct.nii.gz", "p8/t1_x.nii.gz"], None),
+        (["p7/t2.nii.gz", "p7/flair.nii.gz", "p8/x_t2w.nii.gz", "p8/x_t2f.nii.gz"], ["p7", "p8"]),
+    ],
+)
+def test_folder_layouts(tmp_path, names, cases):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    if cases is None:
+        with pytest.raises(FusionInputError, match="expected images of two modalities, found mri, t1, ct"):
+            folder_datalist(tmp_path)
+        cases = ["p7"]
+    found = folder_datalist(tmp_path, ("mri", "ct") if "p8/t1_x.nii.gz" in names else None)
+    assert [entry["case"] for entry in found] == cases
+    assert all("ct" in entry["image2"].lower() or "f" in entry["image2"] for entry in found)
+
+
+def test_folders_without_pairs(tmp_path):
+    with pytest.raises(FusionInputError, match="no such folder"):
+        folder_datalist(tmp_path / "gone")
+    with pytest.raises(FusionInputError, match="expected image pairs, found none"):
+        folder_datalist(tmp_path)
+    (tmp_path / "7_mri.png").write_bytes(b"x")
+    with pytest.raises(FusionInputError, match="images of mri without a partner"):
+        folder_datalist(tmp_path)
