@@ -14,7 +14,7 @@ _HOMES = {
     "curves": ("CurvePlot", "TensorBoardLog", "plot_history"),
     "distributed": ("is_main_process",),
     "failures": ("find_input_error", "tell_errors_in_one_line"),
-    "fuse": ("fuse",),
+    "fusion_log": ("FusionLog",),
     "overrides": ("check_override_names", "check_overrides"),
     "pairs": ("pair_datalist", "training_datalist"),
     "preview": ("preview_image", "write_preview"),

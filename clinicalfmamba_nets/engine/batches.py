@@ -32,7 +32,7 @@ def prepare_fusion_batch(
 
 
 class WholeImageInferer(SimpleInferer):
-    """Run the network once on the whole image, as a plain tensor.
+    """Run the network once on the whole image, as a plain tensor, and give the result the metadata of the input.
 
     The metadata of a MetaTensor are looked up at every operation of a network; without them a forward is faster and
     equal to the last bit.
@@ -40,15 +40,17 @@ class WholeImageInferer(SimpleInferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return network(inputs), (B, 1, *spatial) for inputs (B, 2, *spatial)."""
-        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        return super().__call__(plain, network, *args, **kwargs)
+        if not isinstance(inputs, MetaTensor):
+            return super().__call__(inputs, network, *args, **kwargs)
+        fused = MetaTensor(super().__call__(inputs.as_tensor(), network, *args, **kwargs))
+        return fused.copy_meta_from(inputs)
 
 
 class TrackedLoss(nn.Module):
     """Compute a fusion loss and keep the values of its named terms for the progress line.
 
     Args:
-        loss: a loss whose `terms(pred, image)` are its named, unweighted terms and `total(terms)` their weighted sum.
+        loss: a loss whose `terms(pred, image)` are its named, unweighted terms and whose `weights` go with them.
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -60,7 +62,7 @@ class TrackedLoss(nn.Module):
     def forward(self, pred: Tensor, image: Tensor) -> Tensor:
         """Return the weighted sum, a scalar, of pred (B, 1, *spatial) against image (B, 2, *spatial)."""
         terms = self.loss.terms(pred, image)
-        total = self.loss.total(terms)
+        total = torch.stack([self.loss.weights[name] * value for name, value in terms.items()]).sum()
         self.latest = {name: value.detach() for name, value in {"loss": total, **terms}.items()}
         self.pairs = pred.shape[0]
         return total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ def open_bundle(
         name: the bundle's name, for `find_bundle`.
         workflow: the base configuration, "train" or "inference".
         overlays: names of configurations laid over it, such as "evaluate".
-        overrides: ids and values that replace those of the configurations.
+        overrides: ids and values that replace those of the configurations; None keeps the configuration's value.
 
     Raises:
         FusionInputError: the bundle, a configuration or the name of an override is not known.
@@ -86,7 +87,8 @@ def open_bundle(
         if not file.is_file():
             known = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
             raise input_error(file, "a configuration of the bundle", "no such file", f"choose one of {known}")
-    settings = {"bundle_root": str(root), **(overrides or {})}
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    settings = {"bundle_root": str(root), **given}
     check_override_names(settings, files)
     quiet = logging.getLogger("monai.bundle.workflows")
     level = quiet.level
@@ -110,11 +112,14 @@ def run_bundle(
 ) -> ConfigWorkflow:
     """Open a bundle, run it, run its `finalize` expressions, and return it; see `open_bundle`.
 
+    Its progress goes to the terminal where the program has not set up logging.
+
     Raises:
         FusionInputError: an input of the run is bad; MONAI's wrapping of the error is taken off.
     """
     from clinicalfmamba_nets.engine.failures import find_input_error
 
+    _show_progress()
     try:
         opened = open_bundle(name, workflow, overlays, overrides)
         opened.run()
@@ -125,3 +130,12 @@ def run_bundle(
             raise
         raise cause from error
     return opened
+
+
+def _show_progress() -> None:
+    progress = logging.getLogger("clinicalfmamba")
+    if not progress.hasHandlers():
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+        progress.addHandler(handler)
+        progress.setLevel(logging.INFO)

@@ -181,8 +181,9 @@ class TrainingCheckpoint:
         if self.evaluator is not None:
             self.evaluator.state.best_metric = saved["best_metric"]
             self.evaluator.state.best_metric_epoch = saved["best_epoch"]
-        self._compare_settings(saved["settings"])
-        self.logger.info("resumed %s after epoch %d of %d", self.path, saved["epoch"], engine.state.max_epochs)
+        if is_main_process():
+            self._compare_settings(saved["settings"])
+            self.logger.info("resumed %s after epoch %d of %d", self.path, saved["epoch"], engine.state.max_epochs)
 
     def _compare_settings(self, saved: dict[str, Any]) -> None:
         for name in sorted(self.settings.keys() - FREE_SETTINGS):

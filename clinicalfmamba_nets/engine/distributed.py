@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
 
@@ -13,11 +12,16 @@ def is_main_process() -> bool:
     return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
 
+def world_size() -> int:
+    """Return the number of processes that work together, 1 for a single one."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def gather_objects(value: Any) -> list[Any]:
     """Return every process's `value`, by rank; in a single process a list of one. All processes must call it."""
     if not (dist.is_available() and dist.is_initialized()):
         return [value]
-    gathered: list[Any] = [None] * dist.get_world_size()
+    gathered: list[Any] = [None] * world_size()
     dist.all_gather_object(gathered, value)
     return gathered
 
@@ -32,11 +36,3 @@ def own_index(states: list[Any]) -> int:
     """Return the place of this process in a list gathered by rank, or 0 where the list has none for it."""
     rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
     return rank if rank < len(states) else 0
-
-
-def synchronize() -> None:
-    """Wait until every process is here; returns at once in a single process."""
-    if dist.is_available() and dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        dist.barrier()

@@ -11,6 +11,8 @@ from typing import Any
 from clinicalfmamba_nets.errors import input_error
 
 META_KEY = "_meta_"
+# The command line of MONAI hands these over as texts, of which "false" too would count as true.
+WORDS = {"true": True, "false": False}
 EXPRESSION_MARKS = ("$", "@", "%")
 KINDS = ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (list, "a list"), (str, "a text"))
 
@@ -63,6 +65,7 @@ def check_override_names(overrides: Mapping[str, Any], config_files: Iterable[st
 def check_overrides() -> None:
     """Check the overrides of the bundle run that is being initialized; for the `initialize` expressions of a bundle.
 
+    The words true and false are made truth values where one is expected.
     An expression is given no access to the parser, so the workflow that evaluates it is looked up among the callers.
 
     Raises:
@@ -76,6 +79,10 @@ def check_overrides() -> None:
         config_files = _active_files(Path(workflow.config_root_path), settings)
     known = _declared(config_files)
     for name, value in settings.items():
+        if isinstance(known.get(name), bool) and isinstance(value, str) and value in WORDS:
+            value = WORDS[value]
+            workflow.parser.get()[name] = value
+            workflow.parser.ref_resolver.get_item(name).update_config(value)
         _check_one(name, value, known)
 
 

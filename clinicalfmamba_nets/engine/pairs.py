@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from clinicalfmamba_nets.data import aanlib_datalist, folder_datalist, load_datalist
+from clinicalfmamba_nets.data.aanlib import TASKS
+from clinicalfmamba_nets.engine.distributed import world_size
 from clinicalfmamba_nets.errors import input_error
 
-AANLIB_SETS = {"ct_mri": "CT-MRI", "spect_mri": "SPECT-MRI", "pet_mri": "PET-MRI"}
 PUBLISHED = "_published"
 
 
@@ -43,9 +44,9 @@ def pair_datalist(
     if not folder.is_dir():
         remedy = "name the folder with --dataset_dir or a data list with --datalist"
         raise input_error(f"dataset_dir {folder}", "a folder of image pairs", "no such folder", remedy)
-    aanlib_task = task.removesuffix(PUBLISHED)
-    if (folder / AANLIB_SETS.get(aanlib_task, task)).is_dir():
-        return aanlib_datalist(folder, aanlib_task, split=split, run=split_run, section=section)
+    pair = task.removesuffix(PUBLISHED)
+    if pair in TASKS and any((root / TASKS[pair][0]).is_dir() for root in (folder, folder / "aanlib")):
+        return aanlib_datalist(folder, pair, split=split, run=split_run, section=section)
     return folder_datalist(folder)
 
 
@@ -63,7 +64,7 @@ def training_datalist(
         hold_out: whether the validated entries are left out of the training.
 
     Raises:
-        FusionInputError: the share is outside (0, 1), or nothing is left to train on.
+        FusionInputError: the share is outside (0, 1), or there are fewer entries than processes.
 
     Example:
         >>> training_datalist([{"case": n} for n in range(4)], "validation", 0.25, True)
@@ -71,9 +72,13 @@ def training_datalist(
     """
     if not 0 < val_fraction < 1:
         raise input_error("val_fraction", "a share between 0 and 1", str(val_fraction), "give one such as 0.1")
-    if len(pairs) < 2:
-        raise input_error("training list", "at least 2 pairs", str(len(pairs)), "give more pairs")
     step = max(2, round(1 / val_fraction))
-    if part == "validation":
-        return pairs[::step]
-    return [pair for index, pair in enumerate(pairs) if not hold_out or index % step]
+    chosen = (
+        pairs[::step]
+        if part == "validation"
+        else [pair for index, pair in enumerate(pairs) if not hold_out or index % step]
+    )
+    if len(chosen) < world_size():
+        remedy = "give more pairs, another val_fraction, or start fewer processes"
+        raise input_error(f"{part} list", f"at least {world_size()} pairs", f"{len(chosen)} of {len(pairs)}", remedy)
+    return chosen

@@ -1,0 +1,61 @@
+"""Progress of an inference, and the check that every pair became a file of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from ignite.engine import Engine, Events
+
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io import printable
+
+
+class FusionLog:
+    """Tell each fused image as it is written, and their number at the end.
+
+    Args:
+        output_dir: the folder that the images are written to, for the last line.
+
+    Raises:
+        FusionInputError: at the end, when there are fewer files than pairs.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike) -> None:
+        self.output_dir = Path(output_dir)
+        self.logger = logging.getLogger("clinicalfmamba.inference")
+        self.pairs = 0
+        self.files: set[str] = set()
+        self._clock = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Follow `engine`, an evaluator whose postprocessing saves."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.tell)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def start(self, engine: Engine) -> None:
+        """Start counting."""
+        self.pairs, self.files, self._clock = 0, set(), time.perf_counter()
+
+    def tell(self, engine: Engine) -> None:
+        """Count the pairs of a step and tell their files."""
+        seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
+        total = len(engine.state.dataloader.dataset)
+        for result in engine.state.output:
+            self.pairs += 1
+            saved = result["pred"].meta.get("saved_to")
+            if saved is not None:
+                self.files.add(saved)
+                self.logger.info("%d/%d  %s  %.2f s", self.pairs, total, printable(Path(saved).name), seconds)
+
+    def finish(self, engine: Engine) -> None:
+        """Tell how many images there are now."""
+        if len(self.files) < self.pairs:
+            found = f"{len(self.files)} files for {self.pairs} pairs"
+            raise input_error(
+                f"output_dir {self.output_dir}", "a file for each pair", found, "give each pair a case name"
+            )
+        self.logger.info("%d fused images in %s", len(self.files), printable(self.output_dir))
