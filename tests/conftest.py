@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Outcome:
+    """What a run of the command line left: exit code and text."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def cause(self) -> str:
+        """The last line on stderr."""
+        return self.err.strip().splitlines()[-1] if self.err.strip() else ""
 
 
 def _shared_data() -> Path:
@@ -16,7 +34,7 @@ def _shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Folder with real pairs, volumes and malformed inputs; the test is skipped, with the reason, where it is absent."""
+    """Folder with real pairs, volumes and malformed inputs; where it is absent the test is skipped and says so."""
     folder = _shared_data()
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set CLINICALFMAMBA_DATA to the folder that holds aanlib/ and bad/")
@@ -36,3 +54,46 @@ def shared_golden() -> Path:
 def checkout() -> Path:
     """Root of the checkout."""
     return CHECKOUT
+
+
+@pytest.fixture
+def run_cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run the command line in this process: `run_cli("fuse", a, b, "-o", out)` gives code, stdout and stderr."""
+    from clinicalfmamba_nets.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        code = main([str(argument) for argument in arguments])
+        return Outcome(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def toy_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the bundles whose fusion_2d has random weights for every task: for tests of the way, not of results."""
+    import torch
+    from monai.bundle import ConfigParser
+
+    folder = tmp_path_factory.mktemp("bundles")
+    source = CHECKOUT / "bundles" / "fusion_2d"
+    root = shutil.copytree(
+        source, folder / "fusion_2d", ignore=shutil.ignore_patterns("*.pt", "*.ts", "output", "eval")
+    )
+    (root / "models").mkdir(exist_ok=True)
+    config = root / "configs" / "inference.json"
+    for seed, task in enumerate(json.loads(config.read_text())["graphs"]):
+        torch.manual_seed(seed)
+        parser = ConfigParser()
+        parser.read_config(str(config))
+        parser.update({"bundle_root": str(root), "task": task})
+        torch.save(parser.get_parsed_content("network_def").state_dict(), parser.get_parsed_content("ckpt_path"))
+    return folder
+
+
+@pytest.fixture
+def toy_cli(
+    run_cli: Callable[..., Outcome], toy_bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """`run_cli` with the bundles of `toy_bundles`."""
+    monkeypatch.setenv("CLINICALFMAMBA_BUNDLES", str(toy_bundles))
+    return run_cli

@@ -1,0 +1,174 @@
+"""Fuse single pairs by a bundle's inference configuration: its transforms, network, weights and inferer."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose
+from numpy.typing import NDArray
+
+from clinicalfmamba_nets.engine.bundles import find_bundle, open_bundle
+from clinicalfmamba_nets.engine.checkpoints import read_weights, require_weights
+from clinicalfmamba_nets.engine.failures import find_input_error
+from clinicalfmamba_nets.errors import input_error
+
+BUNDLE = "fusion_2d"
+
+
+class FusionPipeline:
+    """The parts of a bundle's `inference.json`, opened once and then used pair by pair.
+
+    What `python -m monai.bundle run inference` does to a data list, this does to one pair at a time, so that one bad
+    pair does not end a batch. Nothing is defined here that the configuration defines.
+
+    Args:
+        task: the setting `task` of the bundle, which chooses graph and weights.
+        device: where the network runs; None for the configuration's own choice.
+        output_dir: where the configuration's last step writes the fused image; None leaves that step out.
+        bundle: name of the bundle.
+
+    Raises:
+        FusionInputError: unknown bundle or task, weights that are missing or of another network, no such device.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        device: str | torch.device | None = None,
+        output_dir: str | os.PathLike | None = None,
+        bundle: str = BUNDLE,
+    ) -> None:
+        overrides: dict[str, Any] = {"task": task}
+        if device is not None:
+            overrides["device"] = named_device(device)
+        if output_dir is not None:
+            overrides["output_dir"] = os.fspath(output_dir)
+        with user_errors_alone():
+            get = open_bundle(bundle, "inference", overrides=overrides).parser.get_parsed_content
+            plain_network, self.weights = get("network_def"), Path(get("ckpt_path"))
+            require_trained(self.weights, task)
+            require_weights(plain_network, self.weights)
+            self.device: torch.device = get("device")
+            self.network: torch.nn.Module = get("network").eval()
+            self.network.load_state_dict(read_weights(self.weights))
+            self.preprocessing, self.inferer = get("preprocessing"), get("inferer")
+            self.postprocessing = get("postprocessing")
+        if output_dir is None:
+            self.postprocessing = Compose([step for step in self.postprocessing.transforms if not _writes(step)])
+
+    def __call__(self, pair: Mapping[str, Any]) -> dict[str, Any]:
+        """Fuse one pair.
+
+        Args:
+            pair: an entry of a data list: `image`, `image2` (paths or arrays) and, where files are written, `case`.
+
+        Returns:
+            The entry after postprocessing: `image` (2, *spatial) in [0, 1] and `pred`, (1, *spatial) in the units of
+            the first image or (3, *spatial) in color.
+
+        Raises:
+            FusionInputError: the pair cannot be fused.
+        """
+        with user_errors_alone():
+            sample = self.preprocessing(dict(pair))
+            with torch.no_grad():
+                sample["pred"] = self.inferer(sample["image"][None].to(self.device), self.network)[0]
+            return self.postprocessing(sample)
+
+    def weights_digest(self) -> str:
+        """Return the SHA-256 of the weights' file, which tells which training a result is from."""
+        return hashlib.sha256(self.weights.read_bytes()).hexdigest()
+
+
+def fuse(
+    image_a: NDArray | torch.Tensor | str | os.PathLike,
+    image_b: NDArray | torch.Tensor | str | os.PathLike,
+    task: str = "ct_mri",
+    device: str | torch.device | None = None,
+) -> NDArray:
+    """Fuse two images of one head on one grid with the trained 2D network.
+
+    Args:
+        image_a: the anatomical image (MRI): array or tensor (H, W), or the path of a PNG or 2D NIfTI file.
+        image_b: the other image: (H, W), (H, W, 3) in color, or a path.
+        task: what the images are and which weights are used: "ct_mri", "spect_mri", "pet_mri", "ct_mri_published".
+        device: where the network runs, such as "cpu"; None for a GPU where there is one.
+
+    Returns:
+        float32, (H, W) or, where `image_b` is in color, (H, W, 3), in the range of `image_a`.
+
+    Raises:
+        FusionInputError: images that cannot be fused, an unknown task, missing weights.
+
+    Example:
+        >>> fuse("mri.png", "ct.png").shape  # doctest: +SKIP
+        (256, 256)
+    """
+    pipeline = _kept_pipeline(task, None if device is None else str(device), str(find_bundle(BUNDLE)))
+    fused = pipeline({"image": image_a, "image2": image_b})["pred"]
+    return channels_last(fused)
+
+
+def channels_last(fused: torch.Tensor) -> NDArray:
+    """Turn (1, *spatial) into (*spatial), (3, *spatial) into (*spatial, 3), as float32 in main memory."""
+    array = np.asarray(torch.as_tensor(fused).detach().cpu().numpy(), dtype=np.float32)
+    return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
+
+
+def named_device(device: str | torch.device) -> torch.device:
+    """Return a device of this machine.
+
+    Raises:
+        FusionInputError: torch does not know the name, or the machine has no such device.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise input_error(
+            f"device {str(device)!r}", "a device of this machine", reason, "leave it out or name cpu"
+        ) from error
+    return found
+
+
+def require_trained(path: Path, task: str) -> None:
+    """Refuse to go on without trained weights: an untrained network is never used.
+
+    Raises:
+        FusionInputError: the file is missing; the message tells how to train it.
+    """
+    if not path.is_file():
+        train = f"clinicalfmamba train --task {task} --dataset_dir DIR -o RUN"
+        raise input_error(
+            path, f"trained weights of {task}", "no such file", f"run `{train}` and copy RUN/model.pt there"
+        )
+
+
+@contextlib.contextmanager
+def user_errors_alone() -> Iterator[None]:
+    """Take off what MONAI wraps around an error of the user's; other errors pass as they are."""
+    try:
+        yield
+    except Exception as error:
+        cause = find_input_error(error)
+        if cause is None or cause is error:
+            raise
+        raise cause from error
+
+
+@lru_cache(maxsize=4)
+def _kept_pipeline(task: str, device: str | None, bundle_folder: str) -> FusionPipeline:
+    return FusionPipeline(task, device)
+
+
+def _writes(step: Any) -> bool:
+    return type(step).__name__.startswith("Save")
