@@ -1,0 +1,37 @@
+# make fuse [A=mri.png B=ct.png] [OUT=fused] [TASK=ct_mri]   fuse a pair; without A and B the project's own phantom
+# make test                                                  set up and run the quick tests
+# make test-slow | make lint | make setup
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= fused
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
+
+.PHONY: setup fuse test test-slow lint
+.DEFAULT_GOAL := setup
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml $(NATIVE)
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info < (3, 10) and sys.exit("error: Python: expected 3.10 or newer, found " + v + "; name another one: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot make a virtual environment; install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "setting up $(VENV): the first time downloads torch and MONAI and takes minutes"
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $(STAMP)
+
+fuse: $(STAMP)
+	@$(BIN)/clinicalfmamba fuse $(if $(A)$(B),"$(A)" "$(B)",--phantom) --output "$(OUT)" $(if $(TASK),--task $(TASK)) --overwrite
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
