@@ -21,6 +21,7 @@ CHECKPOINT_NAME = "checkpoint.pt"
 WEIGHTS_NAME = "model.pt"
 # A resumed training may have another end; anything else in the settings changes what it computes.
 FREE_SETTINGS = ("epochs",)
+SCHEDULE_SETTINGS = ("T_max", "eta_min", "base_lrs")
 
 
 def save_atomic(content: Any, path: str | os.PathLike) -> None:
@@ -167,7 +168,7 @@ class TrainingCheckpoint:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             self.network.load_state_dict(saved["network"])
             self.optimizer.load_state_dict(saved["optimizer"])
-            self.scheduler.load_state_dict(saved["scheduler"])
+            self._load_schedule(saved["scheduler"])
             self.average.load_state_dict(saved["average"])
             own = saved["random_states"][own_index(saved["random_states"])]
             restore_random_state(own, self.transform)
@@ -175,6 +176,8 @@ class TrainingCheckpoint:
             found = " ".join(str(error).split())[:160]
             remedy = "resume with the settings of that training, or start anew with --resume false"
             raise input_error(self.path, "a checkpoint of this network and optimizer", found, remedy) from error
+        if engine.scaler is not None and saved["scaler"] is not None:
+            engine.scaler.load_state_dict(saved["scaler"])
         engine.state.history = saved["history"]
         engine.state.epoch = saved["epoch"]
         engine.state.iteration = saved["epoch"] * engine.state.epoch_length
@@ -184,6 +187,14 @@ class TrainingCheckpoint:
         if is_main_process():
             self._compare_settings(saved["settings"])
             self.logger.info("resumed %s after epoch %d of %d", self.path, saved["epoch"], engine.state.max_epochs)
+
+    def _load_schedule(self, saved: dict[str, Any]) -> None:
+        """Take over the place in the schedule; its length and ends, and the learning rate, stay as they are now set."""
+        own = self.scheduler.state_dict()
+        self.scheduler.load_state_dict({**saved, **{name: own[name] for name in SCHEDULE_SETTINGS if name in own}})
+        for group, new, old in zip(self.optimizer.param_groups, own["base_lrs"], saved["base_lrs"], strict=True):
+            if new != old:
+                group["lr"], group["initial_lr"] = group["lr"] * new / old, new
 
     def _compare_settings(self, saved: dict[str, Any]) -> None:
         for name in sorted(self.settings.keys() - FREE_SETTINGS):
@@ -206,6 +217,7 @@ class TrainingCheckpoint:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "average": self.average.state_dict(),
+            "scaler": engine.scaler.state_dict() if engine.scaler is not None else None,
             "epoch": engine.state.epoch,
             "best_metric": best.best_metric if best else -1,
             "best_epoch": best.best_metric_epoch if best else engine.state.epoch,

@@ -46,7 +46,7 @@ def plot_history(history: list[dict[str, Any]], path: str | os.PathLike) -> None
     for axis, (name, points) in zip(axes, curves.items(), strict=False):
         epochs, values = zip(*points, strict=True)
         axis.plot(epochs, values, marker="." if len(points) < 60 else None)
-        axis.set(title=name, xlabel="epoch", yscale="log" if name == "lr" else "linear")
+        axis.set(title=name, xlabel="epoch", yscale="log" if name == "lr" and min(values) > 0 else "linear")
         axis.grid(alpha=0.3)
     for axis in axes[len(curves) :]:
         axis.set_axis_off()

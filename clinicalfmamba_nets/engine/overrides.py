@@ -13,6 +13,8 @@ from clinicalfmamba_nets.errors import input_error
 META_KEY = "_meta_"
 # The command line of MONAI hands these over as texts, of which "false" too would count as true.
 WORDS = {"true": True, "false": False}
+# Names that `--tracking mlflow` of MONAI adds to every configuration.
+TRACKING = ("tracking_uri", "experiment_name", "run_name", "is_not_rank0", "save_execute_config", "output_dir")
 EXPRESSION_MARKS = ("$", "@", "%")
 KINDS = ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (list, "a list"), (str, "a text"))
 
@@ -34,11 +36,11 @@ def _fits(default: Any, value: Any) -> bool:
 
 def _check_one(name: str, value: Any, known: Mapping[str, Any]) -> None:
     top = name.replace("#", "::").split("::")[0]
-    if top not in known:
+    if top not in known and top not in TRACKING:
         near = difflib.get_close_matches(top, list(known), n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
         raise input_error(f"override {top!r}", "the name of a setting of this configuration", "an unknown name", remedy)
-    if top == name and not _fits(known[top], value):
+    if top == name and top in known and not _fits(known[top], value):
         raise input_error(
             f"override {name!r}",
             f"{_kind(known[top])} such as {known[top]!r}",
@@ -88,10 +90,8 @@ def check_overrides() -> None:
 
 def _declared(config_files: Iterable[str | Path]) -> dict[str, Any]:
     from monai.bundle import ConfigParser
-    from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
-    tracking = DEFAULT_MLFLOW_SETTINGS["configs"]  # the names that `--tracking mlflow` adds
-    return {**tracking, **ConfigParser.load_config_files([str(file) for file in config_files])}
+    return dict(ConfigParser.load_config_files([str(file) for file in config_files]))
 
 
 def _running_workflow() -> tuple[Any, list[str] | None]:
