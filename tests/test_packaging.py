@@ -1,0 +1,158 @@
+"""What an installation holds, and that the commands of the Makefile and the pins agree with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+LIMIT = 25 * 1024 * 1024
+CONFIGS = ("inference.json", "train.json", "metadata.json", "logging.conf")
+
+
+def project_table(checkout: Path) -> dict:
+    """Read pyproject.toml."""
+    tomllib = pytest.importorskip("tomllib", reason="tomllib came with Python 3.11")
+    return tomllib.loads((checkout / "pyproject.toml").read_text())
+
+
+def plain_name(requirement: str) -> str:
+    """Name of a requirement, in the form in which names are compared."""
+    return re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower().replace("_", "-")
+
+
+def pins(checkout: Path) -> list[str]:
+    """Lines of requirements.txt without comments."""
+    lines = (checkout / "requirements.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_every_package_is_listed(checkout):
+    listed = set(project_table(checkout)["tool"]["setuptools"]["packages"])
+    found = {
+        ".".join(path.parent.relative_to(checkout).parts)
+        for path in (checkout / "clinicalfmamba_nets").rglob("__init__.py")
+        if "bundles" not in path.relative_to(checkout).parts
+    }
+    assert listed == found | {"clinicalfmamba_nets.bundles"}
+
+
+def test_every_requirement_is_pinned(checkout):
+    assert all(re.fullmatch(r'[\w.-]+==[\w.+]+(; python_version (<|>=) "3\.11")?', line) for line in pins(checkout))
+
+
+def test_pins_cover_what_the_package_needs(checkout):
+    project = project_table(checkout)["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["export"], *extras["test"]]
+    assert {plain_name(name) for name in needed} <= {plain_name(line) for line in pins(checkout)}
+
+
+def test_version_is_one(checkout):
+    import clinicalfmamba_nets
+
+    version = project_table(checkout)["project"]["version"]
+    assert version == clinicalfmamba_nets.__version__
+    assert (checkout / "CHANGELOG.md").read_text().splitlines()[2].startswith(f"- {version}: ")
+
+
+def test_ci_script_is_executable_and_starts_with_the_quick_tests(checkout):
+    script = checkout / ".ci" / "run"
+    assert script.stat().st_mode & stat.S_IXUSR
+    steps = [line for line in script.read_text().splitlines() if "step " in line and "make" in line]
+    assert "make test" in steps[0] and not steps[0].endswith("make test-slow")
+    assert subprocess.run(["bash", "-n", str(script)], timeout=20).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "command"),
+    [
+        ((), 'clinicalfmamba fuse --phantom --output "fused"'),
+        (("A=m.png", "B=c.png", "OUT=o", "TASK=pet_mri"), 'fuse "m.png" "c.png" --output "o" --task pet_mri'),
+    ],
+)
+def test_make_fuse_calls_the_command_line(checkout, settings, command):
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    done = subprocess.run(
+        ["make", "-n", "fuse", *settings],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env=plain_environment(),
+    )
+    assert done.returncode == 0 and command in done.stdout
+
+
+def plain_environment(**changes: str) -> dict[str, str]:
+    """The environment without what make or another test run put into it."""
+    dropped = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHONPATH", "CLINICALFMAMBA_BUNDLES"}
+    return {**{name: value for name, value in os.environ.items() if name not in dropped}, **changes}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel of the present sources, built in a copy so that the checkout stays clean."""
+    root = Path(__file__).resolve().parents[1]
+    copy = tmp_path_factory.mktemp("source") / "project"
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", ".venv", "build", "*.egg-info", "output", "eval"))
+    out = tmp_path_factory.mktemp("wheel")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        str(out),
+        str(copy),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=plain_environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.whl"))
+
+
+@pytest.mark.slow
+def test_wheel_holds_the_bundles_and_nothing_else_of_the_project(wheel, checkout):
+    with zipfile.ZipFile(wheel) as archive:
+        sizes = {item.filename: item.file_size for item in archive.infolist()}
+    folder = "clinicalfmamba_nets/bundles/fusion_2d"
+    assert {f"{folder}/configs/{name}" for name in CONFIGS} | {f"{folder}/LICENSE"} <= set(sizes)
+    weights = {path.name for path in (checkout / "bundles" / "fusion_2d" / "models").glob("*.pt")}
+    assert {f"{folder}/models/{name}" for name in weights} <= set(sizes)
+    assert all(name.startswith(("clinicalfmamba_nets/", "clinicalfmamba_nets-")) for name in sizes)
+    assert max(sizes.values()) <= LIMIT
+    assert any(name.endswith("licenses/LICENSE") for name in sizes)
+    assert any(name.endswith("licenses/THIRD_PARTY.md") for name in sizes)
+
+
+@pytest.mark.slow
+def test_installed_package_fuses_from_anywhere(wheel, toy_bundles, tmp_path):
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300, env=plain_environment())
+    models = site / "clinicalfmamba_nets" / "bundles" / "fusion_2d" / "models"
+    models.mkdir(exist_ok=True)
+    for path in (toy_bundles / "fusion_2d" / "models").glob("*.pt"):
+        shutil.copy(path, models)
+
+    def run(*words: str) -> subprocess.CompletedProcess:
+        program = [sys.executable, str(site / "bin" / "clinicalfmamba"), *words]
+        environment = plain_environment(PYTHONPATH=str(site))
+        return subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+
+    info = run("info")
+    assert info.returncode == 0, info.stderr
+    assert str(site / "clinicalfmamba_nets" / "bundles" / "fusion_2d") in info.stdout
+    fused = run("fuse", "--phantom", "-o", "out")
+    assert fused.returncode == 0, fused.stderr
+    assert (tmp_path / "out" / "phantom_fused.png").is_file()
