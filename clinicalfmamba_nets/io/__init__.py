@@ -40,12 +40,12 @@ __all__ = [
 ]
 
 # One row per format: how file names of it end, and the module with its read_<format> and write_<format>.
-FORMATS = {"nifti": (".nii.gz", ".nii"), "png": (".png",)}
-_STARTS = {"png": b"\x89PNG"}
+FORMATS = {"nifti": (".nii.gz", ".nii"), "nrrd": (".nrrd",), "png": (".png",)}
+_STARTS = {"png": b"\x89PNG", "nrrd": b"NRRD"}
 
 
 def image_extension(path: PathLike) -> str:
-    """Return how the name ends (".png", ".nii", ".nii.gz"), in lower case; "" for a name that no format has.
+    """Return how the name ends (".png", ".nii.gz", ...), in lower case; "" for a name that no format has.
 
     Example:
         >>> image_extension("scans/T2.NII.GZ")
@@ -92,8 +92,9 @@ def read_image(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, 
         FusionInputError: whatever is wrong with the file, in one line.
     """
     name = image_format(path)
-    if two_channels and name == "png":
-        raise input_error(printable(path), "two images", "one PNG image", "name the second image too")
+    if two_channels and name != "nifti":
+        check_file(path)
+        raise input_error(printable(path), "two images", f"one {name.upper()} image", "name the second image too")
     reader = getattr(import_module(f"{__name__}.{name}"), f"read_{name}")
     return reader(path, two_channels=True) if two_channels else reader(path)
 
@@ -117,10 +118,5 @@ def write_image(
     Raises:
         FusionInputError: a name that no format has, or `like` cannot be read.
     """
-    if image_format(path) == "nifti":
-        from clinicalfmamba_nets.io.nifti import write_nifti
-
-        return write_nifti(path, array, like, affine, dtype)
-    from clinicalfmamba_nets.io.png import png_dtype, write_png
-
-    return write_png(path, array, dtype or (png_dtype(like) if like is not None else np.uint8))
+    name = image_format(path)
+    getattr(import_module(f"{__name__}.{name}"), f"write_{name}")(path, array, like, affine, dtype)

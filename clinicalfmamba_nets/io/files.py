@@ -15,6 +15,8 @@ from clinicalfmamba_nets.errors import input_error
 PathLike = str | bytes | os.PathLike
 # Reading keeps at most the stored voxels, a float copy of both images and the network's input at the same time.
 _MEMORY_SHARE = 0.8
+# Unicode categories without a shape of their own: controls, directions, lone surrogates, line ends.
+_CONTROLS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def to_path(path: PathLike) -> Path:
@@ -36,9 +38,8 @@ def printable(path: PathLike) -> str:
         'scan_\\xff.nii.gz'
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    controls = {"Cc", "Cf", "Cs", "Zl", "Zp"}
     return "".join(
-        character.encode("unicode_escape").decode() if unicodedata.category(character) in controls else character
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _CONTROLS else character
         for character in text
     )
 
@@ -160,14 +161,20 @@ def case_name(name: PathLike) -> str:
         name: a case's name, or the path of its file: folder and image suffix are dropped.
 
     Returns:
-        1 to 120 characters; separators, control characters and undecodable bytes replaced, no dot at the start.
+        1 to 180 bytes of UTF-8; separators, control characters and undecodable bytes replaced, no dot at the start.
 
     Example:
         >>> case_name("..\\..\\evil.nii.gz"), case_name("scans/16011.png"), case_name("patient 7")
         ('evil', '16011', 'patient 7')
     """
-    text = printable(name).replace("\\x", "%").replace("\\", "/").rstrip("/").split("/")[-1]
+    text = os.fsdecode(name).replace("\\", "/").rstrip("/").split("/")[-1]
     for suffix in (".nii.gz", ".nii", ".png", ".nrrd"):
         text = text[: -len(suffix)] if text.lower().endswith(suffix) and len(text) > len(suffix) else text
-    text = "".join("_" if character in '<>:"|?*' else character for character in text).strip(". ")
-    return text[:120] or "case"
+    text = "".join(_plain(character) for character in text).strip(". ")
+    return text.encode()[:180].decode(errors="ignore") or "case"
+
+
+def _plain(character: str) -> str:
+    if 0xDC80 <= ord(character) <= 0xDCFF:  # a byte that is no UTF-8
+        return f"%{ord(character) - 0xDC00:02x}"
+    return "_" if character in '<>:"|?*' or unicodedata.category(character) in _CONTROLS else character

@@ -10,12 +10,11 @@ import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.files import PathLike, atomic_file, check_file, check_memory, printable
+from clinicalfmamba_nets.io.raw import MAX_COMPRESSION, stored_values
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # 8192 x 8192: larger than any medical frame, small enough for every machine.
 MAX_PIXELS = 2**26
-# Deflate packs at most 1032 bytes into one.
-_MAX_COMPRESSION = 1032
 _COLOR_TYPES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # IHDR color type -> samples per pixel
 
 
@@ -41,7 +40,7 @@ def _check_size(path: PathLike, width: int, height: int, bits: int, color_type: 
         found = f"{width} x {height}"
         raise input_error(name, f"at most {MAX_PIXELS} pixels", found, "crop the image or export a smaller one")
     stored = check_file(path).stat().st_size
-    if size > stored * _MAX_COMPRESSION:
+    if size > stored * MAX_COMPRESSION:
         found = f"{stored} bytes for {width} x {height} pixels"
         raise input_error(name, "a whole PNG image", found, "the file is truncated: copy or export it again")
     check_memory(path, 4 * size + 12 * width * height)
@@ -119,30 +118,35 @@ def read_png(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
     return array, meta
 
 
-def png_dtype(path: PathLike) -> np.dtype:
-    """Return the type in which an image like the PNG at `path` is stored: uint8 or uint16."""
-    _, _, bits, color_type = _read_header(path)
-    return np.dtype(np.uint16 if bits == 16 and color_type == 0 else np.uint8)
-
-
-def write_png(path: PathLike, array: np.ndarray, dtype: Any = np.uint8) -> None:
+def write_png(
+    path: PathLike,
+    array: np.ndarray,
+    like: PathLike | None = None,
+    affine: np.ndarray | None = None,
+    dtype: Any = None,
+) -> None:
     """Write pixels as PNG, whole or not at all.
 
     Args:
         path: file to be written.
-        array: shape (H, W) or (H, W, 3), in units of `dtype` (0..255 or 0..65535); rounded and clipped.
-        dtype: uint8 or, for grey only, uint16 (PNG libraries at hand write no 16-bit color: it is scaled to 8 bits).
+        array: shape (H, W) or (H, W, 3), in units of the type (0..255 or 0..65535); rounded and clipped.
+        like: PNG file whose type, 8 or 16 bits, is kept.
+        affine: of no effect: a PNG has no geometry.
+        dtype: "uint8" or "uint16" instead of that of `like` (uint8 without one). Color is always stored in 8 bits.
 
     Raises:
         ValueError: another shape or type.
+        FusionInputError: `like` cannot be read.
     """
     from PIL import Image
 
-    dtype = np.dtype(dtype)
-    if dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] != 3):
-        raise ValueError(f"PNG: expected uint8 or uint16 of shape (H, W) or (H, W, 3), found {dtype} {array.shape}")
-    if array.ndim == 3 and dtype == np.uint16:
-        array, dtype = np.asarray(array, dtype=np.float64) / 257, np.dtype(np.uint8)
-    pixels = np.clip(np.rint(np.asarray(array, dtype=np.float64)), 0, np.iinfo(dtype).max).astype(dtype)
+    if like is not None and dtype is None:
+        _, _, bits, color_type = _read_header(like)
+        dtype = np.uint16 if bits == 16 and color_type == 0 else np.uint8
+    kind = np.dtype(dtype or np.uint8)
+    if kind not in (np.uint8, np.uint16) or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] != 3):
+        raise ValueError(f"PNG: expected uint8 or uint16 of shape (H, W) or (H, W, 3), found {kind} {array.shape}")
+    if array.ndim == 3 and kind == np.uint16:
+        array, kind = np.asarray(array, dtype=np.float64) / 257, np.dtype(np.uint8)
     with atomic_file(path) as partial:
-        Image.fromarray(pixels).save(partial, format="PNG")
+        Image.fromarray(stored_values(array, kind)).save(partial, format="PNG")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,100 +13,21 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 
-from clinicalfmamba_nets.errors import FusionInputError, input_error
-from clinicalfmamba_nets.functional.colour import rgb_to_ycbcr
-from clinicalfmamba_nets.io import check_values, match_grids, printable, read_image
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io import match_grids
+from clinicalfmamba_nets.transforms.sources import (
+    Source,
+    channel_dim,
+    drop_channel,
+    find_color,
+    from_array,
+    from_file,
+    is_path,
+    pair_error,
+    split_color,
+)
 
 CHROMA = ("auto", "always", "never")
-
-
-@dataclass
-class _Source:
-    """One image as it came: pixels (*spatial) or (*spatial, 3), where it lies, and what is to be told about it."""
-
-    array: np.ndarray
-    name: str
-    path: str = ""
-    affine: np.ndarray | None = None
-    color: bool = False
-    value_range: float = 0.0
-    dtype: str = "float32"
-    notes: list[str] = field(default_factory=list)
-
-
-def _is_path(item: Any) -> bool:
-    return isinstance(item, str | bytes | os.PathLike)
-
-
-def _pair_error(name: str, found: str) -> FusionInputError:
-    remedy = "give image and image2 (paths or arrays), or one with two channels"
-    return input_error(name, "two images", found, remedy)
-
-
-def _from_file(path: Any, two_channels: bool = False) -> _Source:
-    array, meta = read_image(path, two_channels)
-    return _Source(
-        array=array,
-        name=printable(path),
-        path=os.fsdecode(path),
-        affine=meta["affine"],
-        color=meta["color"],
-        value_range=meta["value_range"] or 0.0,
-        dtype=meta["dtype"],
-        notes=list(meta["notes"]),
-    )
-
-
-def _from_array(data: Any, name: str) -> _Source:
-    """Take an array or tensor that is already loaded; a MetaTensor brings its place and its file's name."""
-    meta = data.meta if isinstance(data, MetaTensor) else {}
-    if not isinstance(data, torch.Tensor | np.ndarray):
-        raise _pair_error(name, f"a {type(data).__name__}")
-    affine = data.affine.numpy() if isinstance(data, MetaTensor) else None
-    array = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
-    path = os.fsdecode(meta.get("filename_or_obj") or "")
-    name = printable(path) if path else name
-    check_values(array, name)
-    value_range = float(np.iinfo(array.dtype).max) if array.dtype in (np.uint8, np.uint16) else 0.0
-    return _Source(array, name, path, affine, False, value_range, array.dtype.name)
-
-
-def _channel_dim(data: Any) -> int:
-    """Return the channel dimension of a loaded array: what its meta says, else the first or last of size 2."""
-    stated = getattr(data, "meta", {}).get("original_channel_dim")
-    if stated is not None and not isinstance(stated, str) and stated == stated:
-        return int(stated)
-    return 0 if tuple(data.shape[:1]) == (2,) else -1
-
-
-def _drop_channel(source: _Source) -> _Source:
-    """Remove a leading channel of size 1 from an array."""
-    if not source.path and source.array.ndim in (3, 4) and source.array.shape[0] == 1:
-        source.array = source.array[0]
-    return source
-
-
-def _find_color(source: _Source, shape: tuple[int, ...]) -> _Source:
-    """See three channels of an array, last or first, where the first image has none."""
-    array = source.array
-    if source.color or array.ndim != len(shape) + 1 or 3 not in (array.shape[0], array.shape[-1]):
-        return source
-    if array.shape[-1] != 3 or (array.shape[0] == 3 and array.shape[1:] == shape):
-        array = np.moveaxis(array, 0, -1)
-    source.value_range = source.value_range or (1.0 if array.max() <= 1 else 255.0)
-    source.array, source.color = array, True
-    if (array == array[..., :1]).all():
-        source.array, source.color = array[..., 0], False
-    return source
-
-
-def _split_color(source: _Source) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return luma in the image's own units, and Cb, Cr in [0, 1] with shape (2, *spatial), None for grey."""
-    if not source.color:
-        return source.array.astype(np.float32), None
-    rgb = torch.from_numpy(np.moveaxis(source.array, -1, 0).astype(np.float32) / source.value_range)
-    planes = rgb_to_ycbcr(rgb[None])[0]  # (3, *spatial)
-    return (planes[0] * source.value_range).numpy(), planes[1:].numpy()
 
 
 class LoadImagePair(Transform):
@@ -148,9 +69,9 @@ class LoadImagePair(Transform):
 
         Returns:
             The pair, shape (2, *spatial), and Cb, Cr of the second image, shape (2, *spatial) in [0, 1], or None.
-            Meta: `filename_or_obj` and `affine` of the first image, `image2_filename_or_obj`, `format` of values in
-            `dtype` (first image, as stored) and `value_range` (its white, 0.0 where unknown), `color` (1 for a color
-            second image), `notes` (text), `original_channel_dim` 0.
+            Meta of both: `filename_or_obj`, `affine`, `original_affine`, `dtype` (as stored) and `value_range` (its
+            white, 0.0 where unknown) of the first image, `image2_filename_or_obj`, `color` (1 for a second image in
+            color), `notes` (text), `original_channel_dim` 0.
 
         Raises:
             FusionInputError: a file that cannot be read, not two images, grids that differ, a color first image,
@@ -160,44 +81,42 @@ class LoadImagePair(Transform):
         first, second = self._checked_dims(first), self._checked_dims(second)
         if first.color:
             raise input_error(first.name, "a grey image first", "a color image", "name the MRI (or CT) first")
+        plane = second.array[..., 0] if second.color else second.array
+        plane, note = match_grids(plane, second.affine, first.array.shape, first.affine, (first.name, second.name))
+        second.array = second.array if second.color else plane
         self._check_contrast(first)
         self._check_contrast(second)
-        note = ""
-        if second.color and second.affine is None and first.affine is None:
-            match_grids(second.array[..., 0], None, first.array.shape, None, (first.name, second.name))
-        else:
-            second.array, note = match_grids(
-                second.array, second.affine, first.array.shape, first.affine, (first.name, second.name)
-            )
-        luma, chroma = _split_color(second)
+        luma, chroma = split_color(second)
         pair = torch.from_numpy(np.stack([first.array.astype(np.float32), luma]))  # (2, *spatial)
         meta = self._meta(first, second, note)
         return _with_meta(pair, first, meta), self._chroma(chroma, pair, first, meta)
 
-    def _sources(self, image: Any, image2: Any) -> tuple[_Source, _Source]:
+    def _sources(self, image: Any, image2: Any) -> tuple[Source, Source]:
         if isinstance(image, list | tuple):
-            if image2 is not None or len(image) > 2:
-                raise _pair_error("image", f"{len(image) + (image2 is not None)} images")
-            return self._sources(*image) if image else self._sources(None, None)
+            image = [*image, *([] if image2 is None else [image2])]
+            if len(image) > 2:
+                raise pair_error("image", f"{len(image)} images")
+            return self._sources(*image, *[None] * (2 - len(image)))
         if image is None:
-            raise _pair_error("image", "none")
+            raise pair_error("image", "none")
         if image2 is None:
             return self._stacked(image)
-        first = _from_file(image) if _is_path(image) else _drop_channel(_from_array(image, "image"))
-        second = _from_file(image2) if _is_path(image2) else _drop_channel(_from_array(image2, "image2"))
-        return first, second if _is_path(image2) else _find_color(second, first.array.shape)
+        first = from_file(image) if is_path(image) else drop_channel(from_array(image, "image"))
+        second = from_file(image2) if is_path(image2) else drop_channel(from_array(image2, "image2"))
+        return first, second if is_path(image2) else find_color(second, first.array.shape)
 
-    def _stacked(self, image: Any) -> tuple[_Source, _Source]:
+    def _stacked(self, image: Any) -> tuple[Source, Source]:
         """Split one file or array with two channels into its images."""
-        source = _from_file(image, two_channels=True) if _is_path(image) else _from_array(image, "image")
-        channel = -1 if _is_path(image) else _channel_dim(image)
-        if source.array.ndim not in (3, 4) or source.array.shape[channel] != 2:
-            raise _pair_error(source.name, f"one of shape {tuple(source.array.shape)}")
+        source = from_file(image, two_channels=True) if is_path(image) else from_array(image, "image")
+        channel = -1 if is_path(image) else channel_dim(image)
+        shape = source.array.shape
+        if len(shape) not in (3, 4) or not -1 <= channel < len(shape) or shape[channel] != 2:
+            raise pair_error(source.name, f"one of shape {shape}")
         arrays = np.moveaxis(source.array, channel, 0)
         first = replace(source, array=arrays[0])
-        return first, _Source(arrays[1], f"{source.name}, second channel", affine=source.affine)
+        return first, Source(arrays[1], f"{source.name}, second channel", affine=source.affine)
 
-    def _checked_dims(self, source: _Source) -> _Source:
+    def _checked_dims(self, source: Source) -> Source:
         if self.spatial_dims == 2 and source.array.ndim == 3 and source.array.shape[2] == 1 and not source.color:
             source.array = source.array[..., 0]
         shape = source.array.shape[:-1] if source.color else source.array.shape
@@ -208,12 +127,12 @@ class LoadImagePair(Transform):
             raise input_error(source.name, expected, f"size {' x '.join(map(str, shape))}", remedy)
         return source
 
-    def _check_contrast(self, source: _Source) -> None:
+    def _check_contrast(self, source: Source) -> None:
         if not self.allow_constant and source.array.min() == source.array.max():
             found = f"{source.array.flat[0]} everywhere"
             raise input_error(source.name, "an image with contrast", found, "check that the right file was exported")
 
-    def _meta(self, first: _Source, second: _Source, note: str) -> dict[str, Any]:
+    def _meta(self, first: Source, second: Source, note: str) -> dict[str, Any]:
         notes = [f"{source.name}: {text}" for source in (first, second) for text in source.notes]
         notes += [f"{second.name}: {note}"] if note else []
         return {
@@ -226,14 +145,14 @@ class LoadImagePair(Transform):
             "notes": "; ".join(notes),
         }
 
-    def _chroma(self, chroma: Any, pair: torch.Tensor, first: _Source, meta: dict[str, Any]) -> MetaTensor | None:
+    def _chroma(self, chroma: Any, pair: torch.Tensor, first: Source, meta: dict[str, Any]) -> MetaTensor | None:
         if self.chroma == "never" or (chroma is None and self.chroma == "auto"):
             return None
         planes = torch.full_like(pair, 0.5) if chroma is None else torch.from_numpy(chroma)
         return _with_meta(planes, first, meta)
 
 
-def _with_meta(tensor: torch.Tensor, first: _Source, meta: Mapping[str, Any]) -> MetaTensor:
+def _with_meta(tensor: torch.Tensor, first: Source, meta: Mapping[str, Any]) -> MetaTensor:
     affine = torch.eye(4, dtype=torch.float64) if first.affine is None else torch.as_tensor(np.array(first.affine))
     return MetaTensor(tensor.contiguous(), affine=affine, meta={**meta, "original_affine": affine.clone()})
 
@@ -282,7 +201,7 @@ class LoadImagePaird(MapTransform):
             image, chroma = self.loader(d[key], d.get(self.pair_key))
             d[key] = image
             second = d.pop(self.pair_key, None)
-            if _is_path(second):
+            if is_path(second):
                 d[self.pair_key] = os.fsdecode(second)  # text, because batches hold no paths
             if chroma is not None:
                 d[self.chroma_key] = chroma

@@ -72,13 +72,13 @@ class SaveFused(Transform):
                 return self.output_dir / f"{name}_{self.output_postfix}{extension}"
         raise AssertionError("more names than cases were tried")
 
-    def __call__(self, img: Any, meta: Mapping[str, Any] | None = None, case: str | None = None) -> Path:
+    def __call__(self, img: Any, meta: Mapping[str, Any] | None = None, case: Any = None) -> Path:
         """Write one fused image.
 
         Args:
             img: shape (1, *spatial), or (3, H, W) for color, in the units of the first image.
             meta: meta of the pair that it comes from: `filename_or_obj`, `affine`, `dtype`.
-            case: name of the case; None for the first input's file name.
+            case: name or number of the case; None for the first input's file name.
 
         Returns:
             The file's path.
@@ -90,7 +90,8 @@ class SaveFused(Transform):
         source = os.fsdecode(meta.get("filename_or_obj") or "")
         array = img.detach().cpu().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
         extension = self._extension(source, array, meta)
-        path = self.target(case or source or "case", (source, str(meta.get("image2_filename_or_obj", ""))), extension)
+        case = str(case.item() if isinstance(case, torch.Tensor) else case or source or "case")
+        path = self.target(case, (source, str(meta.get("image2_filename_or_obj", ""))), extension)
         if path.exists() and not self.overwrite:
             _logger.info("%s kept: it exists", printable(path))
             return path
@@ -99,7 +100,7 @@ class SaveFused(Transform):
         array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
         affine = img.affine if isinstance(img, MetaTensor) else meta.get("affine")
         like = source if image_extension(source) == extension and os.path.isfile(source) else None
-        place = None if affine is None or extension == ".png" else np.asarray(affine, dtype=np.float64)
+        place = None if affine is None else torch.as_tensor(affine).detach().cpu().double().numpy()
         write_image(path, array, like, place, self._dtype(extension, like, meta))
         return path
 

@@ -1,0 +1,109 @@
+"""Images of a pair as they come, from files or arrays, with what must be known about each."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
+
+from clinicalfmamba_nets.errors import FusionInputError, input_error
+from clinicalfmamba_nets.functional.colour import rgb_to_ycbcr
+from clinicalfmamba_nets.io import check_values, printable, read_image
+
+
+@dataclass
+class Source:
+    """One image as it came: pixels (*spatial) or (*spatial, 3), where it lies, and what is to be told about it."""
+
+    array: np.ndarray
+    name: str
+    path: str = ""
+    affine: np.ndarray | None = None
+    color: bool = False
+    value_range: float = 0.0
+    dtype: str = "float32"
+    notes: list[str] = field(default_factory=list)
+
+
+def is_path(item: Any) -> bool:
+    """Tell whether something names a file."""
+    return isinstance(item, str | bytes | os.PathLike)
+
+
+def pair_error(name: str, found: str) -> FusionInputError:
+    """Build the error of an input that is not two images."""
+    remedy = "give image and image2 (paths or arrays), or one with two channels"
+    return input_error(name, "two images", found, remedy)
+
+
+def from_file(path: Any, two_channels: bool = False) -> Source:
+    """Read a file; with `two_channels` it must hold both images along its last dimension."""
+    array, meta = read_image(path, two_channels)
+    return Source(
+        array=array,
+        name=printable(path),
+        path=os.fsdecode(path),
+        affine=meta["affine"],
+        color=meta["color"],
+        value_range=meta["value_range"] or 0.0,
+        dtype=meta["dtype"],
+        notes=list(meta["notes"]),
+    )
+
+
+def from_array(data: Any, name: str) -> Source:
+    """Take an array or tensor that is already loaded; a MetaTensor brings its place and its file's name."""
+    meta = data.meta if isinstance(data, MetaTensor) else {}
+    if not isinstance(data, torch.Tensor | np.ndarray):
+        raise pair_error(name, f"a {type(data).__name__}")
+    affine = to_affine_nd(3, data.affine.cpu().numpy()) if isinstance(data, MetaTensor) else None
+    array = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
+    file = meta.get("filename_or_obj")
+    path = os.fsdecode(file) if is_path(file) else ""
+    name = printable(path) if path else name
+    check_values(array, name)
+    value_range = float(np.iinfo(array.dtype).max) if array.dtype in (np.uint8, np.uint16) else 0.0
+    return Source(array, name, path, affine, False, value_range, array.dtype.name)
+
+
+def channel_dim(data: Any) -> int:
+    """Return the channel dimension of a loaded array: what its meta says, else the first or last of size 2."""
+    stated = getattr(data, "meta", {}).get("original_channel_dim")
+    if stated is not None and not isinstance(stated, str) and stated == stated:
+        return int(stated)
+    return 0 if tuple(data.shape[:1]) == (2,) else -1
+
+
+def drop_channel(source: Source) -> Source:
+    """Remove a leading channel of size 1 from an array."""
+    if source.array.ndim in (3, 4) and source.array.shape[0] == 1:
+        source.array = source.array[0]
+    return source
+
+
+def find_color(source: Source, shape: tuple[int, ...]) -> Source:
+    """See three channels of an array, last or first, where the first image has none."""
+    array = source.array
+    if source.color or array.ndim != len(shape) + 1 or 3 not in (array.shape[0], array.shape[-1]):
+        return source
+    if array.shape[-1] != 3 or (array.shape[0] == 3 and array.shape[1:] == shape):
+        array = np.moveaxis(array, 0, -1)
+    source.value_range = source.value_range or (1.0 if array.max() <= 1 else 255.0)
+    source.array, source.color = array, True
+    if (array == array[..., :1]).all():
+        source.array, source.color = array[..., 0], False
+    return source
+
+
+def split_color(source: Source) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return luma in the image's own units, and Cb, Cr in [0, 1] with shape (2, *spatial), None for grey."""
+    if not source.color:
+        return source.array.astype(np.float32), None
+    rgb = torch.from_numpy(np.moveaxis(source.array, -1, 0).astype(np.float32) / source.value_range)
+    planes = rgb_to_ycbcr(rgb[None])[0]  # (3, *spatial)
+    return (planes[0] * source.value_range).numpy(), planes[1:].numpy()

@@ -1,0 +1,145 @@
+"""Saving by case: N cases give N files, geometry and type are the first input's, inputs stay as they are."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, EnsureChannelFirstd, Invertd, Orientationd, SaveImaged
+from PIL import Image
+
+from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.io import write_image
+from clinicalfmamba_nets.transforms import LoadImagePaird, SaveFused, SaveFusedd, SaveImageFusedd
+
+AFFINE = np.array([[-0.85, 0.31, 0, 12.5], [-0.31, -0.85, 0, -40], [0, 0, 5.5, 7], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Four pairs whose first images have one name."""
+    entries = []
+    for index in range(4):
+        folder = tmp_path / "in" / f"c{index}"
+        pixels = np.random.default_rng(index).integers(0, 255, (2, 9, 8)).astype(np.float32)
+        for name, image in zip(("m1.png", "ct.png"), pixels, strict=True):
+            write_image(folder / name, image)
+        entries.append({"image": folder / "m1.png", "image2": folder / "ct.png"})
+    return entries
+
+
+def save(entries, folder, **options):
+    """Load pairs, take their first image as fused, save; return the files' names."""
+    chain = Compose([LoadImagePaird(), EnsureChannelFirstd(keys="image")])
+    saver = SaveFusedd(keys="pred", output_dir=folder, **options)
+    names = []
+    for entry in entries:
+        loaded = chain(entry)
+        loaded["pred"] = loaded["image"][:1]
+        names.append(os.path.basename(saver(loaded)["pred"].meta["saved_to"]))
+    return names
+
+
+def test_equal_names_never_replace_each_other(pairs, tmp_path):
+    entries = [*pairs, {"image": pairs[0]["image"], "image2": pairs[1]["image2"]}]
+    names = save(entries, tmp_path / "out")
+    assert len(set(names)) == len(os.listdir(tmp_path / "out")) == 5
+    assert names[:2] == ["m1_fused.png", "c1_m1_fused.png"]
+    for entry, name in zip(entries, names, strict=True):
+        assert np.array_equal(Image.open(tmp_path / "out" / name), Image.open(entry["image"]))
+
+
+def test_cases_name_the_files(pairs, tmp_path):
+    names = ["x", "../x", "X", 7]
+    found = save([{**entry, "case": name} for entry, name in zip(pairs, names, strict=True)], tmp_path / "out")
+    assert found == ["x_fused.png", "c1_x_fused.png", "c2_X_fused.png", "7_fused.png"]
+    assert sorted(os.listdir(tmp_path)) == ["in", "out"]
+
+
+def test_a_second_run_replaces_or_keeps(pairs, tmp_path):
+    out = tmp_path / "out"
+    save(pairs[:1], out)
+    (out / "m1_fused.png").write_text("old")
+    assert save(pairs[:1], out, overwrite=False) == ["m1_fused.png"]
+    assert (out / "m1_fused.png").read_text() == "old"
+    save(pairs[:1], out)
+    assert (out / "m1_fused.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_inputs_stay_as_they_are(pairs, tmp_path):
+    def digest():
+        return [hashlib.sha256(entry[key].read_bytes()).digest() for entry in pairs for key in entry]
+
+    before = digest()
+    save(pairs, tmp_path / "out")
+    assert digest() == before
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("shape", [(7, 6, 5), (7, 6, 1), (7, 6)])
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_geometry_and_type_are_the_first_images(tmp_path, name, shape, dtype):
+    voxels = np.random.default_rng(0).integers(0, 900, (2, *shape)).astype(dtype)
+    for file, image in zip((name, f"b{name}"), voxels, strict=True):
+        nibabel.save(nibabel.Nifti1Image(image, AFFINE), tmp_path / file)
+    entry = {"image": tmp_path / name, "image2": tmp_path / f"b{name}"}
+    (result,) = save([entry], tmp_path / "out")
+    assert result == f"a_fused{name[1:]}"
+    saved, first = nibabel.load(tmp_path / "out" / result), nibabel.load(tmp_path / name)
+    assert saved.shape == first.shape and saved.get_data_dtype() == dtype
+    assert np.abs(saved.affine - first.affine).max() < 1e-6 and np.array_equal(saved.get_fdata(), first.get_fdata())
+    (result,) = save([entry], tmp_path / "float", dtype="float64")
+    assert nibabel.load(tmp_path / "float" / result).get_data_dtype() == np.float64
+
+
+def test_changed_orientation_is_written_where_it_lies(tmp_path):
+    voxels = np.random.default_rng(0).integers(0, 900, (7, 6, 5)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, AFFINE), tmp_path / "a.nii")
+    pre = Compose([LoadImagePaird(), EnsureChannelFirstd(keys="image"), Orientationd(keys="image", axcodes="ASR")])
+    loaded = pre({"image": [tmp_path / "a.nii"] * 2})
+    loaded["pred"] = loaded["image"][:1]
+    turned = nibabel.load(SaveFusedd(output_dir=tmp_path / "turned")(loaded)["pred"].meta["saved_to"])
+    assert nibabel.aff2axcodes(turned.affine) == ("A", "S", "R") and turned.shape == (6, 5, 7)
+    again = nibabel.as_closest_canonical(turned).get_fdata()
+    assert np.array_equal(again, nibabel.as_closest_canonical(nibabel.load(tmp_path / "a.nii")).get_fdata())
+    loaded["pred"] = loaded["image"][:1]
+    back = Invertd(keys="pred", transform=pre, orig_keys="image", nearest_interp=False)(loaded)
+    saved = nibabel.load(SaveFusedd(output_dir=tmp_path / "back")(back)["pred"].meta["saved_to"])
+    assert np.array_equal(saved.get_fdata(), voxels) and np.allclose(saved.affine, AFFINE, atol=1e-5)
+
+
+def test_arrays_without_a_file(tmp_path):
+    saver = SaveFused(tmp_path)
+    assert saver(np.ones((1, 9, 8)), {"value_range": 255.0}, "a").name == "a_fused.png"
+    assert saver(np.ones((1, 9, 8)), case="a").name == "a_fused.nii.gz"
+    assert saver(np.zeros((1, 9, 8)), case="a").name == "case_a_fused.nii.gz"
+    volume = MetaTensor(torch.rand(1, 7, 6, 5), affine=torch.from_numpy(AFFINE))
+    saved = nibabel.load(saver(volume, volume.meta, "b"))
+    assert np.allclose(saved.affine, AFFINE) and saved.get_data_dtype() == np.float32
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "message"),
+    [
+        (np.full((1, 9, 8), np.nan), {}, "expected a finite fused image"),
+        (np.ones((2, 9, 8)), {}, r"expected \(1, \*spatial\)"),
+        (np.ones((9, 8)), {}, r"found shape \(9, 8\)"),
+        (np.ones((1, 9, 8, 7)), {"output_ext": "png"}, "expected an image for .png, found a volume"),
+        (np.ones((3, 9, 8)), {"output_ext": ".nii"}, "expected an image for .nii, found a color image"),
+    ],
+)
+def test_what_cannot_be_saved_leaves_no_file(tmp_path, array, options, message):
+    with pytest.raises(FusionInputError, match=message):
+        SaveFused(tmp_path, **options)(array, {}, "case")
+    assert os.listdir(tmp_path) == []
+
+
+def test_clients_recognize_it_and_it_is_picklable(tmp_path):
+    saver = pickle.loads(pickle.dumps(SaveFusedd(output_dir=tmp_path)))
+    assert isinstance(saver, SaveImaged) and "SaveImage" in type(saver).__name__ and SaveFusedd is SaveImageFusedd
