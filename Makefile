@@ -1,6 +1,7 @@
 # make fuse [A=mri.png B=ct.png] [OUT=fused] [TASK=ct_mri]   fuse a pair; without A and B the project's own phantom
 # make test                                                  set up and run the quick tests
 # make test-slow | make lint | make setup
+# make picture                                               draw docs/phantom.png anew
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
 
-.PHONY: setup fuse test test-slow lint
+.PHONY: setup fuse test test-slow lint picture
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -35,3 +36,8 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+picture: $(STAMP)
+	@mkdir -p docs
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
+	$(BIN)/clinicalfmamba fuse --phantom --task ct_mri --output "$$out" && cp "$$out/phantom_preview.png" docs/phantom.png
