@@ -1,0 +1,91 @@
+"""Every portable backend against the float64 loop: forward, last state and each gradient."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from clinicalfmamba_nets.ops import backend_report, scan_backend, selective_scan
+from clinicalfmamba_nets.ops.backends import resolve_backend
+
+NAMES = ["u", "delta", "A", "B", "C", "D", "z", "delta_bias"]
+
+
+def _inputs(batch: int, channels: int, length: int, states: int, groups: int | None, seed: int = 0) -> dict:
+    g = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    projection = (batch, states, length) if groups is None else (batch, groups, states, length)
+    values = {
+        "u": normal(batch, channels, length),
+        "delta": normal(batch, channels, length) - 1,
+        "A": -torch.rand(channels, states, generator=g, dtype=torch.float64) * 4 - 0.1,
+        "B": normal(*projection),
+        "C": normal(*projection),
+        "D": normal(channels),
+        "z": normal(batch, channels, length),
+        "delta_bias": normal(channels) * 0.1,
+    }
+    return {name: value.requires_grad_() for name, value in values.items()}
+
+
+def _run(values: dict, backend: str, weight: torch.Tensor) -> tuple:
+    y, last = selective_scan(**values, delta_softplus=True, return_last_state=True, backend=backend)
+    ((y * weight).sum() + last.square().sum()).backward()
+    return y.detach(), last.detach(), [values[name].grad for name in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("batch", "channels", "length", "states", "groups"),
+    [(1, 3, 1, 4, None), (2, 5, 31, 8, None), (1, 6, 32, 16, 2), (2, 4, 33, 3, 4), (1, 2, 200, 8, 1)],
+)
+def test_torch_form_equals_the_loop(batch, channels, length, states, groups) -> None:
+    weight = torch.randn(batch, channels, length, dtype=torch.float64)
+    truth = _run(_inputs(batch, channels, length, states, groups), "reference", weight)
+    found = _run(_inputs(batch, channels, length, states, groups), "torch", weight)
+    torch.testing.assert_close(found[0], truth[0], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found[1], truth[1], rtol=1e-10, atol=1e-10)
+    for name, ours, theirs in zip(NAMES, found[2], truth[2], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_long_sequences_and_large_steps_stay_finite() -> None:
+    length = 65536
+    u = torch.randn(1, 2, length, generator=torch.Generator().manual_seed(1))
+    B, C = torch.ones(2, 1, 4, length)
+    for delta in (1e-4, 20.0):
+        y = selective_scan(u, torch.full_like(u, delta), -torch.ones(2, 4), B, C, backend="torch")
+        assert torch.isfinite(y).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("A", (3, 4), "A: expected"),
+        ("B", (1, 5, 6), "B: expected"),
+        ("z", (1, 2, 5), "z: expected"),
+        ("u", (2, 6), "u: expected"),
+    ],
+)
+def test_wrong_shapes_are_named(name, shape, message) -> None:
+    values = {k: v.detach() for k, v in _inputs(1, 2, 6, 4, None).items()}
+    values[name] = torch.zeros(shape, dtype=torch.float64)
+    with pytest.raises(ValueError, match=message):
+        selective_scan(**values)
+
+
+def test_backend_choice_can_be_forced_and_is_reported(monkeypatch) -> None:
+    u = torch.zeros(1, 2, 3)
+    assert resolve_backend(u.double(), 8) == "torch"
+    with scan_backend("reference"):
+        assert resolve_backend(u, 8) == "reference"
+        assert backend_report()["reference"]["active"]
+    monkeypatch.setenv("CLINICALFMAMBA_SCAN_BACKEND", "torch")
+    assert resolve_backend(u, 8) == "torch"
+    assert [name for name, row in backend_report().items() if row["active"]] == ["torch"]
+    with pytest.raises(ValueError, match="unknown scan backend 'fast'"):
+        resolve_backend(u, 8, "fast")
+    with pytest.raises(RuntimeError, match="scan backend 'cuda' cannot run here"):
+        resolve_backend(u, 8, "cuda")
