@@ -33,7 +33,7 @@ def _reorder(array: np.ndarray, affine: np.ndarray, reference: np.ndarray) -> tu
     order = np.abs(turn).argmax(axis=1)
     if sorted(order) != [0, 1, 2]:
         return array, affine
-    backwards = [axis for axis in range(3) if turn[axis, order[axis]] < 0]
+    backwards = tuple(axis for axis in range(3) if turn[axis, order[axis]] < 0)
     affine = affine[:, [*order, 3]]
     array = array.transpose(order)
     for axis in backwards:

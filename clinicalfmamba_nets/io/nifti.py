@@ -23,8 +23,8 @@ from clinicalfmamba_nets.io.raw import (
 )
 
 _WHAT = "NIfTI image"
-# Size of the header, its first number: NIfTI-1 and NIfTI-2.
-_HEADER_SIZES = (348, 540)
+# Size of the header, its first number, and the mark of a single file: NIfTI-1 and NIfTI-2.
+_MAGIC = {348: b"n+1\0", 540: b"n+2\0\r\n\x1a\n"}
 
 
 def _first_bytes(path: Path) -> tuple[bytes, bool]:
@@ -48,10 +48,15 @@ def _read_header(path: PathLike) -> tuple[Any, np.ndarray, bool]:
 
     start, compressed = _first_bytes(check_file(path, "a NIfTI image"))
     sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
-    if not sizes & set(_HEADER_SIZES):
+    if not sizes & set(_MAGIC):
         found = f"{start[:8]!r} where its header should be"
         raise input_error(printable(path), "a NIfTI image", found, "export it as NIfTI")
-    kind = nibabel.Nifti1Header if _HEADER_SIZES[0] in sizes else nibabel.Nifti2Header
+    size = min(sizes & set(_MAGIC))
+    magic = start[344:348] if size == 348 else start[4:12]
+    if magic != _MAGIC[size]:  # Analyze, or a header whose voxels lie in another file
+        found = f"the mark {magic!r} where {_MAGIC[size]!r} should be"
+        raise input_error(printable(path), "a NIfTI image in one file", found, "export it as .nii")
+    kind = nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header
     with damage_told(path, _WHAT), open_maybe_gzip(path, compressed) as file:
         header = kind.from_fileobj(file)
         affine = np.asarray(header.get_best_affine(), dtype=np.float64)
@@ -79,8 +84,8 @@ def _scaled(array: np.ndarray, header: Any) -> np.ndarray:
     slope, intercept = header.get_slope_inter()
     if slope is None or (slope == 1 and intercept == 0):
         return array
-    wide = np.float32 if array.dtype.itemsize < 4 else np.float64
-    return array.astype(wide) * wide(slope) + wide(intercept)
+    wide = np.dtype(np.float32 if array.dtype.itemsize < 4 else np.float64)
+    return array.astype(wide) * wide.type(slope) + wide.type(intercept)
 
 
 def read_nifti(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, dict[str, Any]]:

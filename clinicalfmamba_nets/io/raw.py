@@ -97,7 +97,7 @@ def read_voxels(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, compre
         EOFError: the file is too short.
     """
     raw = np.empty(int(np.prod(shape)) * dtype.itemsize, dtype=np.uint8)
-    view, filled = memoryview(raw), 0
+    view, filled = raw.data, 0
     reader: Any = file
     while filled < raw.size:
         got = reader.readinto(view[filled : filled + _CHUNK])

@@ -34,8 +34,8 @@ class MergeChroma(Transform):
             ValueError: sizes that differ.
 
         Example:
-            >>> MergeChroma()(torch.full((1, 2, 2), 0.25), torch.full((2, 2, 2), 0.5))[:, 0, 0].tolist()
-            [0.25, 0.25, 0.25]
+            >>> MergeChroma()(torch.full((1, 2, 2), 0.25), torch.full((2, 2, 2), 0.5)).shape
+            torch.Size([3, 2, 2])
         """
         if luma.shape[0] != 1 or chroma.shape[0] != 2 or luma.shape[1:] != chroma.shape[1:]:
             raise ValueError(

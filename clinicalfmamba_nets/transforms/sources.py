@@ -64,7 +64,7 @@ def from_array(data: Any, name: str) -> Source:
     affine = to_affine_nd(3, data.affine.cpu().numpy()) if isinstance(data, MetaTensor) else None
     array = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
     file = meta.get("filename_or_obj")
-    path = os.fsdecode(file) if is_path(file) else ""
+    path = os.fsdecode(file) if isinstance(file, str | bytes | os.PathLike) else ""
     name = printable(path) if path else name
     check_values(array, name)
     value_range = float(np.iinfo(array.dtype).max) if array.dtype in (np.uint8, np.uint16) else 0.0

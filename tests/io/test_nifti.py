@@ -119,6 +119,7 @@ def damaged(path, place, content):
         (lambda path: damaged(path, 40, b"\3\0\0\0\0\0\0\0"), "size 0 x"),
         (lambda path: damaged(path, 0, b"abcd"), "header should be"),
         (lambda path: damaged(path, 70, b"\xff\x7f"), "damaged one"),
+        (lambda path: damaged(path, 344, b"ni1\0"), "expected a NIfTI image in one file"),
         (lambda path: damaged(path, 280, bytes(48)), "singular one"),
         (lambda path: path.write_bytes(gzip.compress(b"x" * 400)), "expected an uncompressed NIfTI image"),
         (lambda path: path.write_bytes(b"x"), "b'x' where its header should be"),
