@@ -1,14 +1,13 @@
-"""The command line: `clinicalfmamba fuse | evaluate | train | info`. It parses, checks and calls; bundles do the work.
+"""The command line: `clinicalfmamba fuse | evaluate | train | info`. It checks and calls; bundles do the work.
 
 Exit codes: 0 done, 1 failed (in a batch: at least one case failed), 2 wrong arguments. The last line on stderr tells
-the cause. argparse is used, not fire: fire accepts unknown options late or as attributes and has no fixed exit codes.
-Modules are loaded where they are needed, so that help, wrong arguments and `info` answer without loading torch.
+the cause. Modules are loaded where they are needed, so that help, wrong arguments and the first lines of `info` come
+without loading torch.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import signal
 import sys
@@ -17,93 +16,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from clinicalfmamba_nets import __version__
+from clinicalfmamba_nets.arguments import PARSERS, PROGRAM, Parser, nearest, overview
+from clinicalfmamba_nets.errors import FusionInputError
 
-PROGRAM = "clinicalfmamba"
-NOTICE = "Research use only: not a medical device."
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors that end the output and name the nearest right option."""
-
-    def __init__(self, command: str, description: str) -> None:
-        super().__init__(f"{PROGRAM} {command}".strip(), description=f"{description} {NOTICE}", allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        """Print usage and the cause, and leave with exit code 2."""
-        self.print_usage(sys.stderr)
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
-
-    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse all arguments, options and positions in any order."""
-        found, unknown = self.parse_known_intermixed_args(arguments)
-        for word in unknown:
-            if word.startswith("-"):
-                name = word.split("=")[0]
-                self.error(f"unknown option {name}{nearest(name, self._option_string_actions)}")
-        if unknown:
-            self.error(f"unexpected argument {unknown[0]!r}")
-        return found
-
-
-def nearest(word: str, known: Any) -> str:
-    """Return a question with the known word closest to `word`, or nothing when none is close."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def with_common_options(parser: Parser) -> Parser:
-    """Add the options that every command has."""
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
-
-
-def with_run_options(parser: Parser, output: str) -> Parser:
-    """Add the options of the commands that compute."""
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help=output)
-    parser.add_argument("--task", help="which images and weights: ct_mri, spect_mri, pet_mri, ct_mri_published")
-    parser.add_argument("--device", help="device in torch's words, such as cpu; default: the bundle's own choice")
-    return with_common_options(parser)
-
-
-def fuse_parser() -> Parser:
-    """Arguments of `fuse`."""
-    parser = Parser("fuse", "Fuse a pair of images of one grid: A is the anatomical image (MRI), B the other.")
-    parser.add_argument("inputs", nargs="*", metavar="A B", help="two images (PNG, NIfTI), or one folder of pairs")
-    parser.add_argument("--datalist", metavar="FILE", help="MONAI data list: key testing, entries image, image2, case")
-    parser.add_argument("--phantom", action="store_true", help="fuse a head phantom that the program computes itself")
-    parser.add_argument("--overwrite", action="store_true", help="fuse again what OUT already holds")
-    return with_run_options(parser, "folder for <case>_fused.<ext>, <case>_preview.png and run.json")
-
-
-def evaluate_parser() -> Parser:
-    """Arguments of `evaluate`."""
-    parser = Parser("evaluate", "Measure fused test pairs, beside the free baselines on the same pairs.")
-    parser.add_argument("--dataset_dir", "--dataset-dir", required=True, metavar="DIR", help="folder of the data set")
-    parser.add_argument("--split", default="random3", help="test lists: random3 (default), case3 or mydatasets")
-    parser.add_argument("--run", action="append", metavar="RUN", help="run of the split; may be repeated; default: all")
-    add_settings(parser)
-    return with_run_options(parser, "folder for the tables (CSV, JSON) and pictures (PNG)")
-
-
-def train_parser() -> Parser:
-    """Arguments of `train`."""
-    parser = Parser("train", "Train the network of a bundle by its training configuration.")
-    parser.add_argument("--dataset_dir", "--dataset-dir", required=True, metavar="DIR", help="folder of the data set")
-    parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch in OUT")
-    add_settings(parser)
-    return with_run_options(parser, "folder for checkpoints, curves and logs")
-
-
-def info_parser() -> Parser:
-    """Arguments of `info`."""
-    parser = Parser("info", "Show versions, machine, bundles, weights, device and the active scan backend.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return with_common_options(parser)
-
-
-def add_settings(parser: Parser) -> None:
-    """Add the free overrides of a bundle's configuration."""
-    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of the bundle, such as epochs=2")
+BUNDLE = "fusion_2d"
 
 
 def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
@@ -164,44 +80,57 @@ def tell_case(number: int, total: int, result: Any, seconds: float, notes: Seque
 
 def run_evaluate(parser: Parser, options: argparse.Namespace) -> int:
     """Run the bundle's evaluation."""
-    from clinicalfmamba_nets.engine.bundles import run_bundle
-
-    overrides = {
-        "split": options.split,
-        **({"runs": options.run} if options.run else {}),
-        **bundle_overrides(parser, options),
-    }
-    run_bundle("fusion_2d", "inference", ["evaluate"], overrides)
-    return 0
+    settings = {"split": options.split, **({"runs": options.run} if options.run else {})}
+    return run_configured(parser, options, "inference", ["evaluate"], settings)
 
 
 def run_train(parser: Parser, options: argparse.Namespace) -> int:
-    """Run the bundle's training."""
-    from clinicalfmamba_nets.engine.bundles import run_bundle
+    """Run the bundle's training and tell where the weights lie."""
+    code = run_configured(parser, options, "train", [], {"resume": options.resume})
+    say(f"weights  {Path(options.output) / 'model.pt'}")
+    return code
 
-    run_bundle("fusion_2d", "train", (), {"resume": options.resume, **bundle_overrides(parser, options)})
-    return 0
 
-
-def bundle_overrides(parser: Parser, options: argparse.Namespace) -> dict[str, Any]:
-    """Turn arguments into settings of a bundle."""
+def run_configured(
+    parser: Parser, options: argparse.Namespace, workflow: str, overlays: list[str], settings: dict[str, Any]
+) -> int:
+    """Run a configuration of the bundle; settings that it does not know are wrong arguments."""
     check_task(parser, options.task)
-    overrides: dict[str, Any] = {"dataset_dir": options.dataset_dir, "output_dir": options.output}
-    if options.task:
-        overrides["task"] = options.task
+    settings |= {
+        "dataset_dir": options.dataset_dir,
+        "output_dir": options.output,
+        **free_settings(parser, options.settings),
+    }
+    settings |= {"task": options.task} if options.task else {}
+    from clinicalfmamba_nets.engine.bundles import find_bundle, run_bundle
+    from clinicalfmamba_nets.engine.overrides import check_override_names
+
+    try:
+        check_override_names(
+            settings, [find_bundle(BUNDLE) / "configs" / f"{name}.json" for name in (workflow, *overlays)]
+        )
+    except FusionInputError as error:
+        parser.error(str(error))
     if options.device:
         from clinicalfmamba_nets.engine.fuse import named_device
 
-        overrides["device"] = named_device(options.device)
-    for setting in options.settings:
-        name, mark, value = setting.partition("=")
+        settings["device"] = named_device(options.device)
+    run_bundle(BUNDLE, workflow, overlays, settings)
+    return 0
+
+
+def free_settings(parser: Parser, words: Sequence[str]) -> dict[str, Any]:
+    """Turn NAME=VALUE words into settings; values are JSON where they can be, else text."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, mark, value = word.partition("=")
         if not mark or not name:
-            parser.error(f"expected NAME=VALUE, found {setting!r}")
+            parser.error(f"expected NAME=VALUE, found {word!r}")
         try:
-            overrides[name] = json.loads(value)
+            settings[name] = json.loads(value)
         except ValueError:
-            overrides[name] = value
-    return overrides
+            settings[name] = value
+    return settings
 
 
 def run_info(parser: Parser, options: argparse.Namespace) -> int:
@@ -217,22 +146,12 @@ def run_info(parser: Parser, options: argparse.Namespace) -> int:
     return 0
 
 
-Command = tuple[Callable[[], Parser], Callable[[Parser, argparse.Namespace], int], str]
-COMMANDS: dict[str, Command] = {
-    "fuse": (fuse_parser, run_fuse, "fuse a pair, a folder of pairs, a data list or the phantom"),
-    "evaluate": (evaluate_parser, run_evaluate, "measure fused test pairs beside the free baselines"),
-    "train": (train_parser, run_train, "train the network of a bundle"),
-    "info": (info_parser, run_info, "show versions, bundles, weights, device and scan backend"),
+COMMANDS: dict[str, Callable[[Parser, argparse.Namespace], int]] = {
+    "fuse": run_fuse,
+    "evaluate": run_evaluate,
+    "train": run_train,
+    "info": run_info,
 }
-
-
-def overview() -> str:
-    """Help of the program as a whole."""
-    lines = [f"usage: {PROGRAM} COMMAND ...", "", f"Fuse pairs of medical images with ClinicalFMamba. {NOTICE}", ""]
-    lines += [f"  {name:<10} {words}" for name, (_, _, words) in COMMANDS.items()]
-    lines += ["", f"{PROGRAM} COMMAND --help tells more; {PROGRAM} --version tells the version."]
-    lines += ["Exit codes: 0 done, 1 failed, 2 wrong arguments."]
-    return "\n".join(lines)
 
 
 def say(text: str) -> None:
@@ -269,9 +188,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         return 0
     if name not in COMMANDS:
         return fail(f"unknown command {name!r}{nearest(name, COMMANDS)}; see {PROGRAM} --help", 2)
-    make_parser, run, _ = COMMANDS[name]
-    parser = make_parser()
-    return run(parser, parser.parse(arguments[1:]))
+    parser = PARSERS[name][0]()
+    return COMMANDS[name](parser, parser.parse(arguments[1:]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -292,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
-        return fail("stopped by the user; the same command goes on with the cases that are left")
+        return fail("stopped by the user; finished cases and epochs are kept, a training goes on with --resume")
     except Exception as error:
         if "--debug" in words:
             import traceback

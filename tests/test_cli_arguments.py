@@ -44,6 +44,8 @@ def test_version(run_cli):
         ("fuse a b -o", "expected one argument"),
         ("train -o out", "required: --dataset_dir"),
         ("train --dataset_dir . -o out epochs", "expected NAME=VALUE, found 'epochs'"),
+        ("train --dataset_dir . -o out epochz=1", "did you mean 'epochs'?"),
+        ("train --dataset_dir . -o out epochs=many", "epochs"),
         ("evaluate --dataset_dir . -o out --spilt case3", "unknown option --spilt; did you mean --split?"),
         ("info extra", "unexpected argument 'extra'"),
     ],

@@ -23,9 +23,9 @@ LAYERS = {
     "data": {"functional", "io"},
     "io": {"functional"},
     "engine": ALL_BELOW,
-    "cli": ALL_BELOW | {"engine"},
+    "arguments": set(),
+    "cli": ALL_BELOW | {"arguments", "engine"},
     "__init__": {"engine"},
-    "__main__": {"cli"},
 }
 TORCH_ONLY = {"ops", "functional"}
 LATE = {"mamba_ssm", "causal_conv1d", "nibabel", "pydicom", "itk", "matplotlib", "PIL", "skimage"}

@@ -1,0 +1,131 @@
+"""Arguments of the command line: one parser per command, with errors that end in one line.
+
+argparse is used, not fire: fire takes an unknown option as an attribute to call, and its exit codes are not fixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
+
+PROGRAM = "clinicalfmamba"
+NOTICE = "Research use only: not a medical device."
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors that end the output and name the nearest right option."""
+
+    def __init__(self, command: str, usage: Sequence[str], description: str) -> None:
+        lines = "\n       ".join(f"{PROGRAM} {command} {words}" for words in usage)
+        super().__init__(f"{PROGRAM} {command}", lines, f"{description} {NOTICE}", allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and the cause, and leave with exit code 2."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse all arguments, options and positions in any order."""
+        found, unknown = self.parse_known_intermixed_args(arguments)
+        for word in unknown:
+            if word.startswith("-"):
+                name = word.split("=")[0]
+                self.error(f"unknown option {name}{nearest(name, self._option_string_actions)}")
+        if unknown:
+            self.error(f"unexpected argument {unknown[0]!r}")
+        return found
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a question with the known word closest to `word`, or nothing when none is close."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def with_common_options(parser: Parser) -> Parser:
+    """Add the options that every command has."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def with_run_options(parser: Parser, output: str) -> Parser:
+    """Add the options of the commands that compute."""
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help=output)
+    parser.add_argument("--task", help="which images and weights: ct_mri, spect_mri, pet_mri, ct_mri_published")
+    parser.add_argument("--device", help="device in torch's words, such as cpu; default: the bundle's own choice")
+    return with_common_options(parser)
+
+
+def fuse_parser() -> Parser:
+    """Arguments of `fuse`."""
+    usage = [
+        "A B -o OUT [options]",
+        *(f"{pairs} -o OUT [options]" for pairs in ("FOLDER", "--datalist FILE", "--phantom")),
+    ]
+    parser = Parser("fuse", usage, "Fuse pairs of images on one grid: A is the anatomical image (MRI), B the other.")
+    parser.add_argument("inputs", nargs="*", metavar="A B", help="two images (PNG, NIfTI), or one folder of pairs")
+    parser.add_argument("--datalist", metavar="FILE", help="MONAI data list: key testing, entries image, image2, case")
+    parser.add_argument("--phantom", action="store_true", help="fuse a head phantom that the program computes itself")
+    parser.add_argument("--overwrite", action="store_true", help="fuse again what OUT already holds")
+    return with_run_options(parser, "folder for <case>_fused.<ext>, <case>_preview.png and run.json")
+
+
+def evaluate_parser() -> Parser:
+    """Arguments of `evaluate`."""
+    parser = Parser(
+        "evaluate",
+        ["--dataset_dir DIR -o OUT [options] [NAME=VALUE ...]"],
+        "Measure fused test pairs, beside the free baselines on the same pairs.",
+    )
+    parser.add_argument("--dataset_dir", "--dataset-dir", required=True, metavar="DIR", help="folder of the data set")
+    parser.add_argument("--split", default="random3", help="test lists: random3 (default), case3 or mydatasets")
+    parser.add_argument("--run", action="append", metavar="RUN", help="run of the split; may be repeated; default: all")
+    add_settings(parser)
+    return with_run_options(parser, "folder for the tables (CSV, JSON) and pictures (PNG)")
+
+
+def train_parser() -> Parser:
+    """Arguments of `train`."""
+    parser = Parser(
+        "train",
+        ["--dataset_dir DIR -o OUT [options] [NAME=VALUE ...]"],
+        "Train the network of a bundle by its training configuration.",
+    )
+    parser.add_argument("--dataset_dir", "--dataset-dir", required=True, metavar="DIR", help="folder of the data set")
+    parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch in OUT")
+    add_settings(parser)
+    return with_run_options(parser, "folder for checkpoints, curves and logs")
+
+
+def info_parser() -> Parser:
+    """Arguments of `info`."""
+    parser = Parser(
+        "info", ["[--json]"], "Show versions, machine, bundles, weights, device and the active scan backend."
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return with_common_options(parser)
+
+
+def add_settings(parser: Parser) -> None:
+    """Add the free overrides of a bundle's configuration."""
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of the bundle, such as epochs=2")
+
+
+PARSERS: dict[str, tuple[Callable[[], Parser], str]] = {
+    "fuse": (fuse_parser, "fuse a pair, a folder of pairs, a data list or the phantom"),
+    "evaluate": (evaluate_parser, "measure fused test pairs beside the free baselines"),
+    "train": (train_parser, "train the network of a bundle"),
+    "info": (info_parser, "show versions, bundles, weights, device and scan backend"),
+}
+
+
+def overview() -> str:
+    """Help of the program as a whole."""
+    lines = [f"usage: {PROGRAM} COMMAND ...", "", f"Fuse pairs of medical images with ClinicalFMamba. {NOTICE}", ""]
+    lines += [f"  {name:<10} {words}" for name, (_, words) in PARSERS.items()]
+    lines += ["", f"{PROGRAM} COMMAND --help tells more; {PROGRAM} --version tells the version."]
+    lines += ["Exit codes: 0 done, 1 failed, 2 wrong arguments."]
+    return "\n".join(lines)

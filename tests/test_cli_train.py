@@ -1,0 +1,40 @@
+"""`clinicalfmamba train` runs the bundle's training with the settings that are named."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TINY = ("epochs=1", "batch_size=2", "patch_size=[32,32]", "features=8", "dim=16", "depth=1", "decoder_depth=1")
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A folder with four pairs of noise, 40 x 40."""
+    generator = np.random.default_rng(0)
+    for folder in ("MRI", "CT"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for name in "1234":
+            pixels = generator.integers(0, 256, (40, 40)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / folder / f"{name}.png")
+    return tmp_path / "data"
+
+
+def test_train_writes_weights_and_goes_on(run_cli, pairs, tmp_path):
+    words = ("train", "--task", "ct_mri", "--dataset_dir", pairs, "-o", tmp_path / "run")
+    outcome = run_cli(*words, *TINY)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "run" / "model.pt").is_file() and f"weights  {tmp_path / 'run' / 'model.pt'}" in outcome.out
+    resumed = run_cli(*words, *TINY[1:], "epochs=2", "--resume")
+    assert resumed.code == 0, resumed.err
+    report = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert report["epochs"] == {"done": 2, "planned": 2} and report["settings"]["features"] == 8
+
+
+def test_missing_folder_is_told_in_one_line(run_cli, tmp_path):
+    outcome = run_cli("train", "--dataset_dir", tmp_path / "nowhere", "-o", tmp_path / "run")
+    assert outcome.code == 1 and "nowhere: expected a folder of image pairs" in outcome.cause
+    assert not (tmp_path / "run").exists()
