@@ -31,35 +31,60 @@ class SigmoidHead(nn.Module):
 
 
 class GainHead(nn.Module):
-    """g_x x + g_y y, clipped at 1, with gain maps in [0, 2] that a small convolutional network draws.
+    """Sum over bands and inputs of gain * band, clipped to [0, 1]; the gains are maps that a small network draws.
 
-    Source: ours. Detail comes from the inputs and not through the latent, so it is sharp from the first epoch; where
-    both inputs are black the result is black; a structure in neither input can only arise from a change of gain.
-    The gradient passes the clipping unchanged, so a pixel above 1 is still pulled down.
+    Source: ours. Each input is split into ``bands`` frequency bands by binomial smoothing (a Laplacian pyramid without
+    subsampling), and each band of each input gets its own gain map in [0, 2]. Detail comes from the inputs and not
+    through the latent, so it is sharp from the first epoch; where both inputs are black beyond the smoothing's reach
+    the result is black; a structure in neither input can only arise from a change of gain. The gradient passes the
+    clipping unchanged, so that a pixel beyond a limit is still pulled back.
 
     Args:
         spatial_dims: 2 or 3.
         channels: width of the features.
+        bands: number of frequency bands; 1 leaves the inputs whole.
 
     Example:
         >>> GainHead(2, 8)(torch.rand(1, 8, 9, 7), torch.rand(1, 2, 9, 7)).shape
         torch.Size([1, 1, 9, 7])
     """
 
-    def __init__(self, spatial_dims: int, channels: int) -> None:
+    def __init__(self, spatial_dims: int, channels: int, bands: int = 3) -> None:
         super().__init__()
         conv = Conv[Conv.CONV, spatial_dims]
+        self.bands = bands
         self.refine = nn.Sequential(
             conv(channels, channels, 3, padding=1),
             nn.LeakyReLU(0.2),
             conv(channels, channels, 3, padding=1),
             nn.LeakyReLU(0.2),
         )
-        self.conv = conv(channels, 2, 3, padding=1)
+        self.conv = conv(channels, 2 * bands, 3, padding=1)
         nn.init.constant_(self.conv.bias, -1.0)  # gains of about 0.54: near the average image at the start
 
     def forward(self, decoded: Tensor, image: Tensor) -> Tensor:
         """(B, C, *S) and the inputs (B, 2, *S) -> (B, 1, *S) in [0, 1]."""
-        gains = 2.0 * torch.sigmoid(self.conv(self.refine(decoded)))  # (B, 2, *S)
-        fused = (gains * image).sum(1, keepdim=True)
-        return fused - (fused - 1.0).clamp(min=0.0).detach()
+        gains = 2.0 * torch.sigmoid(self.conv(self.refine(decoded)))  # (B, 2 bands, *S)
+        bands = []
+        rest = image
+        for band in range(self.bands - 1):
+            smooth = _smooth(rest, 1 << band)
+            bands.append(rest - smooth)
+            rest = smooth
+        bands.append(rest)
+        fused = (gains * torch.cat(bands, 1)).sum(1, keepdim=True)
+        return fused + (fused.clamp(0.0, 1.0) - fused).detach()
+
+
+def _smooth(image: Tensor, spacing: int) -> Tensor:
+    """Binomial smoothing [1, 4, 6, 4, 1] / 16 along each axis with taps ``spacing`` apart; edges are repeated."""
+    for axis in range(2, image.dim()):
+        size = image.shape[axis]
+        position = torch.arange(size, device=image.device)
+        total = 0.375 * image
+        for reach, weight in ((1, 0.25), (2, 0.0625)):
+            before = image.index_select(axis, (position - reach * spacing).clamp(min=0))
+            after = image.index_select(axis, (position + reach * spacing).clamp(max=size - 1))
+            total = total + weight * (before + after)
+        image = total
+    return image
