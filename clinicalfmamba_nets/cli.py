@@ -25,14 +25,15 @@ BUNDLE = "fusion_2d"
 def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     """Fuse what the arguments name; 1 when a case failed."""
     check_fuse_inputs(parser, options)
-    from clinicalfmamba_nets.engine.cases import collect_cases, fuse_cases, phantom_case
+    from clinicalfmamba_nets.engine.cases import fuse_cases
+    from clinicalfmamba_nets.engine.inputs import collect_cases, phantom_case
 
     output = Path(options.output)
     if options.phantom:
         cases = [phantom_case(output, options.task or "ct_mri")]
     else:
         cases = collect_cases(options.inputs, options.datalist)
-    report = fuse_cases(cases, output, options.task, options.device, options.overwrite, tell=tell_case)
+    report = fuse_cases(cases, output, options.task, options.device, options.overwrite, options.debug, tell_case)
     if len(cases) > 1:
         counts = ", ".join(f"{report.count(status)} {status}" for status in ("done", "failed", "skipped"))
         say(f"{len(cases)} cases: {counts}")
@@ -48,6 +49,8 @@ def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
     sources = [bool(options.inputs), options.datalist is not None, options.phantom]
     if sum(sources) != 1:
         parser.error("expected one of: two images A B, a folder of pairs, --datalist FILE, --phantom")
+    if not all(options.inputs):
+        parser.error("expected two images A B, found an empty name")
     if len(options.inputs) > 2:
         parser.error(f"expected two images A B, found {len(options.inputs)}")
     if len(options.inputs) == 1 and not Path(options.inputs[0]).is_dir():

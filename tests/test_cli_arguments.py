@@ -58,6 +58,11 @@ def test_wrong_arguments_end_with_code_2_and_the_cause(run_cli, monkeypatch, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_empty_name_is_a_wrong_argument(run_cli, tmp_path):
+    outcome = run_cli("fuse", "a.png", "", "-o", tmp_path / "out")
+    assert outcome.code == 2 and "found an empty name" in outcome.cause
+
+
 def test_options_may_stand_between_the_images(run_cli, tmp_path):
     outcome = run_cli("fuse", tmp_path / "a.png", "-o", tmp_path / "out", tmp_path / "b.png")
     assert outcome.code == 1 and "a.png: expected an image file, found no such file" in outcome.cause

@@ -262,11 +262,28 @@ def test_unknown_device_is_refused(toy_cli, tmp_path):
     assert outcome.code == 1 and "expected a device of this machine" in outcome.cause
 
 
-def test_debug_shows_the_traceback_and_still_ends_with_the_cause(toy_cli, tmp_path):
-    words = ("fuse", *write_pair(tmp_path, "one"), "-o", tmp_path / "out", "--device", "abacus")
+@pytest.mark.parametrize("fault", ["device", "image"])
+def test_debug_shows_the_traceback_and_still_ends_with_the_cause(toy_cli, tmp_path, fault):
+    image, image2 = write_pair(tmp_path, "one")
+    if fault == "image":
+        image2.write_bytes(image2.read_bytes()[:100])
+    words = ["fuse", image, image2, "-o", tmp_path / "out", *(["--device", "abacus"] if fault == "device" else [])]
     assert "Traceback" not in toy_cli(*words).err
     outcome = toy_cli(*words, "--debug")
-    assert "Traceback" in outcome.err and outcome.cause.startswith("error: device 'abacus'")
+    assert "Traceback" in outcome.err
+    assert outcome.cause.startswith("error: device 'abacus'" if fault == "device" else f"error: {image2}")
+
+
+def test_folder_in_the_place_of_a_result_fails_that_case_alone(toy_cli, tmp_path):
+    for name, seed in (("a", 1), ("b", 2)):
+        write_pair(tmp_path / "data", name, seed)
+    (tmp_path / "out" / "a_fused.png").mkdir(parents=True)
+    entries = [{"image": f"{name}.png", "image2": f"{name}_second.png"} for name in "ab"]
+    listed = write_list(tmp_path / "data" / "list.json", entries)
+    outcome = toy_cli("fuse", "--datalist", listed, "-o", tmp_path / "out")
+    assert outcome.code == 1 and "1 of 2 cases failed" in outcome.cause
+    assert [entry["status"] for entry in report_of(tmp_path / "out")["outputs"]] == ["failed", "done"]
+    assert names_in(tmp_path / "out") == ["a_fused.png", "b_fused.png", "b_preview.png", "run.json"]
 
 
 def test_names_that_are_not_text(toy_cli, tmp_path):

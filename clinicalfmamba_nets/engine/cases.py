@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from clinicalfmamba_nets.engine.failures import find_input_error
+from clinicalfmamba_nets.engine.inputs import PUBLISHED, Case, choose_task, make_folder, sources
 from clinicalfmamba_nets.engine.preview import write_preview
 from clinicalfmamba_nets.engine.report import CaseResult, RunReport, read_outputs
 from clinicalfmamba_nets.errors import FusionInputError, input_error
@@ -20,9 +22,7 @@ from clinicalfmamba_nets.io import case_name, check_file, image_extension, print
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fuse import FusionPipeline
 
-PUBLISHED = "_published"
 SECOND_NAMES = {"ct_mri": "CT", "spect_mri": "SPECT", "pet_mri": "PET"}
-Case = Mapping[str, str]
 
 
 class Tell(Protocol):
@@ -33,27 +33,6 @@ class Tell(Protocol):
     ) -> None: ...
 
 
-def choose_task(image2: str | os.PathLike) -> tuple[str, str]:
-    """Choose a task by the second image: grey means CT; color means SPECT, or PET where its name or folder says so.
-
-    Args:
-        image2: path of the second image; empty where one file holds both images.
-
-    Returns:
-        The task, and a sentence that tells the user about the choice.
-
-    Raises:
-        FusionInputError: the image cannot be read.
-    """
-    path = os.fsdecode(image2)
-    if not path or not read_image(path)[1]["color"]:
-        return "ct_mri", "the second image is grey: taken as ct_mri; --task names another"
-    words = re.split(r"[^a-z]+", "/".join(Path(path).parts[-2:]).lower())
-    if "pet" in words:
-        return "pet_mri", "the second image is in color and named PET: taken as pet_mri; --task names another"
-    return "spect_mri", "the second image is in color: taken as spect_mri; for a PET add --task pet_mri"
-
-
 class CaseFuser:
     """Fuses the cases of one run; networks are opened when the first case needs them.
 
@@ -62,34 +41,33 @@ class CaseFuser:
         task: the task of all cases, None to choose it case by case.
         device: where the networks run, None for the bundle's own choice.
         overwrite: fuse again what is there.
+        debug: print the traceback of each failure.
     """
 
     def __init__(
-        self, output_dir: str | os.PathLike, task: str | None = None, device: str | None = None, overwrite: bool = False
+        self,
+        output_dir: str | os.PathLike,
+        task: str | None = None,
+        device: str | None = None,
+        overwrite: bool = False,
+        debug: bool = False,
     ) -> None:
-        self.output_dir, self.task, self.device, self.overwrite = Path(output_dir), task, device, overwrite
+        self.output_dir, self.task, self.device = Path(output_dir), task, device
+        self.overwrite, self.debug = overwrite, debug
         self.earlier = read_outputs(output_dir)
         self.pipelines: dict[str, FusionPipeline] = {}
         self.weights: dict[str, str] = {}
 
     def __call__(self, case: Case) -> tuple[CaseResult, dict[str, Any]]:
         """Fuse one case; a fault of its images becomes the status "failed", a fault of the set-up is raised."""
-        result = CaseResult(case["case"], case["image"], case.get("image2", ""), error=case.get("error"))
-        names = output_names(case)
+        result = CaseResult(case["case"], case["image"], case.get("image2", ""))
         details: dict[str, Any] = {"notes": []}
-        if result.error:
-            return result, details
+        names = output_names(case)
         try:
-            self._check_outputs(case, names)
-            if self._is_done(case, names):
-                result.status, (result.fused, result.preview) = "skipped", names
-                details["task"] = self.earlier.get(case["case"], {}).get("task")
-                return result, details
-            for source in sources(case):
-                check_file(source, "an image file")
-            task = self._choose(case, details)
-        except FusionInputError as error:
-            result.error = str(error)
+            task = self._prepare(case, result, details)
+        except Exception as error:
+            return self._failed(result, error), details
+        if task is None:
             return result, details
         pipeline = self._pipeline(task)
         try:
@@ -97,17 +75,35 @@ class CaseFuser:
             result.status, (result.fused, result.preview) = "done", names
         except Exception as error:
             for name in names:
-                (self.output_dir / name).unlink(missing_ok=True)
-            known = find_input_error(error)
-            result.error = str(known) if known else f"{case['case']}: {type(error).__name__}: {error}"
+                with contextlib.suppress(OSError):
+                    (self.output_dir / name).unlink()
+            self._failed(result, error)
         return result, details
 
-    def _choose(self, case: Case, details: dict[str, Any]) -> str:
+    def _prepare(self, case: Case, result: CaseResult, details: dict[str, Any]) -> str | None:
+        """Judge a case before any network is opened; return its task, or None when it is done already."""
+        if case.get("error"):
+            raise FusionInputError(case["error"])
+        names = output_names(case)
+        self._check_outputs(case, names)
+        if self._is_done(case, names):
+            result.status, (result.fused, result.preview) = "skipped", names
+            details["task"] = self.earlier.get(case["case"], {}).get("task")
+            return None
+        for source in sources(case):
+            check_file(source, "an image file")
         details["task"] = self.task
         if self.task is None:
             details["task"], note = choose_task(case.get("image2", ""))
             details["notes"].append(note)
         return details["task"]
+
+    def _failed(self, result: CaseResult, error: Exception) -> CaseResult:
+        if self.debug:
+            traceback.print_exception(error)
+        known = find_input_error(error)
+        result.error = " ".join(str(known or f"{result.case}: {type(error).__name__}: {error}").split())
+        return result
 
     def _pipeline(self, task: str) -> FusionPipeline:
         if task not in self.pipelines:
@@ -162,11 +158,6 @@ class CaseFuser:
                 )
 
 
-def sources(case: Case) -> list[str]:
-    """Return the files of a case: two, or one that holds both images."""
-    return [case[key] for key in ("image", "image2") if case.get(key)]
-
-
 def output_names(case: Case) -> tuple[str, str]:
     """Return the names of a case's fused image and preview inside the output folder."""
     name, extension = case_name(case["case"]), image_extension(case["image"]) or ".png"
@@ -179,6 +170,7 @@ def fuse_cases(
     task: str | None = None,
     device: str | None = None,
     overwrite: bool = False,
+    debug: bool = False,
     tell: Tell | None = None,
 ) -> RunReport:
     """Fuse pairs one after another; what fails is reported and the rest goes on.
@@ -189,6 +181,7 @@ def fuse_cases(
         task: task of all cases; None to choose by the second image.
         device: where the network runs; None for the bundle's own choice.
         overwrite: fuse again what the folder already holds; otherwise such cases are skipped.
+        debug: print the traceback of each failure.
         tell: called after each case.
 
     Returns:
@@ -199,7 +192,7 @@ def fuse_cases(
     """
     check_names(cases)
     output = make_folder(output_dir)
-    fuser = CaseFuser(output, task, device, overwrite)
+    fuser = CaseFuser(output, task, device, overwrite, debug)
     settings = {"task": task, "device": device, "overwrite": overwrite, "cases": len(cases), "weights": fuser.weights}
     report = RunReport(output, settings)
     try:
@@ -214,23 +207,6 @@ def fuse_cases(
         if report.outputs:
             report.write()
     return report
-
-
-def make_folder(path: str | os.PathLike) -> Path:
-    """Make the output folder.
-
-    Raises:
-        FusionInputError: something else has its name, or it cannot be written to.
-    """
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        found = error.strerror or "an error"
-        raise input_error(printable(folder), "a folder for the results", found, "name another one by -o") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise input_error(printable(folder), "a folder to write to", "no permission", "name another one by -o")
-    return folder
 
 
 def check_names(cases: Sequence[Case]) -> None:
@@ -251,30 +227,3 @@ def check_names(cases: Sequence[Case]) -> None:
                 f"case {printable(name)!r}", "a name of its own for each pair", "it twice", "name the cases"
             )
         seen.add(name)
-
-
-def collect_cases(inputs: Sequence[str], datalist: str | None = None) -> list[dict[str, str]]:
-    """Turn arguments into cases: two images, one folder of pairs, or a data list.
-
-    Raises:
-        FusionInputError: a file or list that cannot be used.
-    """
-    if datalist is not None:
-        from clinicalfmamba_nets.data import load_datalist
-
-        return load_datalist(datalist, strict=False)
-    if len(inputs) == 1:
-        from clinicalfmamba_nets.data import folder_datalist
-
-        return folder_datalist(inputs[0])
-    image, image2 = (os.path.abspath(path) for path in inputs)
-    return [{"case": case_name(image), "image": image, "image2": image2}]
-
-
-def phantom_case(output_dir: str | os.PathLike, task: str = "ct_mri") -> dict[str, str]:
-    """Compute the head phantom into the folder `phantom` of the output folder and return the pair as a case."""
-    from clinicalfmamba_nets.data.phantom import write_phantom_pair
-
-    folder = make_folder(Path(output_dir) / "phantom")
-    image, image2 = write_phantom_pair(folder, task.removesuffix(PUBLISHED))
-    return {"case": "phantom", "image": os.path.abspath(image), "image2": os.path.abspath(image2)}

@@ -1,0 +1,91 @@
+"""What the command line is given to fuse, as cases: one pair, a folder, a data list or the phantom; and their task."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io import case_name, printable, read_image
+
+PUBLISHED = "_published"
+Case = Mapping[str, str]
+
+
+def collect_cases(inputs: Sequence[str], datalist: str | None = None) -> list[dict[str, str]]:
+    """Turn arguments into cases: two images, one folder of pairs, or a data list.
+
+    Args:
+        inputs: paths of two images, or of one folder.
+        datalist: a MONAI data list, used instead of `inputs`.
+
+    Returns:
+        Entries `case`, `image`, `image2` with absolute paths; an entry of a list that cannot be used has `error`.
+
+    Raises:
+        FusionInputError: a list or folder that cannot be used.
+    """
+    if datalist is not None:
+        from clinicalfmamba_nets.data import load_datalist
+
+        return load_datalist(datalist, strict=False)
+    if len(inputs) == 1:
+        from clinicalfmamba_nets.data import folder_datalist
+
+        return folder_datalist(inputs[0])
+    image, image2 = (os.path.abspath(path) for path in inputs)
+    return [{"case": case_name(image), "image": image, "image2": image2}]
+
+
+def phantom_case(output_dir: str | os.PathLike, task: str = "ct_mri") -> dict[str, str]:
+    """Compute the head phantom into the folder `phantom` of the output folder and return the pair as a case."""
+    from clinicalfmamba_nets.data.phantom import write_phantom_pair
+
+    folder = make_folder(Path(output_dir) / "phantom")
+    image, image2 = write_phantom_pair(folder, task.removesuffix(PUBLISHED))
+    return {"case": "phantom", "image": os.path.abspath(image), "image2": os.path.abspath(image2)}
+
+
+def sources(case: Case) -> list[str]:
+    """Return the files of a case: two, or one that holds both images."""
+    return [case[key] for key in ("image", "image2") if case.get(key)]
+
+
+def choose_task(image2: str | os.PathLike) -> tuple[str, str]:
+    """Choose a task by the second image: grey means CT; color means SPECT, or PET where its name or folder says so.
+
+    Args:
+        image2: path of the second image; empty where one file holds both images.
+
+    Returns:
+        The task, and a sentence that tells the user about the choice.
+
+    Raises:
+        FusionInputError: the image cannot be read.
+    """
+    path = os.fsdecode(image2)
+    if not path or not read_image(path)[1]["color"]:
+        return "ct_mri", "the second image is grey: taken as ct_mri; --task names another"
+    words = re.split(r"[^a-z]+", "/".join(Path(path).parts[-2:]).lower())
+    if "pet" in words:
+        return "pet_mri", "the second image is in color and named PET: taken as pet_mri; --task names another"
+    return "spect_mri", "the second image is in color: taken as spect_mri; for a PET add --task pet_mri"
+
+
+def make_folder(path: str | os.PathLike) -> Path:
+    """Make a folder for results.
+
+    Raises:
+        FusionInputError: something else has its name, or it cannot be written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        found = error.strerror or "an error"
+        raise input_error(printable(folder), "a folder for the results", found, "name another one by -o") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise input_error(printable(folder), "a folder to write to", "no permission", "name another one by -o")
+    return folder
