@@ -36,14 +36,23 @@ class WholeImageInferer(SimpleInferer):
 
     The metadata of a MetaTensor are looked up at every operation of a network; without them a forward is faster and
     equal to the last bit.
+
+    Args:
+        amp: compute in bfloat16 where torch's autocast does so, on whatever device the images are. MONAI's own `amp`
+            is for one make of GPU only, and does nothing on a processor.
     """
 
+    def __init__(self, amp: bool = False) -> None:
+        super().__init__()
+        self.amp = amp
+
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Return network(inputs), (B, 1, *spatial) for inputs (B, 2, *spatial)."""
-        if not isinstance(inputs, MetaTensor):
-            return super().__call__(inputs, network, *args, **kwargs)
-        fused = MetaTensor(super().__call__(inputs.as_tensor(), network, *args, **kwargs))
-        return fused.copy_meta_from(inputs)
+        """Return network(inputs), (B, 1, *spatial) in float32, for inputs (B, 2, *spatial)."""
+        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        with torch.autocast(plain.device.type, torch.bfloat16, enabled=self.amp):
+            fused = super().__call__(plain, network, *args, **kwargs)
+        fused = fused.float() if self.amp else fused
+        return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
 
 
 class TrackedLoss(nn.Module):

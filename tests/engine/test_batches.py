@@ -32,6 +32,19 @@ def test_inferer_gives_the_network_a_plain_tensor_and_keeps_the_place():
     assert type(WholeImageInferer()(torch.rand(1, 2, 4, 4), network)) is torch.Tensor
 
 
+def test_amp_computes_in_bfloat16_on_any_device():
+    seen = []
+
+    def network(image):
+        mixed = image.flatten(1) @ torch.rand(image[0].numel(), 16)
+        seen.append(mixed.dtype)
+        return mixed.reshape(-1, 1, 4, 4)
+
+    for amp, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        fused = WholeImageInferer(amp)(torch.rand(1, 2, 4, 4), network)
+        assert (seen[-1], fused.dtype) == (dtype, torch.float32)
+
+
 def test_tracked_loss_equals_the_loss_and_keeps_its_terms():
     loss = FusionLoss()
     tracked = TrackedLoss(loss)

@@ -1,0 +1,77 @@
+"""Ten small phantom pairs, and sizes that make a run of the bundle a matter of a second."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from clinicalfmamba_nets.data import write_phantom_pair
+
+CASES = 10
+SIZE = 48
+TINY = {"features": 4, "dim": 16, "depth": 1, "decoder_depth": 1, "d_state": 4}
+TINY_TRAINING = {
+    **TINY,
+    "patch_size": [32, 32],
+    "batch_size": 4,
+    "val_fraction": 0.2,
+    "learning_rate": 0.01,
+    "device": torch.device("cpu"),
+}
+
+
+@pytest.fixture(scope="session")
+def bundle_dir(checkout: Path) -> Path:
+    """Folder of the 2D bundle."""
+    return checkout / "bundles" / "fusion_2d"
+
+
+def write_pairs(folder: Path, task: str = "ct_mri") -> Path:
+    """Write ten phantom pairs and their data list; every file bears the same name as those of the other cases."""
+    entries = []
+    for seed in range(CASES):
+        mri, second = write_phantom_pair(folder / f"case{seed}", task, SIZE, seed)
+        entries.append(
+            {"image": str(mri.relative_to(folder)), "image2": str(second.relative_to(folder)), "case": f"p{seed}"}
+        )
+    path = folder / "datalist.json"
+    path.write_text(json.dumps({"training": entries, "testing": entries}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def datalist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data list of ten CT-MRI pairs of 48 x 48 pixels."""
+    return write_pairs(tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="session")
+def color_datalist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data list of ten SPECT-MRI pairs, the SPECT in color."""
+    return write_pairs(tmp_path_factory.mktemp("color"), "spect_mri")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, int]:
+    """Settings of a tiny network."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_training(datalist: Path) -> dict[str, object]:
+    """Settings of a training that takes a second."""
+    return {**TINY_TRAINING, "datalist": str(datalist)}
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of the tiny network."""
+    from clinicalfmamba_nets.nets import ClinicalFMamba
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    torch.save(ClinicalFMamba(spatial_dims=2, **TINY).state_dict(), path)
+    return path
