@@ -8,6 +8,7 @@ from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import Tensor, nn
 
+from clinicalfmamba_nets.blocks.folding import fold_behind, foldable, scale_and_shift
 from clinicalfmamba_nets.ops import recording
 
 
@@ -29,6 +30,8 @@ class UpsampleConv(nn.Module):
         torch.Size([1, 4, 10, 12])
     """
 
+    __constants__ = ["folds"]
+
     def __init__(
         self,
         spatial_dims: int,
@@ -43,12 +46,22 @@ class UpsampleConv(nn.Module):
         self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, padding=1)
         layers = {"N": lambda: get_norm_layer(norm, spatial_dims, out_channels), "A": lambda: get_act_layer(act)}
         self.after = nn.Sequential(*(layers[letter]() for letter in order))
+        self.folds, self.eps = foldable(self.after[0]), getattr(self.after[0], "eps", 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C', *2S)."""
         if self.training or recording():  # unknown sizes do not survive the interleaving of the phases
             return self.after(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
-        return self.after(upsample_conv_by_phase(x, self.conv.weight, self.conv.bias))
+        if not self.folds:
+            return self.after(upsample_conv_by_phase(x, self.conv.weight, self.conv.bias))
+        norm = self.after[0]
+        scale, shift = scale_and_shift(norm.weight, norm.bias, norm.running_mean, norm.running_var, self.eps)
+        weight, bias = fold_behind(self.conv.weight, self.conv.bias, scale, shift)
+        x = upsample_conv_by_phase(x, weight, bias)
+        for position, layer in enumerate(self.after):
+            if position > 0:  # the normalization at 0 is in the weights
+                x = layer(x)
+        return x
 
 
 def upsample_conv_by_phase(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

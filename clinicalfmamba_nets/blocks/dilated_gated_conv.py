@@ -48,7 +48,7 @@ class SeparatePyramid(nn.Module):
 
 
 class DilatedGatedConv(nn.Module):
-    """x + pyramid(LReLU(norm(LReLU(dilated conv(norm(a * b)))))) with a = LReLU(conv3(norm(x))), b = LReLU(conv1(norm(x))).
+    """x + pyramid(LReLU(norm(LReLU(dilated(norm(a b)))))) with a = LReLU(conv3(norm(x))), b = LReLU(conv1(norm(x))).
 
     Source: "ClinicalFMamba", arXiv 2508.03008, section 2.1. The paper draws three branches of 3x3 convolutions, the
     published 2D code has one shared convolution applied one, two and three times, the published 3D code has none.
