@@ -30,7 +30,8 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
 
     output = Path(options.output)
     if options.phantom:
-        cases = [phantom_case(output, options.task or "ct_mri")]
+        options.task = options.task or "ct_mri"
+        cases = [phantom_case(output, options.task)]
     else:
         cases = collect_cases(options.inputs, options.datalist)
     report = fuse_cases(cases, output, options.task, options.device, options.overwrite, options.debug, tell_case)
