@@ -67,11 +67,20 @@ def tiny_training(datalist: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of the tiny network."""
-    from clinicalfmamba_nets.nets import ClinicalFMamba
+def tiny_network(bundle_dir: Path) -> torch.nn.Module:
+    """The network of the default task in its tiny form, with random weights."""
+    from monai.bundle import ConfigParser
 
     torch.manual_seed(0)
+    parser = ConfigParser()
+    parser.read_config(str(bundle_dir / "configs" / "inference.json"))
+    parser.update(TINY)
+    return parser.get_parsed_content("network_def").eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_network: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """File with the weights of the tiny network."""
     path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(ClinicalFMamba(spatial_dims=2, **TINY).state_dict(), path)
+    torch.save(tiny_network.state_dict(), path)
     return path

@@ -64,18 +64,14 @@ def test_the_output_has_the_size_of_the_input(bundle_dir, tiny):
 
 
 @pytest.fixture(scope="module")
-def reference(tiny, tiny_weights):
+def reference(tiny_network):
     """An input and what the tiny network makes of it."""
-    from clinicalfmamba_nets.nets import ClinicalFMamba
-
-    network = ClinicalFMamba(spatial_dims=2, **tiny).eval()
-    network.load_state_dict(torch.load(tiny_weights))
     image = torch.rand(1, 2, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return image, network(image)
+        return image, tiny_network(image)
 
 
-@pytest.mark.parametrize("use_trace", [False, True], ids=["script", "trace"])
+@pytest.mark.parametrize("use_trace", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["script", "trace"])
 def test_export_to_torchscript(bundle_dir, elsewhere, tiny, tiny_weights, reference, use_trace):
     commands.ckpt_export(
         net_id="network_def",

@@ -41,16 +41,12 @@ def test_ten_pairs_give_ten_files(infer, datalist, tmp_path, caplog):
     assert workflow.check_properties() == []
 
 
-def test_the_output_is_what_the_network_says(infer, datalist, tiny_weights, tiny, tmp_path):
-    from clinicalfmamba_nets.nets import ClinicalFMamba
-
+def test_the_output_is_what_the_network_says(infer, datalist, tiny_network, tmp_path):
     infer(datalist=str(datalist))
     pixels = [np.asarray(Image.open(datalist.parent / "case3" / f"{name}.png"), float) for name in ("mri", "ct")]
     scaled = [(image - image.min()) / (image.max() - image.min()) for image in pixels]
-    network = ClinicalFMamba(spatial_dims=2, **tiny).eval()
-    network.load_state_dict(torch.load(tiny_weights))
     with torch.no_grad():
-        fused = network(torch.tensor(np.stack(scaled), dtype=torch.float32)[None])[0, 0].numpy()
+        fused = tiny_network(torch.tensor(np.stack(scaled), dtype=torch.float32)[None])[0, 0].numpy()
     expected = fused * (pixels[0].max() - pixels[0].min()) + pixels[0].min()
     saved = np.asarray(Image.open(tmp_path / "out" / "p3_fused.png"), float)
     assert np.abs(saved - expected).max() <= 0.51
