@@ -52,8 +52,8 @@ def ycbcr_to_rgb(image: torch.Tensor) -> torch.Tensor:
         ValueError: where dimension 1 is not of size 3.
 
     Example:
-        >>> ycbcr_to_rgb(torch.tensor([1.0, 0.5, 0.5]).reshape(1, 3, 1, 1)).flatten().tolist()
-        [1.0, 1.0, 1.0]
+        >>> ycbcr_to_rgb(torch.tensor([0.0, 0.5, 0.5]).reshape(1, 3, 1, 1)).flatten().tolist()
+        [0.0, 0.0, 0.0]
     """
     _check_three_channels(image)
     luma, blue_difference, red_difference = image.unbind(1)

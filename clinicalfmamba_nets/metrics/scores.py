@@ -1,0 +1,211 @@
+"""What every fusion metric shares: checked inputs, regions of the image, scores per source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+HEAD_THRESHOLD = 8 / 255
+
+
+class Scores(NamedTuple):
+    """Scores of a batch of fused images, each (B, R): one row per image, one column per region.
+
+    Attributes:
+        value: the metric as the literature reports it (mean or sum over the sources, or of the fused image alone).
+        a: the score against the first source, None where the metric has no such part.
+        b: the score against the second source.
+    """
+
+    value: Tensor
+    a: Tensor | None = None
+    b: Tensor | None = None
+
+    @property
+    def minimum(self) -> Tensor | None:
+        """The lower score of the two sources: a copy of one source cannot hide behind a mean. (B, R) or None."""
+        return None if self.a is None or self.b is None else torch.minimum(self.a, self.b)
+
+
+class Inputs(NamedTuple):
+    """Checked images (B, 1, *spatial) in float64, 1 being the top of the range; regions (B, R, *spatial) bool."""
+
+    fused: Tensor
+    image_a: Tensor
+    image_b: Tensor
+    regions: Tensor
+
+
+def round_to_8_bit(image: Tensor) -> Tensor:
+    """Round an image in [0, 1] to the 256 levels that an 8-bit file can hold.
+
+    Halves go to the even level, within 1e-4 of a level: the mean of two 8-bit images is full of halves, and the noise
+    of float32 must not decide them.
+
+    Args:
+        image: any shape, floating point; values outside [0, 1] are clipped as in a saved file.
+
+    Returns:
+        The same shape, multiples of 1/255.
+
+    Example:
+        >>> round_to_8_bit(torch.tensor([-0.2, 0.001, 0.002, 1.5]) * 1.0)
+        tensor([0.0000, 0.0000, 0.0039, 1.0000])
+    """
+    steady = (image.clamp(0, 1) * (255 * 4096)).round() / 4096
+    return steady.round() / 255
+
+
+def head_region(image_a: Tensor, image_b: Tensor, data_range: float = 1.0) -> Tensor:
+    """Mark where at least one source shows the head: brighter than 8/255 of the intensity range.
+
+    Args:
+        image_a: first source, (B, 1, *spatial).
+        image_b: second source, the same shape.
+        data_range: the intensity that counts as 1.
+
+    Returns:
+        (B, 1, *spatial) bool.
+
+    Example:
+        >>> head_region(torch.zeros(1, 1, 2, 2), torch.tensor([[[[0.0, 0.01], [0.04, 1.0]]]])).sum()
+        tensor(2)
+    """
+    return torch.maximum(image_a, image_b) > HEAD_THRESHOLD * data_range
+
+
+def prepare(
+    fused: Tensor,
+    image_a: Tensor,
+    image_b: Tensor,
+    data_range: float = 1.0,
+    regions: Tensor | None = None,
+    rounded: bool = True,
+) -> Inputs:
+    """Check the images of a metric and bring them to one scale.
+
+    Args:
+        fused: (B, 1, *spatial), 2D or 3D.
+        image_a: first source, the same shape.
+        image_b: second source, the same shape.
+        data_range: the intensity that counts as 1, for instance 255 for images in 0..255.
+        regions: (B, R, *spatial) bool, the R parts of the image that are scored apart; None for the whole frame.
+        rounded: round to 8 bit, as the file that is looked at would be.
+
+    Returns:
+        The images in float64 on [0, 1] and the regions.
+
+    Raises:
+        ValueError: if the shapes disagree, a value is not finite, or data_range is not positive.
+    """
+    if fused.dim() not in (4, 5) or fused.shape[1] != 1:
+        raise ValueError(f"fused must be (B, 1, H, W) or (B, 1, H, W, D), got shape {tuple(fused.shape)}")
+    if fused.shape != image_a.shape or fused.shape != image_b.shape:
+        shapes = [tuple(image.shape) for image in (fused, image_a, image_b)]
+        raise ValueError(f"fused, image_a and image_b must agree in shape, got {shapes}")
+    if not data_range > 0:
+        raise ValueError(f"data_range must be above 0, got {data_range}")
+    images = [torch.as_tensor(image).detach().double() / data_range for image in (fused, image_a, image_b)]
+    if not all(bool(torch.isfinite(image).all()) for image in images):
+        raise ValueError("fused, image_a and image_b must be finite: NaN or infinity found")
+    if regions is None:
+        regions = torch.ones_like(fused, dtype=torch.bool)
+    elif regions.shape[0] != fused.shape[0] or regions.shape[2:] != fused.shape[2:]:
+        raise ValueError(f"regions must be (B, R, {tuple(fused.shape[2:])}), got shape {tuple(regions.shape)}")
+    fused, image_a, image_b = (round_to_8_bit(image) if rounded else image for image in images)
+    return Inputs(fused, image_a, image_b, regions.bool())
+
+
+def region_sum(values: Tensor, regions: Tensor) -> Tensor:
+    """Sum a map over each region.
+
+    Args:
+        values: (B, 1, *spatial).
+        regions: (B, R, *spatial) bool.
+
+    Returns:
+        (B, R) in the dtype of the values.
+    """
+    return torch.einsum("bp,brp->br", values.flatten(1), regions.flatten(2).to(values.dtype))
+
+
+def region_mean(values: Tensor, regions: Tensor) -> Tensor:
+    """Average a map over each region; NaN where the region is empty.
+
+    Args:
+        values: (B, 1, *spatial).
+        regions: (B, R, *spatial) bool.
+
+    Returns:
+        (B, R) in the dtype of the values.
+    """
+    return region_sum(values, regions) / regions.flatten(2).sum(dim=2)
+
+
+def per_region(score: Callable[..., Tensor], regions: Tensor, *images: Tensor) -> Tensor:
+    """Score the pixels of each region with a function of flat pixel lists, for metrics without a map.
+
+    Args:
+        score: takes one (N,) tensor per image and returns a scalar tensor.
+        regions: (B, R, *spatial) bool.
+        images: (B, 1, *spatial) each.
+
+    Returns:
+        (B, R) float64; NaN where the region is empty.
+    """
+    rows = []
+    for index, row in enumerate(regions):
+        chosen = [[image[index, 0][region] for image in images] for region in row]
+        rows.append([score(*pixels) if pixels[0].numel() else pixels[0].new_tensor(torch.nan) for pixels in chosen])
+    return torch.stack([torch.stack(row) for row in rows]).double()
+
+
+def slice_wise(compute: Callable[..., Scores]) -> Callable[..., Scores]:
+    """Let a 2D metric score volumes: the mean over the slices along the last axis in which a source shows anything.
+
+    Args:
+        compute: a `compute_*` function for (B, 1, H, W).
+
+    Returns:
+        The same function, which takes (B, 1, H, W, D) as well.
+    """
+
+    @wraps(compute)
+    def wrapped(fused: Tensor, image_a: Tensor, image_b: Tensor, *args, regions: Tensor | None = None, **options):
+        if fused.dim() != 5:
+            return compute(fused, image_a, image_b, *args, regions=regions, **options)
+        volumes = []
+        for index in range(fused.shape[0]):
+            slices = [image[index].movedim(-1, 0) for image in (fused, image_a, image_b)]  # (D, 1, H, W)
+            shown = sum(image.flatten(1).amax(1) > image.flatten(1).amin(1) for image in slices[1:]) > 0
+            part = None if regions is None else regions[index].movedim(-1, 0)[shown]  # (shown, R, H, W)
+            volumes.append(compute(*(image[shown] for image in slices), *args, regions=part, **options))
+        value, part_a, part_b = (_mean_over_slices(parts) for parts in zip(*volumes, strict=True))
+        assert value is not None
+        return Scores(value, part_a, part_b)
+
+    return wrapped
+
+
+def _mean_over_slices(parts: tuple[Tensor | None, ...]) -> Tensor | None:
+    means = [part.nanmean(dim=0) for part in parts if part is not None]
+    return torch.stack(means) if means else None
+
+
+def crop_border(values: Tensor, margin: int) -> Tensor:
+    """Drop the same margin on both sides of every spatial axis, as a window without padding does.
+
+    Args:
+        values: (B, C, *spatial).
+        margin: number of pixels to drop on each side.
+
+    Returns:
+        (B, C, *(spatial - 2 * margin)).
+    """
+    pad = [-margin] * (2 * (values.dim() - 2))
+    return functional.pad(values, pad)
