@@ -23,6 +23,15 @@ TINY_TRAINING = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny networks are faster, and the same on every machine, with one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def bundle_dir(checkout: Path) -> Path:
     """Folder of the 2D bundle."""
