@@ -18,7 +18,7 @@ SOURCE_DIR = Path(__file__).resolve().parent / "src"
 LIBRARY_DIR = Path(__file__).resolve().parent / "lib"  # filled at install time
 
 COMMON_FLAGS = (
-    *("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden"),
+    *("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),  # never -ffast-math: it would hide NaN
     *("-Wno-maybe-uninitialized", "-Wno-unknown-warning-option"),
 )

@@ -71,6 +71,11 @@ CFM_EXPORT int64_t cfm_vector_width(void);
 CFM_EXPORT int64_t cfm_tile_tokens(void);
 CFM_EXPORT void cfm_use_openmp(void* gomp_parallel);
 
+/* For benchmarks: see roofline.cpp. */
+CFM_EXPORT int64_t cfm_peak_fma(int64_t rounds, float* out);
+CFM_EXPORT void cfm_exp_rate(const float* x, float* y, int64_t n, int64_t rounds);
+CFM_EXPORT void cfm_triad(const float* x, float* y, float s, int64_t n);
+
 #ifdef __cplusplus
 }
 #endif

@@ -22,11 +22,13 @@ template <int K>
 struct Taps {
     V weight[K], bias;
     Taps(const CfmConv& p, int64_t sk, int64_t channel, int channels) {
+#pragma GCC unroll 4
         for (int j = 0; j < K; ++j) weight[j] = load_channels(p.weight + (sk * p.D + channel) * K + j, K, channels);
         bias = p.bias ? load_channels(p.bias + sk * p.D + channel, 1, channels) : V{};
     }
     V operator()(const V* x) const {  // x[0 .. K-1], oldest first
         V sum = bias;
+#pragma GCC unroll 4
         for (int j = 0; j < K; ++j) sum += weight[j] * x[j];
         return sum;
     }
@@ -40,6 +42,7 @@ struct Window {
 
     Window(const CfmConv& p, const float* x0, const int64_t* order, int64_t first, int tokens, int channels) {
         read_rows({p.xs.l, p.xs.d, order, first, tokens, channels}, x0, tile, rows + K - 1);
+#pragma GCC unroll 4
         for (int j = 0; j < K - 1; ++j) {
             const int64_t position = first - (K - 1) + j;
             if (position >= 0) {
@@ -71,18 +74,20 @@ void forward_tile(const CfmConv& p, int64_t s, int64_t k, int64_t b, int64_t cha
     const Window<K> window(p, x0, order, first, tokens, channels);
     const Taps<K> taps(p, s * p.K + k, channel, channels);
     V x[K];
+#pragma GCC unroll 4
     for (int j = 1; j < K; ++j) x[j] = load(window.rows[j - 1]);
     Tile out;
     float* u0 = p.u + ((s * p.K + k) * p.B + b) * p.L * p.D + channel;
     const Place place{p.D, 1, nullptr, first, tokens, channels};
     for (int i = 0; i < tokens; ++i) {
+#pragma GCC unroll 4
         for (int j = 0; j < K - 1; ++j) x[j] = x[j + 1];
         x[K - 1] = load(window.rows[i + K - 1]);
         V v = taps(x);
         V u = v * sigmoid(v);
         store(channels == W ? u0 + (first + i) * p.D : out.at[i], u);
     }
-    if (channels != W) write_rows(place, u0, out, false);
+    write_rows(place, u0, out);
 }
 
 template <int K>
@@ -133,17 +138,22 @@ struct Backward {
         const float* du0 = p.du + ((s * p.K + k) * p.B + b) * p.L * p.D + channel;
         read_rows({p.D, 1, nullptr, first, tokens, channels}, du0, copy, du);
         V x[K], g[K], dweight[K]{}, dbias{};  // g[j] is K-1-j positions back
+#pragma GCC unroll 4
         for (int j = 1; j < K; ++j) x[j] = load(window.rows[j - 1]), g[j] = carry.late[j - 1];
         for (int i = 0; i < tokens; ++i) {
+#pragma GCC unroll 4
             for (int j = 0; j < K - 1; ++j) x[j] = x[j + 1], g[j] = g[j + 1];
             x[K - 1] = load(window.rows[i + K - 1]);
             const V v = taps(x), gate = sigmoid(v);
             g[K - 1] = load(du[i]) * gate * (1.0f + v * (1.0f - gate));
+#pragma GCC unroll 4
             for (int j = 0; j < K; ++j) dweight[j] += g[K - 1] * x[j];
             dbias += g[K - 1];
             if (first + i >= K - 1) put(first + i - (K - 1), channel, channels, spread(taps, g));
         }
+#pragma GCC unroll 4
         for (int j = 1; j < K; ++j) carry.late[j - 1] = g[j];
+#pragma GCC unroll 4
         for (int j = 0; j < K; ++j) carry.dweight[j] += dweight[j];
         carry.dbias += dbias;
     }
@@ -151,6 +161,7 @@ struct Backward {
     // Gradient of x at the oldest of the K positions of g.
     static V spread(const Taps<K>& taps, const V* g) {
         V sum{};
+#pragma GCC unroll 4
         for (int j = 0; j < K; ++j) sum += taps.weight[K - 1 - j] * g[j];
         return sum;
     }
@@ -159,13 +170,16 @@ struct Backward {
         const int channels = static_cast<int>(std::min<int64_t>(W, p.D - channel));
         const Taps<K> taps(p, s * p.K + k, channel, channels);
         V g[K];
+#pragma GCC unroll 4
         for (int j = 1; j < K; ++j) g[j] = carry.late[j - 1];
         for (int64_t after = 0; after < K - 1; ++after) {
+#pragma GCC unroll 4
             for (int j = 0; j < K - 1; ++j) g[j] = g[j + 1];
             g[K - 1] = V{};
             const int64_t position = p.L + after - (K - 1);
             if (position >= 0) put(position, channel, channels, spread(taps, g));
         }
+#pragma GCC unroll 4
         for (int j = 0; j < K; ++j) store_channels(dweight + channel * K + j, K, channels, carry.dweight[j]);
         store_channels(dbias + channel, 1, channels, carry.dbias);
     }

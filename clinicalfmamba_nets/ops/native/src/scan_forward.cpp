@@ -11,74 +11,104 @@ struct alignas(64) ForwardScratch {
     float decay[CHUNK_BLOCKS][N][W];  // A log2 e
     float h[CHUNK_BLOCKS][N][W];
     float B[T][N], C[T][N];
-    Tile u, delta, z, dt, dtu, y;
+    Tile u, delta, z, dt, dtu, y, y_out;
 };
 
-// Advances PASS states over one tile and adds their share to y.
-template <int N, int P>
-CFM_INLINE void advance(int tokens, int first, ForwardScratch<N>& w, int block) {
+// Advances P states over one tile; the first pass starts y at D u, the last one writes it out.
+template <int N, int P, int FIRST>
+CFM_INLINE void advance(int tokens, ForwardScratch<N>& w, int block, V skip, const float* const* u,
+                        const float* const* delta, float* const* out, bool add) {
+    const float *decay = w.decay[block][FIRST], *B = w.B[0] + FIRST, *C = w.C[0] + FIRST;
+    float* state = w.h[block][FIRST];
     V a[P], h[P];
+#pragma GCC unroll 8
     for (int n = 0; n < P; ++n) {
-        a[n] = load(w.decay[block][first + n]);
-        h[n] = load(w.h[block][first + n]);
+        a[n] = load(decay + n * W);
+        h[n] = load(state + n * W);
     }
-    for (int i = 0; i < tokens; ++i) {
-        V dt = load(w.dt.at[i]), dtu = load(w.dtu.at[i]), y = load(w.y.at[i]);
+    for (int i = 0; i < tokens; ++i, B += N, C += N) {
+        const V dt = load(w.dt.at[i]), dtu = load(w.dtu.at[i]);
+        prefetch_after(u[i]);
+        prefetch_after(delta[i]);
+        prefetch_after(out[i]);
+        V y = FIRST == 0 ? skip * load(u[i]) : load(w.y.at[i]);
+#pragma GCC unroll 8
         for (int n = 0; n < P; ++n) {
-            h[n] = exp2_product(dt, a[n]) * h[n] + dtu * w.B[i][first + n];
-            y += h[n] * w.C[i][first + n];
+            h[n] = exp2_product(dt, a[n]) * h[n] + dtu * B[n];
+            y += h[n] * C[n];
         }
-        store(w.y.at[i], y);
+        if (FIRST + P < N)
+            store(w.y.at[i], y);
+        else
+            store(out[i], add ? y + load(out[i]) : y);
     }
-    for (int n = 0; n < P; ++n) store(w.h[block][first + n], h[n]);
+#pragma GCC unroll 8
+    for (int n = 0; n < P; ++n) store(state + n * W, h[n]);
+    if constexpr (FIRST + P < N) advance<N, P, FIRST + P>(tokens, w, block, skip, u, delta, out, add);
 }
 
+// One block of channels over one tile of tokens.
 template <int N>
-void forward_tile(const CfmScan& p, const Cut& cut, const Slice& at_slice, int64_t k, int64_t tile, ForwardScratch<N>& w) {
-    const int64_t s = at_slice.s, b = at_slice.b;
-    const int64_t skb = (s * p.K + k) * p.B + b, first = tile * T;
-    const int tokens = static_cast<int>(std::min<int64_t>(T, p.L - first));
-    read_states<N>(p.Bm + at(p.Bs, s, k, b, at_slice.g), p.Bs, first, tokens, w.B);
-    read_states<N>(p.Cm + at(p.Cs, s, k, b, at_slice.g), p.Cs, first, tokens, w.C);
-    for (int64_t j = at_slice.block_begin; j < at_slice.block_end; ++j) {
-        const Block block(cut, at_slice.g, j);
-        const int local = static_cast<int>(j - at_slice.block_begin);
-        const int64_t parameters = (s * p.K + k) * p.D + block.channel;
+struct ForwardTile {
+    const CfmScan& p;
+    const Cut& cut;
+    const Slice& slice;
+    ForwardScratch<N>& w;
+    int64_t k, first;
+    int tokens;
+
+    Place place(const CfmStrides& t, int channels, const int64_t* order = nullptr) const {
+        return {t.l, t.d, order, first, tokens, channels};
+    }
+
+    void prepare(const float* const* u, const float* const* delta, V bias) const {
+        if (p.softplus)
+            for (int i = 0; i < tokens; ++i) store(w.dt.at[i], softplus(load(delta[i]) + bias));
+        else
+            for (int i = 0; i < tokens; ++i) store(w.dt.at[i], load(delta[i]) + bias);
+        for (int i = 0; i < tokens; ++i) store(w.dtu.at[i], load(w.dt.at[i]) * load(u[i]));
+    }
+
+    void gate(const Block& block, float* const* out) const {
+        const float* z[T];
+        read_rows(place(p.zs, block.channels), at(p.z, p.zs, slice.s, k, slice.b, block.channel), w.z, z);
+        for (int i = 0; i < tokens; ++i) {
+            const V zi = load(z[i]);
+            store(out[i], load(out[i]) * zi * sigmoid(zi));
+        }
+    }
+
+    void run(const Block& block, int local) const {
+        const int64_t s = slice.s, b = slice.b, parameters = (s * p.K + k) * p.D + block.channel;
         const float *u[T], *delta[T];
-        const Place up{p.us.l, p.us.d, nullptr, first, tokens, block.channels};
-        const Place deltap{p.deltas.l, p.deltas.d, nullptr, first, tokens, block.channels};
-        const float* u0 = at(p.u, p.us, s, k, b, block.channel);
-        const float* delta0 = at(p.delta, p.deltas, s, k, b, block.channel);
-        read_rows(up, u0, w.u, u);
-        read_rows(deltap, delta0, w.delta, delta);
-        prefetch_next(up, u0, p.L);
-        prefetch_next(deltap, delta0, p.L);
+        float* out[T];
+        read_rows(place(p.us, block.channels), at(p.u, p.us, s, k, b, block.channel), w.u, u);
+        read_rows(place(p.deltas, block.channels), at(p.delta, p.deltas, s, k, b, block.channel), w.delta, delta);
         const V bias = p.delta_bias ? load_channels(p.delta_bias + parameters, 1, block.channels) : V{};
         const V skip = p.D_skip ? load_channels(p.D_skip + parameters, 1, block.channels) : V{};
-        for (int i = 0; i < tokens; ++i) {
-            V dt = load(delta[i]) + bias, ui = load(u[i]);
-            if (p.softplus) dt = softplus(dt);
-            store(w.dt.at[i], dt);
-            store(w.dtu.at[i], dt * ui);
-            store(w.y.at[i], skip * ui);
+        prepare(u, delta, bias);
+        if (p.states) {
+            const int64_t skb = (s * p.K + k) * p.B + b;
+            std::memcpy(states_at(p, cut, skb, first / T, block.index), w.h[local], sizeof(w.h[local]));
         }
-        if (p.states) std::memcpy(states_at(p, cut, skb, tile, block.index), w.h[local], sizeof(w.h[local]));
-        constexpr int P = N < PASS ? N : PASS;
-        for (int n = 0; n < N; n += P) advance<N, P>(tokens, n, w, local);
-        if (p.z) {
-            const float* z[T];
-            read_rows({p.zs.l, p.zs.d, nullptr, first, tokens, block.channels}, at(p.z, p.zs, s, k, b, block.channel), w.z, z);
-            for (int i = 0; i < tokens; ++i) {
-                V zi = load(z[i]);
-                store(w.y.at[i], load(w.y.at[i]) * zi * sigmoid(zi));
-            }
-        }
-        const int64_t* order = p.order ? p.order + k * p.L : nullptr;
-        const Place yp{p.ys.l, p.ys.d, order, first, tokens, block.channels};
+        // Directions are added to each other at their tokens; the first one finds nothing there yet.
+        const Place place_y = place(p.ys, block.channels, p.order ? p.order + k * p.L : nullptr);
         float* y0 = at(p.y, p.ys, s, 0, b, block.channel);
-        write_rows(yp, y0, w.y, k > 0);
-        prefetch_next(yp, y0, p.L);
+        target_rows(place_y, y0, w.y_out, out);
+        advance<N, (N < PASS ? N : PASS), 0>(tokens, w, local, skip, u, delta, out, k > 0 && place_y.whole_rows());
+        if (p.z) gate(block, out);
+        write_rows(place_y, y0, w.y_out, k > 0);
     }
+};
+
+template <int N>
+void forward_tile(const CfmScan& p, const Cut& cut, const Slice& slice, int64_t k, int64_t tile, ForwardScratch<N>& w) {
+    const int64_t first = tile * T;
+    const ForwardTile<N> work{p, cut, slice, w, k, first, static_cast<int>(std::min<int64_t>(T, p.L - first))};
+    read_states<N>(p.Bm + at(p.Bs, slice.s, k, slice.b, slice.g), p.Bs, first, work.tokens, w.B);
+    read_states<N>(p.Cm + at(p.Cs, slice.s, k, slice.b, slice.g), p.Cs, first, work.tokens, w.C);
+    for (int64_t j = slice.block_begin; j < slice.block_end; ++j)
+        work.run(Block(cut, slice.g, j), static_cast<int>(j - slice.block_begin));
 }
 
 template <int N>

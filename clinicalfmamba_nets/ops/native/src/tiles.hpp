@@ -19,22 +19,33 @@ struct Place {
     int tokens, channels;  // how many of T and W are there
 
     int64_t offset(int i) const { return (order ? order[first + i] : first + i) * token_stride; }
+
+    template <class Float>
+    void rows_of(Float* base, Float** rows) const {
+        if (order)
+            for (int i = 0; i < tokens; ++i) rows[i] = base + order[first + i] * token_stride;
+        else
+            for (int i = 0; i < tokens; ++i) rows[i] = base + (first + i) * token_stride;
+    }
     bool whole_rows() const { return channel_stride == 1 && channels == W; }
     bool channel_major() const { return token_stride == 1 && !order && tokens == T && channels == W; }
 };
 
 // Sets rows[i] to W readable floats of token i: in place where the layout allows, else copied to the tile.
 CFM_INLINE void read_rows(const Place& p, const float* base, Tile& tile, const float** rows) {
-    if (p.whole_rows()) {
-        for (int i = 0; i < p.tokens; ++i) rows[i] = base + p.offset(i);
-        return;
-    }
+    if (p.whole_rows()) return p.rows_of(base, rows);
     for (int i = 0; i < p.tokens; ++i) rows[i] = tile.at[i];
     if (p.channel_major()) {
         for (int half = 0; half < T; half += W) {
             V v[W];
-            for (int c = 0; c < W; ++c) v[c] = load(base + c * p.channel_stride + p.first + half);
+#pragma GCC unroll 16
+            for (int c = 0; c < W; ++c) {
+                const float* line = base + c * p.channel_stride + p.first + half;
+                v[c] = load(line);
+                __builtin_prefetch(line + T);  // of the next tile
+            }
             transpose(v);
+#pragma GCC unroll 16
             for (int i = 0; i < W; ++i) store(tile.at[half + i], v[i]);
         }
         return;
@@ -45,21 +56,22 @@ CFM_INLINE void read_rows(const Place& p, const float* base, Tile& tile, const f
     }
 }
 
-// Writes a tile to a tensor, or adds it to what is there.
-CFM_INLINE void write_rows(const Place& p, float* base, const Tile& tile, bool add) {
-    if (p.whole_rows()) {
-        for (int i = 0; i < p.tokens; ++i) {
-            float* row = base + p.offset(i);
-            V v = load(tile.at[i]);
-            store(row, add ? v + load(row) : v);
-        }
-        return;
-    }
+// Sets rows[i] to where token i may be written: in place, or in the tile, to be moved by write_rows.
+CFM_INLINE void target_rows(const Place& p, float* base, Tile& tile, float** rows) {
+    if (p.whole_rows()) return p.rows_of(base, rows);
+    for (int i = 0; i < p.tokens; ++i) rows[i] = tile.at[i];
+}
+
+// Moves what was written to the tile instead of in place to the tensor, or adds it to what is there.
+CFM_INLINE void write_rows(const Place& p, float* base, const Tile& tile, bool add = false) {
+    if (p.whole_rows()) return;
     if (p.channel_major() && !add) {
         for (int half = 0; half < T; half += W) {
             V v[W];
+#pragma GCC unroll 16
             for (int i = 0; i < W; ++i) v[i] = load(tile.at[half + i]);
             transpose(v);
+#pragma GCC unroll 16
             for (int c = 0; c < W; ++c) store(base + c * p.channel_stride + p.first + half, v[c]);
         }
         return;
@@ -70,16 +82,6 @@ CFM_INLINE void write_rows(const Place& p, float* base, const Tile& tile, bool a
             float* out = row + c * p.channel_stride;
             *out = add ? *out + tile.at[i][c] : tile.at[i][c];
         }
-    }
-}
-
-// Asks for the rows of the tile after this one.
-CFM_INLINE void prefetch_next(const Place& p, const float* base, int64_t length) {
-    if (p.channel_stride != 1) return;
-    for (int i = 0; i < T; ++i) {
-        int64_t position = p.first + T + i;
-        if (position >= length) return;
-        __builtin_prefetch(base + (p.order ? p.order[position] : position) * p.token_stride);
     }
 }
 
@@ -96,6 +98,7 @@ CFM_INLINE void read_states(const float* base, const CfmStateStrides& s, int64_t
 }
 
 CFM_INLINE V load_channels(const float* p, int64_t stride, int channels) {
+    if (stride == 1 && channels == W) return load(p);
     V v{};
     for (int c = 0; c < channels; ++c) v[c] = p[c * stride];
     return v;

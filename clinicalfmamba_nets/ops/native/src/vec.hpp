@@ -29,6 +29,8 @@ typedef float VUnaligned __attribute__((vector_size(W * 4), aligned(4), may_alia
 
 CFM_INLINE V load(const float* p) { return *reinterpret_cast<const VUnaligned*>(p); }
 CFM_INLINE void store(float* p, V v) { *reinterpret_cast<VUnaligned*>(p) = v; }
+// Asks for the vector after a row's: the next block of the same token.
+CFM_INLINE void prefetch_after(const float* row) { __builtin_prefetch(row + W); }
 CFM_INLINE V splat(float x) { return x - V{}; }
 CFM_INLINE V vmax(V a, V b) { return a > b ? a : b; }  // b where either is NaN
 CFM_INLINE V vabs(V a) { return reinterpret_cast<V>(reinterpret_cast<I>(a) & 0x7fffffff); }
@@ -144,7 +146,11 @@ using Lanes = std::make_integer_sequence<int, W>;
 template <int D = W / 2>
 CFM_INLINE V sum_each(V* v) {
     if constexpr (D > 0) {
-        for (int i = 0; i < D; ++i) v[i] = lanes_own<D>(v[i], v[i + D], Lanes{}) + lanes_crossed<D>(v[i], v[i + D], Lanes{});
+#pragma GCC unroll 16
+        for (int i = 0; i < D; ++i) {
+            const V a = v[i], b = v[i + D];
+            v[i] = lanes_own<D>(a, b, Lanes{}) + lanes_crossed<D>(a, b, Lanes{});
+        }
         return sum_each<D / 2>(v);
     }
     return v[0];
@@ -154,9 +160,10 @@ CFM_INLINE V sum_each(V* v) {
 template <int D = W / 2>
 CFM_INLINE void transpose(V* v) {
     if constexpr (D > 0) {
+#pragma GCC unroll 16
         for (int i = 0; i < W; ++i) {
             if (i & D) continue;
-            V a = v[i], b = v[i + D];
+            const V a = v[i], b = v[i + D];
             v[i] = lanes_low<D>(a, b, Lanes{});
             v[i + D] = lanes_high<D>(a, b, Lanes{});
         }
