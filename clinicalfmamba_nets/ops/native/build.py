@@ -88,7 +88,7 @@ def _version(compiler: tuple[str, ...]) -> str:
 def source_key(variant: str) -> str:
     """Hash of everything that decides what a compiler makes of the sources: text and flags."""
     digest = hashlib.sha256()
-    for path in sorted(SOURCE_DIR.iterdir()):
+    for path in sorted([*sources(), *SOURCE_DIR.glob("*.h*")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(" ".join(_flags(variant)).encode())
     return digest.hexdigest()[:16]
