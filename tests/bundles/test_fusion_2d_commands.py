@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 from monai import bundle as commands
+from monai.data import MetaTensor
 
 FILES = ("train", "inference")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:parsing config_file")
@@ -69,6 +70,12 @@ def reference(tiny_network):
     image = torch.rand(1, 2, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         return image, tiny_network(image)
+
+
+def test_clients_may_give_the_network_metadata(tiny_network, reference):
+    image, fused = reference
+    with torch.no_grad():
+        assert torch.equal(torch.as_tensor(tiny_network(MetaTensor(image))), fused)
 
 
 @pytest.mark.parametrize("use_trace", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["script", "trace"])

@@ -60,7 +60,7 @@ def permuted_selective_scan_states(
     _check(u, delta, A, B, C, D, delta_bias, order)
     A, D, delta_bias, order = A.contiguous(), D.contiguous(), delta_bias.contiguous(), _order(order)
     S, K, batch, L, channels = u.shape
-    y = u.new_empty(S, batch, L, channels)
+    y = u.new_empty((S, batch, L, channels))
     states = u.new_empty(_states_shape(u, A.shape[3]) if save_states else (0,))
     fields = _fields(u, delta, A, B, C, D, delta_bias, order, states)
     abi.call("cfm_scan_forward", [*fields, y.data_ptr(), *_strides(y)])
@@ -71,7 +71,7 @@ def permuted_selective_scan_states(
 def _(u, delta, A, B, C, D, delta_bias, order, save_states):
     S, K, batch, L, channels = u.shape
     states = u.new_empty(_states_shape(u, A.shape[3]) if save_states else (0,))
-    return u.new_empty(S, batch, L, channels), states
+    return u.new_empty((S, batch, L, channels)), states
 
 
 @torch.library.custom_op("clinicalfmamba::permuted_selective_scan_backward", mutates_args=())
@@ -127,7 +127,7 @@ def permuted_conv1d_silu(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor)
         if t.shape != torch.Size(shape):
             raise ValueError(f"permuted_conv1d_silu: {name}: expected {tuple(shape)}, found {tuple(t.shape)}")
     x, weight, bias, order = x.float(), weight.float().contiguous(), bias.float().contiguous(), _order(order)
-    u = x.new_empty(S, K, batch, L, channels)
+    u = x.new_empty((S, K, batch, L, channels))
     fields = [
         S, K, batch, L, channels, taps, abi.threads(), x.data_ptr(), *_strides(x), weight.data_ptr(),
         bias.data_ptr(), order.data_ptr(), u.data_ptr(),

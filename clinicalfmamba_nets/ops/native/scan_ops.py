@@ -54,8 +54,8 @@ def selective_scan_states(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Output (B, D, L), state after the last token (B, D, N), and the states a backward pass starts from."""
     batch, channels, length = u.shape
-    y = u.new_empty(batch, channels, length)
-    last = u.new_empty(batch, channels, A.shape[1])
+    y = u.new_empty((batch, channels, length))
+    last = u.new_empty((batch, channels, A.shape[1]))
     states = u.new_empty(_states_shape(u, B.shape[1], A.shape[1]) if save_states else (0,))
     A, D, delta_bias = A.contiguous(), _dense(D), _dense(delta_bias)
     fields = _fields(u, delta, A, B, C, D, z, delta_bias, delta_softplus, states if save_states else None)
@@ -67,7 +67,7 @@ def selective_scan_states(
 def _(u, delta, A, B, C, D, z, delta_bias, delta_softplus, save_states):
     batch, channels, length = u.shape
     states = u.new_empty(_states_shape(u, B.shape[1], A.shape[1]) if save_states else (0,))
-    return u.new_empty(batch, channels, length), u.new_empty(batch, channels, A.shape[1]), states
+    return u.new_empty((batch, channels, length)), u.new_empty((batch, channels, A.shape[1])), states
 
 
 @torch.library.custom_op("clinicalfmamba::selective_scan_backward", mutates_args=())
