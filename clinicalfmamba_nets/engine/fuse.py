@@ -16,8 +16,8 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 
 from clinicalfmamba_nets.engine.bundles import find_bundle, open_bundle
-from clinicalfmamba_nets.engine.checkpoints import read_weights, require_weights
 from clinicalfmamba_nets.engine.failures import find_input_error
+from clinicalfmamba_nets.engine.weights import read_weights, require_weights
 from clinicalfmamba_nets.errors import input_error
 
 BUNDLE = "fusion_2d"

@@ -28,8 +28,13 @@ def _is_open(value: Any) -> bool:
     return _kind(value) is None or (isinstance(value, str) and value.startswith(EXPRESSION_MARKS))
 
 
+def _is_program(value: Any) -> bool:
+    """Whether a value is a list of expressions, such as `initialize` or `run`."""
+    return isinstance(value, (list, tuple)) and any(str(part).startswith(EXPRESSION_MARKS) for part in value)
+
+
 def _fits(default: Any, value: Any) -> bool:
-    if _is_open(default) or _is_open(value):
+    if _is_open(default):
         return True
     return _kind(value) == _kind(default) or (_kind(default) == "a number" and _kind(value) == "a whole number")
 
@@ -40,13 +45,18 @@ def _check_one(name: str, value: Any, known: Mapping[str, Any]) -> None:
         near = difflib.get_close_matches(top, list(known), n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
         raise input_error(f"override {top!r}", "the name of a setting of this configuration", "an unknown name", remedy)
-    if top == name and top in known and not _fits(known[top], value):
-        raise input_error(
-            f"override {name!r}",
-            f"{_kind(known[top])} such as {known[top]!r}",
-            repr(value),
-            "give a value of that kind",
-        )
+    if top == name and top in known and not _is_open(value):
+        _check_value(name, value, known)
+
+
+def _check_value(name: str, value: Any, known: Mapping[str, Any]) -> None:
+    if _is_program(known[name]) and not _is_program(value):
+        near = [other for other in difflib.get_close_matches(name, list(known), n=3, cutoff=0.4) if other != name]
+        remedy = f"did you mean {near[0]!r}?" if near else "leave it out"
+        raise input_error(f"override {name!r}", "expressions that begin with $", repr(value), remedy)
+    if not _fits(known[name], value):
+        expected = f"{_kind(known[name])} such as {known[name]!r}"
+        raise input_error(f"override {name!r}", expected, repr(value), "give a value of that kind")
 
 
 def check_override_names(overrides: Mapping[str, Any], config_files: Iterable[str | Path]) -> None:

@@ -26,7 +26,7 @@ from clinicalfmamba_nets.engine import (
     WeightAverage,
     prepare_fusion_batch,
 )
-from clinicalfmamba_nets.engine.checkpoints import read_weights, require_weights, save_atomic, start_from_weights
+from clinicalfmamba_nets.engine.checkpoints import save_atomic
 from clinicalfmamba_nets.engine.curves import plot_history
 from clinicalfmamba_nets.engine.progress import duration
 from clinicalfmamba_nets.errors import FusionInputError
@@ -247,27 +247,3 @@ def test_duration(seconds, text):
 def test_curves_of_an_empty_history(tmp_path):
     plot_history([], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").is_file()
-
-
-@pytest.mark.parametrize("check", [require_weights, start_from_weights])
-def test_weights_that_do_not_fit_are_told(tmp_path, check):
-    network = nn.Linear(2, 1)
-    with pytest.raises(FusionInputError, match="model.pt: expected a file of weights, found no such file"):
-        check(network, tmp_path / "model.pt")
-    torch.save(nn.Linear(3, 1).state_dict(), tmp_path / "model.pt")
-    with pytest.raises(FusionInputError, match=r"found weight of shape \(1, 3\) where the network has \(1, 2\)"):
-        check(network, tmp_path / "model.pt")
-    torch.save({"epoch": 1}, tmp_path / "model.pt")
-    with pytest.raises(FusionInputError, match="expected a raw state_dict"):
-        check(network, tmp_path / "model.pt")
-    (tmp_path / "model.pt").write_text("text")
-    with pytest.raises(FusionInputError, match="found another or damaged file"):
-        check(network, tmp_path / "model.pt")
-
-
-def test_a_training_starts_from_weights(tmp_path):
-    torch.save(nn.Linear(2, 1).state_dict(), tmp_path / "model.pt")
-    network = nn.Linear(2, 1)
-    start_from_weights(network, tmp_path / "model.pt")
-    assert torch.equal(network.weight, read_weights(tmp_path / "model.pt")["weight"])
-    start_from_weights(network, None)

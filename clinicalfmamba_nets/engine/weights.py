@@ -1,0 +1,133 @@
+"""Files of weights: read with every check, fitted to a network, for inference, evaluation and training."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from clinicalfmamba_nets.engine.tasks import weights_path
+from clinicalfmamba_nets.errors import input_error
+
+RUN_MARK = "{run}"
+
+
+def read_weights(path: str | os.PathLike, option: str = "ckpt_path") -> dict[str, torch.Tensor]:
+    """Read a raw state_dict.
+
+    Args:
+        path: the file.
+        option: the setting that names it, for the message.
+
+    Raises:
+        FusionInputError: there is no such file, or it is not a state_dict.
+    """
+    file = Path(path)
+    if not file.is_file():
+        remedy = "add --bundle_root with the bundle's folder, or name a file of weights or train them"
+        raise input_error(f"{option} {file}", "a file of weights", "no such file", remedy)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise input_error(
+            f"{option} {file}", "a file of weights", "another or damaged file", "copy it again"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise input_error(f"{option} {file}", "a raw state_dict", "something else", "name the model.pt beside it")
+    return state
+
+
+def _check_fit(state: dict[str, torch.Tensor], network: nn.Module, path: str | os.PathLike, option: str) -> None:
+    own = network.state_dict()
+    shapes = {name: tuple(value.shape) for name, value in own.items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    for name in sorted(shapes.keys() | given.keys()):
+        if shapes.get(name) != given.get(name):
+            found = f"{name} of shape {given.get(name, 'none')} where the network has {shapes.get(name, 'none')}"
+            remedy = "choose the task, or the network's options, that the weights were trained with"
+            raise input_error(f"{option} {path}", "weights of this network", found, remedy)
+
+
+def require_weights(network: nn.Module, path: str | os.PathLike) -> None:
+    """Raise an error where a file of weights is not there or does not fit the network, before any image is read.
+
+    Args:
+        network: the bare network.
+        path: a raw state_dict, as a bundle's `models/` holds.
+
+    Raises:
+        FusionInputError: no such file, not a state_dict, or names and shapes that differ.
+    """
+    _check_fit(read_weights(path), network, path, "ckpt_path")
+
+
+def start_from_weights(network: nn.Module, path: str | os.PathLike | None) -> None:
+    """Give the network the weights of a file before training; None leaves the random ones.
+
+    Raises:
+        FusionInputError: as for `require_weights`.
+    """
+    if path is None:
+        return
+    state = read_weights(path, "start_from")
+    _check_fit(state, network, path, "start_from")
+    network.load_state_dict(state)
+
+
+def _with_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:
+    require_weights(network, path)
+    network.load_state_dict(read_weights(path))
+    return network.eval()
+
+
+def trained_networks(
+    network: nn.Module, ckpt_path: str, runs: Sequence[str], label: str = "ClinicalFMamba"
+) -> dict[str, nn.Module | dict[str, nn.Module]]:
+    """Give a network its weights for an evaluation over several runs of a split.
+
+    Args:
+        network: the bare network.
+        ckpt_path: file of weights; where it holds "{run}", the name of the run is put there and each run is evaluated
+            with weights of its own, as is fair: a network has seen test pairs of the runs that it was not trained for.
+        runs: names of the runs.
+        label: name of the network in the tables.
+
+    Returns:
+        The label with the network, or with one network for each run.
+
+    Raises:
+        FusionInputError: a file is not there or does not fit.
+    """
+    if RUN_MARK not in str(ckpt_path):
+        return {label: _with_weights(network, ckpt_path)}
+    names = [runs] if isinstance(runs, str) else runs
+    paths = {run: str(ckpt_path).replace(RUN_MARK, run) for run in names}
+    return {label: {run: _with_weights(copy.deepcopy(network), path) for run, path in paths.items()}}
+
+
+def shipped_networks(bundle_root: str | os.PathLike, tasks: Sequence[str]) -> dict[str, nn.Module]:
+    """Build the networks of other tasks of a bundle with their shipped weights, to be evaluated beside the first.
+
+    Args:
+        bundle_root: folder of the bundle.
+        tasks: its settings `task`, such as "ct_mri_published".
+
+    Returns:
+        Task -> network.
+
+    Raises:
+        FusionInputError: an unknown task, or weights that are not there.
+    """
+    from monai.bundle import ConfigParser
+
+    networks = {}
+    for task in tasks:
+        parser = ConfigParser()
+        parser.read_config(str(Path(bundle_root) / "configs" / "inference.json"))
+        parser.update({"task": task})
+        networks[task] = _with_weights(parser.get_parsed_content("network_def"), weights_path(bundle_root, task))
+    return networks
