@@ -1,0 +1,120 @@
+"""Pictures of an evaluation: a contact sheet of fused images and a box plot of the scores."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clinicalfmamba_nets.io.files import atomic_file
+
+BOX_METRICS = ("ssim", "ssim_head_min", "fmi", "vif", "qabf", "scd", "n_abf", "extrema_head")
+MARGIN, HEADER, SIDE = 4, 20, 96
+PAPER, INK = (18, 18, 20), (225, 225, 228)
+
+
+def contact_sheet(rows: Sequence[tuple[str, Sequence[NDArray]]], titles: Sequence[str]) -> NDArray:
+    """Lay pictures out as a table, one pixel per pixel, one pair in each row.
+
+    Args:
+        rows: case name and its pictures, (H, W) or (H, W, 3) in [0, 1]; the sizes may differ between rows.
+        titles: one for each column.
+
+    Returns:
+        (height, width, 3) uint8.
+
+    Raises:
+        ValueError: if there is no row, or a row has not one picture for each title.
+
+    Example:
+        >>> contact_sheet([("16011", [np.zeros((30, 40))])], ["fused"]).shape
+        (58, 200, 3)
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    if not rows or any(len(pictures) != len(titles) for _, pictures in rows):
+        raise ValueError(f"a contact sheet needs rows of {len(titles)} pictures, got {[len(row[1]) for row in rows]}")
+    width = max(picture.shape[1] for _, pictures in rows for picture in pictures)
+    width = max(width, SIDE)
+    heights = [max(picture.shape[0] for picture in pictures) for _, pictures in rows]
+    size = (SIDE + (width + MARGIN) * len(titles) + MARGIN, HEADER + sum(heights) + MARGIN * len(rows) + MARGIN)
+    sheet = Image.new("RGB", size, PAPER)
+    draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(12), HEADER
+    for column, title in enumerate(titles):
+        left = SIDE + MARGIN + column * (width + MARGIN)
+        draw.text((left, HEADER / 2), _shortened(draw, title, width, font), INK, font, anchor="lm")
+    for (case, pictures), height in zip(rows, heights, strict=True):
+        draw.text((MARGIN, top + 12), _shortened(draw, case, SIDE - MARGIN, font), INK, font, anchor="lm")
+        for column, picture in enumerate(pictures):
+            levels = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+            sheet.paste(Image.fromarray(levels), (SIDE + MARGIN + column * (width + MARGIN), top))
+        top += height + MARGIN
+    return np.asarray(sheet)
+
+
+def _shortened(draw: Any, words: str, width: float, font: Any) -> str:
+    """Words that the font can draw, cut at the end until they fit into a width in pixels."""
+    words = words.encode("ascii", "replace").decode("ascii")
+    while words and draw.textlength(words, font) > width:
+        words = words[:-1]
+    return words
+
+
+def write_contact_sheet(
+    rows: Sequence[tuple[str, Sequence[NDArray]]], titles: Sequence[str], path: str | os.PathLike[str]
+) -> None:
+    """Write `contact_sheet` as PNG, whole or not at all.
+
+    Args:
+        rows: see `contact_sheet`.
+        titles: see `contact_sheet`.
+        path: the PNG file.
+    """
+    from PIL import Image
+
+    sheet = Image.fromarray(contact_sheet(rows, titles))
+    with atomic_file(path) as partial:
+        sheet.save(partial, format="PNG", optimize=True)
+
+
+def write_box_plot(
+    rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], metrics: Sequence[str] = BOX_METRICS
+) -> None:
+    """Draw one panel for each metric with a box over the pairs for each network, all runs together.
+
+    Args:
+        rows: one per run, pair and network, see `tables.summarize`.
+        path: the PNG file, written whole or not at all.
+        metrics: the panels; those that no row holds are left out.
+
+    Raises:
+        ValueError: if no row holds any of the metrics.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = [name for name in metrics if any(name in row for row in rows)]
+    if not shown:
+        raise ValueError(f"a box plot needs rows with one of {list(metrics)}, got none")
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    columns = min(4, len(shown))
+    lines = math.ceil(len(shown) / columns)
+    figure = Figure(figsize=(3.4 * columns, (1.2 + 0.28 * len(networks)) * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axis, name in zip(axes, shown, strict=False):
+        scores = [[row[name] for row in rows if row["network"] == network and name in row] for network in networks]
+        kept = [[value for value in values if math.isfinite(value)] for values in scores]
+        axis.boxplot(kept, orientation="horizontal", tick_labels=networks, showmeans=True, flierprops={"markersize": 3})
+        axis.set_title(name, fontsize=9)
+        axis.tick_params(labelsize=8)
+        axis.grid(alpha=0.3, axis="x")
+    axes[0].invert_yaxis()
+    for axis in axes[len(shown) :]:
+        axis.set_axis_off()
+    with atomic_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=110, metadata={"Software": None})
