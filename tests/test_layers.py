@@ -28,6 +28,7 @@ LAYERS = {
     "__init__": {"engine"},
 }
 TORCH_ONLY = {"ops", "functional"}
+ON_DEMAND = {"triton_kernels", "triton_gradients"}  # modules of ops that need Triton: imported inside functions alone
 LATE = {"mamba_ssm", "causal_conv1d", "nibabel", "pydicom", "itk", "matplotlib", "PIL", "skimage"}
 
 
@@ -88,7 +89,10 @@ def layer_faults(path: Path, source: str) -> list[str]:
         root = name.split(".")[0]
         if root in LATE:
             faults.append(f"{path.relative_to(PACKAGE)}:{line}: {root} is imported at the top of the module")
-        if layer in TORCH_ONLY and root not in {"torch", NAME} and root not in sys.stdlib_module_names:
+        known = {"torch", NAME, "triton"} if path.stem in ON_DEMAND else {"torch", NAME}
+        if path.stem not in ON_DEMAND and ON_DEMAND & set(name.split(".")):
+            faults.append(f"{path.relative_to(PACKAGE)}:{line}: {name} is imported at the top of the module")
+        if layer in TORCH_ONLY and root not in known and root not in sys.stdlib_module_names:
             faults.append(
                 f"{path.relative_to(PACKAGE)}:{line}: {layer} imports {root}; torch and the standard library only"
             )
@@ -113,6 +117,8 @@ def test_imports_follow_the_layers():
     ("file", "line", "fault"),
     [
         ("ops/x.py", "from clinicalfmamba_nets.nets import ClinicalFMamba", "ops imports nets"),
+        ("ops/x.py", "import triton", "torch and the standard library only"),
+        ("ops/x.py", "from clinicalfmamba_nets.ops.triton_kernels import carry", "is imported at the top"),
         ("ops/x.py", "import numpy", "torch and the standard library only"),
         ("metrics/x.py", "from ..losses import FusionLoss", "metrics imports losses"),
         ("engine/x.py", "from .. import cli", "engine imports cli"),
@@ -129,6 +135,8 @@ def test_a_forbidden_import_is_found(file, line, fault):
     ("file", "line"),
     [
         ("ops/x.py", "import math\nimport torch.nn.functional as F\nfrom .reference import selective_scan"),
+        ("ops/triton_kernels.py", "import triton.language as tl"),
+        ("ops/x.py", "def load():\n    from clinicalfmamba_nets.ops.triton_kernels import carry"),
         ("io/png.py", "def read():\n    from PIL import Image\n    return Image"),
         ("engine/x.py", "from ..errors import input_error\nfrom ..transforms import LoadImagePaird"),
         ("cli.py", "from . import __version__"),

@@ -1,13 +1,13 @@
 """Which implementation of the selective scan runs, and why.
 
-=========== ============================================== ==========================================
+=========== ============================================== ===============================================
 backend     what it is                                     chosen by ``auto``
-=========== ============================================== ==========================================
-cuda        mamba-ssm's kernels                            CUDA tensors, when mamba-ssm is there
+=========== ============================================== ===============================================
+cuda        mamba-ssm's kernels, else Triton kernels       CUDA tensors, when mamba-ssm or Triton is there
 native      C++ kernels of this package                    CPU float32 tensors, when they are built
 torch       chunked scan in plain torch operations         everything else, tracing and export
 reference   a loop over the tokens                         never: it is the truth for tests
-=========== ============================================== ==========================================
+=========== ============================================== ===============================================
 
 The environment variable ``CLINICALFMAMBA_SCAN_BACKEND`` and :func:`scan_backend` override ``auto``.
 """
@@ -127,7 +127,9 @@ def _problem(name: str, u: Tensor, states: int) -> str:
     if name == "cuda":
         if cuda.load()[0] is None:
             return cuda.load()[1]
-        return "" if u.device.type == "cuda" else f"the tensor is on {u.device}"
+        if u.device.type != "cuda":
+            return f"the tensor is on {u.device}"
+        return "" if u.dtype in cuda.DTYPES else f"it takes float32, float16 and bfloat16, not {u.dtype}"
     if name == "native":
         if not native.available():
             return native.reason()

@@ -128,11 +128,13 @@ def _scan_grouped(
     """The permuted scan through a backend that takes (B, D, L) with grouped projections."""
     streams, directions, batch, length, channels = u.shape
 
-    def merged(x: Tensor) -> Tensor:  # (S, K, B, L, C) -> (B, S K, C, L)
-        return x.permute(2, 0, 1, 4, 3).reshape(batch, streams * directions, x.shape[4], length).contiguous()
+    def merged(x: Tensor) -> Tensor:  # (S, K, B, L, C) -> (B, S K, C, L): one group per set and direction, no copy
+        return x.permute(2, 0, 1, 4, 3).flatten(1, 2)
 
-    function = selective_scan_cuda if name == "cuda" else selective_scan_reference
-    sequences = [merged(x).flatten(1, 2) for x in (u, delta)]
-    y, _ = function(*sequences, A.flatten(0, 2), merged(B), merged(C), D.flatten(), None, delta_bias.flatten(), True)
-    y = y.view(batch, streams, directions, channels, length).permute(1, 2, 0, 4, 3)
+    function, u, delta = selective_scan_cuda, merged(u), merged(delta)
+    if name == "reference":
+        function, u, delta = selective_scan_reference, u.flatten(1, 2), delta.flatten(1, 2)
+    A, D, delta_bias = A.flatten(0, 2), D.flatten(), delta_bias.flatten()
+    y, _ = function(u, delta, A, merged(B), merged(C), D, None, delta_bias, True)
+    y = y.reshape(batch, streams, directions, channels, length).permute(1, 2, 0, 4, 3)
     return _add_at_tokens(y, order)
