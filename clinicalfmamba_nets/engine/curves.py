@@ -38,6 +38,7 @@ def plot_history(history: list[dict[str, Any]], path: str | os.PathLike) -> None
         >>> plot_history([{"epoch": 1, "loss": 3.0}], Path(tempfile.mkdtemp()) / "curves.png")
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     curves = _curves(history)
     rows = max(1, math.ceil(len(curves) / COLUMNS))
@@ -47,6 +48,7 @@ def plot_history(history: list[dict[str, Any]], path: str | os.PathLike) -> None
         epochs, values = zip(*points, strict=True)
         axis.plot(epochs, values, marker="." if len(points) < 60 else None)
         axis.set(title=name, xlabel="epoch", yscale="log" if name == "lr" and min(values) > 0 else "linear")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
     for axis in axes[len(curves) :]:
         axis.set_axis_off()

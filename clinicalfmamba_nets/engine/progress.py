@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
 import sys
 import time
 from typing import Any
@@ -105,10 +106,10 @@ class TrainingProgress:
 
     @staticmethod
     def line(history: list[dict[str, Any]], epochs: int) -> str:
-        """Return the line of the last epoch, with the time that is left at the mean pace of the last ten."""
+        """Return the line of the last epoch, with the time that is left at the median pace of the last ten."""
         row = history[-1]
         pace = [past["seconds"] for past in history[-10:]]
-        left = duration(sum(pace) / len(pace) * (epochs - row["epoch"]))
+        left = duration(statistics.median(pace) * (epochs - row["epoch"]))
         named = {name: value for name, value in row.items() if name not in (*TIMES, "epoch", "lr", "best")}
         values = "  ".join(f"{name} {value:.4f}" for name, value in named.items())
         mark = "  best so far" if row.get("best") else ""

@@ -237,6 +237,12 @@ def test_live_line(tmp_path, capsys, monkeypatch):
     assert shown.endswith("\r\033[K")
 
 
+def test_a_pause_does_not_spoil_the_time_that_is_left():
+    history = [{"epoch": n, "loss": 1.0, "lr": 1e-3, "seconds": 10.0, "seconds_per_pair": 1.0} for n in (1, 2, 3)]
+    history[1]["seconds"] = 9999.0
+    assert TrainingProgress.line(history, 9).endswith("left 1 min 0 s")
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (59.6, "1 min 0 s"), (3600, "1 h 0 min"), (90061, "25 h 1 min")]
 )
