@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.dicom_files import is_dicom
 from clinicalfmamba_nets.io.files import (
     PathLike,
     atomic_file,
@@ -21,6 +22,7 @@ from clinicalfmamba_nets.io.files import (
     to_path,
 )
 from clinicalfmamba_nets.io.grids import match_grids
+from clinicalfmamba_nets.io.resample import resample
 
 __all__ = [
     "PathLike",
@@ -32,15 +34,17 @@ __all__ = [
     "check_values",
     "image_extension",
     "image_format",
+    "is_dicom",
     "match_grids",
     "printable",
     "read_image",
+    "resample",
     "to_path",
     "write_image",
 ]
 
 # One row per format: how file names of it end, and the module with its read_<format> and write_<format>.
-FORMATS = {"nifti": (".nii.gz", ".nii"), "nrrd": (".nrrd",), "png": (".png",)}
+FORMATS = {"nifti": (".nii.gz", ".nii"), "nrrd": (".nrrd",), "png": (".png",), "dicom": (".dcm",)}
 _STARTS = {"png": b"\x89PNG", "nrrd": b"NRRD"}
 
 
@@ -59,7 +63,7 @@ def image_format(path: PathLike) -> str:
     """Return the format of an image by its name, else by its first bytes: a key of `FORMATS`.
 
     Args:
-        path: an existing file (looked into only where its name does not tell).
+        path: an existing file (looked into only where its name does not tell), or a folder, which is DICOM.
 
     Raises:
         FusionInputError: a format that is not read here.
@@ -67,6 +71,8 @@ def image_format(path: PathLike) -> str:
     ending = image_extension(path)
     if ending:
         return next(name for name, ends in FORMATS.items() if ending in ends)
+    if is_dicom(path):
+        return "dicom"
     with open(check_file(path), "rb") as file:
         start = file.read(8)
     for name, known in _STARTS.items():
@@ -80,20 +86,22 @@ def read_image(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, 
     """Read one image of any known format.
 
     Args:
-        path: the file.
+        path: the file; for DICOM a folder, DICOMDIR or file, and `::` with what chooses a series behind it.
         two_channels: expect both images of a pair in the file, along its last dimension (NIfTI only).
 
     Returns:
-        Pixels as stored, with the header's scale applied: (H, W) or (H, W, 3) for PNG, (X, Y) or (X, Y, Z) for
-        formats with geometry; and a dictionary with the keys `format`, `dtype` (as stored), `value_range` (white
-        of integer pictures, else None), `color`, `affine` (4 x 4, index to RAS mm, or None) and `notes`.
+        Pixels as stored, with the header's scale applied: (H, W) or (H, W, 3) for PNG, (X, Y) or (X, Y, Z) for formats
+        with geometry, (X, Y, Z) or (X, Y, Z, 3) for DICOM; and a dictionary with the keys `format`, `dtype` (as
+        stored), `value_range` (white of integer pictures, else None), `color`, `affine` (4 x 4, index to RAS mm, or
+        None) and `notes`.
 
     Raises:
         FusionInputError: whatever is wrong with the file, in one line.
     """
     name = image_format(path)
     if two_channels and name != "nifti":
-        check_file(path)
+        if name != "dicom":
+            check_file(path)
         raise input_error(printable(path), "two images", f"one {name.upper()} image", "name the second image too")
     reader = getattr(import_module(f"{__name__}.{name}"), f"read_{name}")
     return reader(path, two_channels=True) if two_channels else reader(path)

@@ -13,8 +13,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 
-from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io import match_grids
+from clinicalfmamba_nets.errors import FusionInputError, input_error
+from clinicalfmamba_nets.io import is_dicom, match_grids, resample
 from clinicalfmamba_nets.transforms.sources import (
     Source,
     channel_dim,
@@ -34,8 +34,9 @@ class LoadImagePair(Transform):
     """Read two images of one head on one grid into a float32 image of two channels.
 
     Channel 0 is the first, anatomical image; channel 1 the second, or its luma where it is in color. Pixels keep
-    their units. The second image is put in the first one's storage order where only that differs; everything that
-    would be paired wrongly is refused.
+    their units. The second image is put in the first one's storage order where only that differs; two DICOM series of
+    one Frame of Reference may lie on different grids, then the second is interpolated on the first one's. Everything
+    that would be paired wrongly is refused.
 
     Args:
         spatial_dims: 2 or 3 to refuse anything else (a volume of one slice counts as 2D), None for both.
@@ -64,7 +65,8 @@ class LoadImagePair(Transform):
         """Load a pair.
 
         Args:
-            image: path or array of the first image, a sequence of both, or one file or array with two channels.
+            image: path or array of the first image, a sequence of both, one file or array with two channels, or a DICOM
+                study in which the choice of two series is clear.
             image2: path or array of the second image, where `image` is the first alone.
 
         Returns:
@@ -81,9 +83,7 @@ class LoadImagePair(Transform):
         first, second = self._checked_dims(first), self._checked_dims(second)
         if first.color:
             raise input_error(first.name, "a grey image first", "a color image", "name the MRI (or CT) first")
-        plane = second.array[..., 0] if second.color else second.array
-        plane, note = match_grids(plane, second.affine, first.array.shape, first.affine, (first.name, second.name))
-        second.array = second.array if second.color else plane
+        note = self._put_on_grid(first, second)
         self._check_contrast(first)
         self._check_contrast(second)
         luma, chroma = split_color(second)
@@ -99,6 +99,10 @@ class LoadImagePair(Transform):
             return self._sources(*image, *[None] * (2 - len(image)))
         if image is None:
             raise pair_error("image", "none")
+        if image2 is None and is_path(image) and is_dicom(image):
+            from clinicalfmamba_nets.io.dicom_series import choose_pair
+
+            image, image2 = choose_pair(image)
         if image2 is None:
             return self._stacked(image)
         first = from_file(image) if is_path(image) else drop_channel(from_array(image, "image"))
@@ -115,6 +119,24 @@ class LoadImagePair(Transform):
         arrays = np.moveaxis(source.array, channel, 0)
         first = replace(source, array=arrays[0])
         return first, Source(arrays[1], f"{source.name}, second channel", affine=source.affine)
+
+    def _put_on_grid(self, first: Source, second: Source) -> str:
+        """Put the second image on the grid of the first and return what was done to it."""
+        names, shape = (first.name, second.name), first.array.shape
+        if first.space and second.space and first.space != second.space:
+            expected = f"the FrameOfReferenceUID (0020,0052) of {names[0]}, {first.space},"
+            raise input_error(names[1], expected, second.space, "register the two series first")
+        planes = np.moveaxis(second.array, -1, 0) if second.color else second.array[None]
+        try:
+            matched = [match_grids(plane, second.affine, shape, first.affine, names) for plane in planes]
+            note = matched[0][1]
+        except FusionInputError:
+            if not first.space or first.affine is None or second.affine is None or first.array.ndim != 3:
+                raise
+            matched = [resample(plane, second.affine, shape, first.affine, names) for plane in planes]
+            note = f"interpolated on the grid of the first image ({100 * matched[0][1]:.0f} % of it covered)"
+        second.array = np.stack([plane for plane, _ in matched], axis=-1) if second.color else matched[0][0]
+        return note
 
     def _checked_dims(self, source: Source) -> Source:
         if self.spatial_dims == 2 and source.array.ndim == 3 and source.array.shape[2] == 1 and not source.color:

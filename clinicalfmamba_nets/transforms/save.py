@@ -16,13 +16,15 @@ from monai.transforms import SaveImaged, Transform
 from monai.utils import TransformBackends
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io import case_name, image_extension, printable, write_image
+from clinicalfmamba_nets.io import case_name, image_extension, is_dicom, printable, write_image
+from clinicalfmamba_nets.io.dicom_files import split_selector
+from clinicalfmamba_nets.transforms.intensity import SCALE_KEY
 
 _logger = logging.getLogger(__name__)
 
 
 class SaveFused(Transform):
-    """Write fused images to a folder as `<case>_<postfix>.<extension of the first input>`.
+    """Write fused images to a folder as `<case>_<postfix>.<extension of the first input>`; DICOM series as a folder.
 
     A file is written whole or not at all. Two different inputs of one run never share a name: where the case is the
     same, the name of the input's folder goes before it, then a number behind it.
@@ -30,7 +32,8 @@ class SaveFused(Transform):
     Args:
         output_dir: folder, made where needed.
         output_postfix: what follows the case.
-        output_ext: ".png", ".nii" or ".nii.gz" instead of the first input's.
+        output_ext: ".png", ".nii", ".nii.gz" or ".dcm" instead of the first input's; ".dcm" stands for a folder with
+            a DICOM series, which only DICOM inputs can give.
         dtype: type of the stored values instead of the first input's, for example "float32" (not for PNG).
         overwrite: replace files of an earlier run; if not, they are kept as they are.
     """
@@ -69,7 +72,7 @@ class SaveFused(Transform):
             key = f"{name}{extension}".casefold()
             if key not in self._taken or (any(sources) and self._taken[key] == sources):
                 self._taken[key] = sources
-                return self.output_dir / f"{name}_{self.output_postfix}{extension}"
+                return self.output_dir / f"{name}_{self.output_postfix}{extension.replace('.dcm', '')}"
         raise AssertionError("more names than cases were tried")
 
     def __call__(self, img: Any, meta: Mapping[str, Any] | None = None, case: Any = None) -> Path:
@@ -90,7 +93,8 @@ class SaveFused(Transform):
         source = os.fsdecode(meta.get("filename_or_obj") or "")
         array = img.detach().cpu().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
         extension = self._extension(source, array, meta)
-        case = str(case.item() if isinstance(case, torch.Tensor) else case or source or "case")
+        case = case.item() if isinstance(case, torch.Tensor) else case
+        case = str(case or (split_selector(source)[0] if source else "case"))
         path = self.target(case, (source, str(meta.get("image2_filename_or_obj", ""))), extension)
         if path.exists() and not self.overwrite:
             _logger.info("%s kept: it exists", printable(path))
@@ -99,19 +103,39 @@ class SaveFused(Transform):
             raise input_error(printable(source or path), "a finite fused image", "NaN or infinite values", "report it")
         array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
         affine = img.affine if isinstance(img, MetaTensor) else meta.get("affine")
-        like = source if image_extension(source) == extension and os.path.isfile(source) else None
         place = None if affine is None else torch.as_tensor(affine).detach().cpu().double().numpy()
+        if extension == ".dcm":
+            self._write_series(path, array, place, source, meta)
+            return path
+        like = source if image_extension(source) == extension and os.path.isfile(source) else None
         write_image(path, array, like, place, self._dtype(extension, like, meta))
         return path
 
+    def _write_series(self, path: Path, array: np.ndarray, place: Any, source: str, meta: Mapping[str, Any]) -> None:
+        """Write a volume, (X, Y, Z) or (X, Y, Z, 3), or one slice, as a DICOM series derived from both inputs."""
+        from clinicalfmamba_nets.io.dicom import write_dicom
+
+        color = meta.get("color") and array.shape[-1] == 3
+        if array.ndim == (3 if color else 2):
+            array = array[:, :, None]
+        if color:
+            white = float(meta.get("value_range", 0)) or float(meta.get(SCALE_KEY, [[0.0, 1.0]])[0][1]) or 1.0
+            array = array * (255 / white)
+        second = str(meta.get("image2_filename_or_obj") or "")
+        references = [second] if second and is_dicom(second) else []
+        write_dicom(path, array, source or None, place, references=references)
+
     def _extension(self, source: str, array: np.ndarray, meta: Mapping[str, Any]) -> str:
-        if array.ndim not in (3, 4) or array.shape[0] not in ((1, 3) if array.ndim == 3 else (1,)):
+        if array.ndim not in (3, 4) or array.shape[0] not in (1, 3):
             name = printable(source or "fused image")
             found = f"shape {tuple(array.shape)}"
             raise input_error(name, "(1, *spatial), or (3, H, W) for color", found, "give one fused image")
         flat = array.ndim == 3
-        chosen = self.output_ext or image_extension(source)
+        series = ".dcm" if source and is_dicom(source) else ""
+        chosen = self.output_ext or series or image_extension(source)
         chosen = chosen or (".png" if flat and float(meta.get("value_range", 0)) else ".nii.gz")
+        if chosen == ".dcm" and array.shape[0] in (1, 3):
+            return chosen
         if (chosen == ".png") > flat or (array.shape[0] == 3 and chosen != ".png"):
             found = "a volume" if not flat else "a color image"
             raise input_error(printable(source or "fused image"), f"an image for {chosen}", found, "set output_ext")

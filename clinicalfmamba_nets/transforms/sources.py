@@ -27,6 +27,7 @@ class Source:
     color: bool = False
     value_range: float = 0.0
     dtype: str = "float32"
+    space: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -52,6 +53,7 @@ def from_file(path: Any, two_channels: bool = False) -> Source:
         color=meta["color"],
         value_range=meta["value_range"] or 0.0,
         dtype=meta["dtype"],
+        space=meta.get("frame_of_reference", ""),
         notes=list(meta["notes"]),
     )
 
