@@ -62,9 +62,9 @@ class TrackedLoss(nn.Module):
         loss: a loss whose `terms(pred, image)` are its named, unweighted terms and whose `weights` go with them.
     """
 
-    def __init__(self, loss: nn.Module) -> None:
+    def __init__(self, loss: Any) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss: Any = loss
         self.latest: dict[str, Tensor] = {}
         self.pairs = 0
 

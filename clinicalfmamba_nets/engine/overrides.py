@@ -6,6 +6,7 @@ import difflib
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from clinicalfmamba_nets.errors import input_error
@@ -87,9 +88,7 @@ def check_overrides() -> None:
     if workflow is None:
         return
     settings = {name: value for name, value in workflow.parser.get().items() if name != META_KEY}
-    if config_files is None:
-        config_files = _active_files(Path(workflow.config_root_path), settings)
-    known = _declared(config_files)
+    known = _declared(config_files or _active_files(Path(workflow.config_root_path), settings))
     for name, value in settings.items():
         if isinstance(known.get(name), bool) and isinstance(value, str) and value in WORDS:
             value = WORDS[value]
@@ -109,7 +108,7 @@ def _running_workflow() -> tuple[Any, list[str] | None]:
     from monai.utils import ensure_tuple
 
     workflow = config_files = None
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None and config_files is None:
         owner = frame.f_locals.get("self")
         if workflow is None and isinstance(owner, ConfigWorkflow):

@@ -32,7 +32,7 @@ def randomizables(transform: Any) -> Iterator[Randomizable]:
             pending.extend(vars(part).values())
 
 
-def _numpy_state(state: tuple) -> list:
+def _numpy_state(state: Any) -> list:
     return [state[0], state[1].tolist(), *state[2:]]
 
 
