@@ -1,0 +1,163 @@
+"""The native kernels are found, built or done without, and nothing fails for want of a compiler."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clinicalfmamba_nets.ops.native import build, loader
+
+HAS_COMPILER = bool(os.environ.get("CXX") or any(map(shutil.which, ("g++", "clang++", "c++"))))
+needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no C++ compiler on PATH")
+
+REPORT = "from clinicalfmamba_nets.ops import native; print(native.available(), native.reason())"
+SCAN = """
+import torch, warnings
+from clinicalfmamba_nets.ops import selective_scan
+x = torch.rand(1, 4, 10)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    for _ in range(3):
+        y = selective_scan(x, x, -torch.ones(4, 8), torch.rand(1, 8, 10), torch.rand(1, 8, 10))
+print(y.isfinite().all().item(), sum("native scan is not built" in str(w.message) for w in caught))
+"""
+ACCURACY = """
+import torch
+from clinicalfmamba_nets.ops import selective_scan
+torch.manual_seed(0)
+u, delta, z = (torch.randn(2, 37, 21, requires_grad=True) for _ in range(3))
+A = (-torch.rand(37, 8)).requires_grad_()
+B, C = (torch.randn(2, 8, 21, requires_grad=True) for _ in range(2))
+leaves = [u, delta, A, B, C]
+results = []
+for backend, dtype in (("native", torch.float32), ("reference", torch.float64)):
+    y = selective_scan(*(t.to(dtype) for t in leaves), z=z.to(dtype), delta_softplus=True, backend=backend)
+    results.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+print(max(((a - b).norm() / b.norm()).item() for a, b in zip(*results)))
+"""
+
+
+def python(code: str, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter whose kernels come from an own cache folder, never from the installed copy."""
+    full = {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=full, timeout=300)
+
+
+@pytest.fixture
+def not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(build, "LIBRARY_DIR", tmp_path / "lib")
+
+
+@needs_compiler
+def test_two_processes_that_build_at_once_both_get_a_whole_library(tmp_path: Path) -> None:
+    code = (
+        "from clinicalfmamba_nets.ops.native import build; import ctypes;"
+        "path = build.build_into_cache(build.variants_of_machine(__import__('platform').machine())[-1]);"
+        "print(ctypes.CDLL(str(path)).cfm_tile_tokens())"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    assert [p.communicate(timeout=300)[0].strip() for p in processes] == ["16", "16"]
+    assert len(list((tmp_path / "clinicalfmamba").glob("*.so"))) == 1
+    assert not list((tmp_path / "clinicalfmamba").glob("*.partial"))
+
+
+@pytest.mark.parametrize("environment", [{"PATH": ""}, {"CXX": "nonexistent-compiler"}], ids=["no PATH", "wrong CXX"])
+def test_without_a_compiler_the_reason_is_told(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, not_installed: None
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    library, reason = loader._load()
+    assert library is None and reason.startswith("no C++ compiler")
+
+
+def test_without_kernels_scans_run_with_one_warning(tmp_path: Path) -> None:
+    done = python(SCAN, tmp_path, CLINICALFMAMBA_NATIVE="0")
+    assert done.stdout.split() == ["True", "1"], done.stderr
+
+
+def test_the_switch_turns_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLINICALFMAMBA_NATIVE", "0")
+    assert loader._load() == (None, "switched off by CLINICALFMAMBA_NATIVE")
+
+
+@needs_compiler
+def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    (source / "broken.cpp").write_text("int main( {")
+    monkeypatch.setattr(build, "SOURCE_DIR", source)
+    target = tmp_path / "out" / "library.so"
+    with pytest.raises(build.BuildError, match=r"exited with 1: .*broken\.cpp:1:.*error"):
+        build.compile_library("generic", target, build.find_compiler())
+    assert list(target.parent.iterdir()) == []
+
+
+@needs_compiler
+def test_a_cache_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, not_installed: None
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
+    library, reason = loader._load()
+    assert library is None
+    assert str(blocked) in reason and "set XDG_CACHE_HOME" in reason
+
+
+def test_the_key_follows_source_and_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {build.source_key(variant) for variant in build.VARIANTS}
+    assert len(keys) == len(build.VARIANTS)
+    shutil.copytree(build.SOURCE_DIR, tmp_path / "src")
+    before = build.source_key("generic")
+    monkeypatch.setattr(build, "SOURCE_DIR", tmp_path / "src")
+    assert build.source_key("generic") == before
+    with open(tmp_path / "src" / "abi.h", "a") as header:
+        header.write("\n")
+    assert build.source_key("generic") != before
+
+
+@pytest.mark.parametrize(
+    ("capability", "machine", "expected"),
+    [
+        ("AVX512", "x86_64", "x86-64-v4"),
+        ("AVX2", "x86_64", "x86-64-v3"),
+        ("DEFAULT", "x86_64", "x86-64-v2"),
+        ("SVE256", "aarch64", "generic"),
+        ("DEFAULT", "arm64", "generic"),
+    ],
+)
+def test_the_variant_follows_the_cpu(capability: str, machine: str, expected: str) -> None:
+    assert loader.variant_of_cpu(capability, machine) == expected
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("capability", ["avx2", "default"])
+def test_narrower_vectors_are_as_accurate(capability: str, tmp_path: Path) -> None:
+    done = python(f"{REPORT}\n{ACCURACY}", tmp_path, ATEN_CPU_CAPABILITY=capability)
+    first, error = done.stdout.splitlines()
+    assert first.startswith("True") and "512" not in first
+    assert float(error) < 5e-6
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_the_vectors_of_other_machines_are_as_accurate(tmp_path: Path) -> None:
+    """The generic variant, the one for ARM, is written without any intrinsic and so runs here too."""
+    code = "import platform; platform.machine = lambda: 'aarch64'\n"
+    done = python(f"{code}{REPORT}\n{ACCURACY}", tmp_path)
+    first, error = done.stdout.splitlines()
+    assert first.startswith("True generic, 128-bit vectors"), done.stderr
+    assert float(error) < 5e-6
