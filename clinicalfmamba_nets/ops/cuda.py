@@ -17,13 +17,22 @@ from clinicalfmamba_nets.ops import triton_loader, triton_scan
 DTYPES = triton_scan.DTYPES
 
 
-@functools.cache
+_state: tuple[Callable[..., tuple[Tensor, Tensor]] | None, str] | None = None  # torch.compile traces a plain global
+
+
 def load() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]:
-    """Choose the scan for CUDA tensors.
+    """Choose the scan for CUDA tensors, once per process.
 
     Returns:
         A function with the arguments of :func:`selective_scan_cuda`, or None; and one sentence on why.
     """
+    global _state
+    if _state is None:
+        _state = _load()
+    return _state
+
+
+def _load() -> tuple[Callable[..., tuple[Tensor, Tensor]] | None, str]:
     if not torch.cuda.is_available():
         return None, "no CUDA device"
     try:

@@ -105,8 +105,8 @@ def carry(states, totals, A, first, last, size, chunks, N, REVERSE: tl.constexpr
 
     first: state before the first chunk, or None for zero; last: receives the state after the last, or None.
     """
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    batch = tl.program_id(1).to(tl.int64)
+    i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    batch = tl.program_id(0).to(tl.int64)
     inside = i < size
     rates = tl.load(A + i, mask=inside, other=0.0)
     state = tl.zeros((BLOCK,), tl.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from typing import Any, NamedTuple
 
@@ -24,13 +23,22 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
-@functools.cache
+_state: tuple[Kernels | None, str] | None = None  # a plain global, which torch.compile can trace
+
+
 def load() -> tuple[Kernels | None, str]:
-    """Import the kernels and run the smallest one.
+    """Import the kernels and run the smallest one, once per process.
 
     Returns:
         The kernels or None, and one sentence on why.
     """
+    global _state
+    if _state is None:
+        _state = _load()
+    return _state
+
+
+def _load() -> tuple[Kernels | None, str]:
     if not interpreting() and not torch.cuda.is_available():
         return None, "no CUDA device"
     try:

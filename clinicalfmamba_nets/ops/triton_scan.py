@@ -184,7 +184,7 @@ def _carry(
     reverse: bool,
 ) -> None:
     batch, chunks, channels, N = states.shape
-    grid = (-(-channels * N // 128), batch)
+    grid = (batch, -(-channels * N // 128))
     kernels.carry[grid](states, totals, A, first, last, channels * N, chunks, N, REVERSE=reverse, BLOCK=128)
 
 

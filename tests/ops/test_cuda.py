@@ -21,14 +21,11 @@ KERNELS = ("clinicalfmamba_nets.ops.triton_kernels", "clinicalfmamba_nets.ops.tr
 @pytest.fixture
 def machine(monkeypatch):
     """A machine that has a CUDA device by its own account; nothing remembered before or after."""
-    caches = (cuda.load, triton_loader.load)
-    for cached in caches:
-        cached.cache_clear()
+    for module in (cuda, triton_loader):
+        monkeypatch.setattr(module, "_state", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: "cpu")
-    yield monkeypatch
-    for cached in caches:
-        cached.cache_clear()
+    return monkeypatch
 
 
 def _install_mamba_ssm(monkeypatch, calls: list) -> None:

@@ -97,7 +97,7 @@ def test_half_precision_loses_only_the_rounding_of_its_results(dtype, tolerance)
 
 
 def test_gradients_repeat_bit_for_bit_whatever_the_number_of_programs(monkeypatch) -> None:
-    values = _values(1, 4, 70, 4, 2)
+    values = _values(1, 2, 66, 4, 2)
     first = _run(selective_scan_triton, values, torch.float32, DEVICE)
     monkeypatch.setattr(triton_scan, "PROGRAMS", 2)
     second = _run(selective_scan_triton, values, torch.float32, DEVICE)
@@ -124,6 +124,21 @@ def test_operators_are_registered_in_full() -> None:
     torch.library.opcheck(triton_scan.triton_scan, (*(values[name] for name in names), True))
     values["z"] = values["D"] = None
     torch.library.opcheck(triton_scan.triton_scan, (*(values[name] for name in names), False))
+
+
+def test_torch_compile_takes_it_whole() -> None:
+    values = {name: value.to(DEVICE) for name, value in _values(1, 2, 3, 4, None).items()}
+    compiled = torch.compile(selective_scan_triton, backend="aot_eager", fullgraph=True)
+    for found, expected in zip(compiled(**values), selective_scan_triton(**values), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_no_sequences_give_no_outputs() -> None:
+    u, B = torch.zeros(0, 2, 3, device=DEVICE, requires_grad=True), torch.zeros(0, 4, 3, device=DEVICE)
+    A = torch.full((2, 4), -1.0, device=DEVICE, requires_grad=True)
+    y, last = selective_scan_triton(u, u, A, B, B)
+    (y.sum() + last.sum()).backward()
+    assert y.shape == (0, 2, 3) and torch.equal(A.grad, torch.zeros_like(A))
 
 
 def test_permuted_scan_runs_through_it(monkeypatch) -> None:
