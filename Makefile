@@ -2,6 +2,7 @@
 # make test                                                  set up and run the quick tests
 # make test-slow | make lint | make setup
 # make picture                                               draw docs/phantom.png anew
+# make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into the README
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
 
-.PHONY: setup fuse test test-slow lint picture
+.PHONY: setup fuse test test-slow lint picture results
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -41,3 +42,6 @@ picture: $(STAMP)
 	@mkdir -p docs
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
 	$(BIN)/clinicalfmamba fuse --phantom --task ct_mri --output "$$out" && cp "$$out/phantom_preview.png" docs/phantom.png
+
+results: $(STAMP)
+	$(BIN)/python -m clinicalfmamba_nets.engine.markdown README.md $(EVALUATIONS)

@@ -82,7 +82,7 @@ def evaluate_parser() -> Parser:
     )
     parser.add_argument("--dataset_dir", "--dataset-dir", required=True, metavar="DIR", help="folder of the data set")
     parser.add_argument("--split", default="random3", help="test lists: random3 (default), case3 or mydatasets")
-    parser.add_argument("--run", action="append", metavar="RUN", help="run of the split; may be repeated; default: all")
+    parser.add_argument("--run", action="append", metavar="RUN", help="run of the split (default run1); repeat it with weights for each run")
     add_settings(parser)
     return with_run_options(parser, "folder for the tables (CSV, JSON) and pictures (PNG)")
 

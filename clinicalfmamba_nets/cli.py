@@ -85,7 +85,9 @@ def tell_case(number: int, total: int, result: Any, seconds: float, notes: Seque
 def run_evaluate(parser: Parser, options: argparse.Namespace) -> int:
     """Run the bundle's evaluation."""
     settings = {"split": options.split, **({"runs": options.run} if options.run else {})}
-    return run_configured(parser, options, "inference", ["evaluate"], settings)
+    code = run_configured(parser, options, "inference", ["evaluate"], settings)
+    say(f"table    {Path(options.output) / 'table.md'}")
+    return code
 
 
 def run_train(parser: Parser, options: argparse.Namespace) -> int:
