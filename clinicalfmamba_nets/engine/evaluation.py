@@ -70,7 +70,7 @@ class PairEvaluator:
 
     Every network runs in evaluation mode without gradients on one pair at a time. The plain average of the sources is
     always evaluated as well: it is what the remarks of the table compare with. An interrupted evaluation goes on where
-    it stopped; a row is computed again when the pair, the weights, the metrics or the version have changed.
+    it stopped; a row is computed again when the pair, the weights, the metrics or their program have changed.
 
     Args:
         items: entries of one run, or run -> entries, each with `image` (2, *spatial) in [0, 1], `case`, and where the

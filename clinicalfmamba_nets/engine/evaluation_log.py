@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import logging
 import os
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clinicalfmamba_nets import __version__
+from clinicalfmamba_nets import functional, metrics
 from clinicalfmamba_nets.engine.progress import duration
 from clinicalfmamba_nets.io.files import atomic_file
 
@@ -47,8 +48,22 @@ def network_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+@functools.cache
+def metrics_digest() -> str:
+    """Identify the program of the metrics by its source files.
+
+    Returns:
+        Hexadecimal text.
+    """
+    digest = hashlib.sha256()
+    for package in (metrics, functional):
+        for path in sorted(Path(package.__file__).parent.glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def pair_digest(image: Tensor, network: str, names: Sequence[str]) -> str:
-    """Identify one row of an evaluation: the pair, the network, the metrics and the version of the package.
+    """Identify one row of an evaluation: the pair, the network, the metrics and their program.
 
     Args:
         image: the two sources, (2, *spatial).
@@ -58,7 +73,7 @@ def pair_digest(image: Tensor, network: str, names: Sequence[str]) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    digest = hashlib.sha256(f"{network} {__version__} {list(names)} {tuple(image.shape)}".encode())
+    digest = hashlib.sha256(f"{network} {metrics_digest()} {list(names)} {tuple(image.shape)}".encode())
     digest.update(image.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .bone import BONE_THRESHOLD
 from .fusion_metric import FusionMetric
-from .scores import Scores, prepare, slice_wise
+from .scores import Scores, prepare, region_mean, slice_wise
 
 SMALLEST, LARGEST = 4, 200
 SKULL_DISTANCE = 5.0
-RING = (1.0, 4.0)
+WINDOW = 15
 NEIGHBORS = np.ones((3, 3))
 
 
@@ -47,14 +47,11 @@ def find_calcifications(ct: NDArray) -> NDArray:
     return np.isin(labels, chosen)
 
 
-def _contrast_kept(fused: NDArray, ct: NDArray) -> float:
-    """Contrast of the spots to the ring around them in the fused image, as a share of that in the CT."""
-    spots = find_calcifications(ct)
-    distance = ndimage.distance_transform_edt(~spots) if spots.any() else np.full(ct.shape, np.inf)
-    ring = (distance > RING[0]) & (distance <= RING[1]) & (ct <= BONE_THRESHOLD)
-    if not spots.any() or not ring.any():
-        return float("nan")
-    return float((fused[spots].mean() - fused[ring].mean()) / (ct[spots].mean() - ct[ring].mean()))
+def _heights(images: Tensor) -> Tensor:
+    """Height of each pixel above the opening of its image, (B, 1, H, W)."""
+    return torch.stack(
+        [torch.from_numpy(ndimage.white_tophat(image.cpu().numpy(), (1, WINDOW, WINDOW))) for image in images]
+    )
 
 
 @slice_wise
@@ -63,16 +60,16 @@ def compute_calcification_contrast(
 ) -> Scores:
     """Compute the contrast of calcifications in the fused image as a share of their contrast in the CT.
 
-    Contrast is the mean over the spots of `find_calcifications` less the mean of the ring more than 1 and at most 4
-    pixels around them. Source: the definition of this project, for the reader's question whether the calcification is
-    still brighter than its surround: 1 as in the CT, 0 gone, below 0 inverted.
+    Contrast is the mean height of the spots of `find_calcifications` above the opening with a 15 x 15 window, that is
+    above the brightest surround in which the spot still stands out. Source: the definition of this project, for the
+    reader's question whether the calcification is still brighter than its surround: 1 as in the CT, 0 gone or inverted.
 
     Args:
         fused: (B, 1, H, W); a volume (B, 1, H, W, D) is scored slice by slice.
         image_a: the other source, the same shape (only checked).
         image_b: the CT.
         data_range: the intensity that counts as 1.
-        regions: (B, R, *spatial) bool; the spots and rings of a region are those of the pixels in it.
+        regions: (B, R, *spatial) bool; None for the whole frame. A spot counts with its pixels in the region.
 
     Returns:
         Scores, (B, R), without a part per source; NaN where the CT shows no such spot.
@@ -86,11 +83,10 @@ def compute_calcification_contrast(
         True
     """
     inputs = prepare(fused, image_a, image_b, data_range, regions)
-    rows = []
-    for index, parts in enumerate(inputs.regions.cpu().numpy()):
-        images = [image[index, 0].cpu().numpy() for image in (inputs.fused, inputs.image_b)]
-        rows.append([_contrast_kept(*(np.where(part, image, 0.0) for image in images)) for part in parts])
-    return Scores(torch.tensor(rows, dtype=torch.float64, device=fused.device))
+    spots = torch.stack([torch.from_numpy(find_calcifications(ct[0].cpu().numpy())) for ct in inputs.image_b])
+    chosen = inputs.regions & spots.unsqueeze(1).to(fused.device)  # (B, R, H, W)
+    kept, present = (region_mean(_heights(image), chosen) for image in (inputs.fused, inputs.image_b))
+    return Scores(kept / present)
 
 
 class CalcificationContrastMetric(FusionMetric):
