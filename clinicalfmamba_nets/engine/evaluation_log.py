@@ -57,7 +57,7 @@ def metrics_digest() -> str:
     """
     digest = hashlib.sha256()
     for package in (metrics, functional):
-        for path in sorted(Path(package.__file__).parent.glob("*.py")):
+        for path in sorted(Path(str(package.__file__)).parent.glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
