@@ -185,7 +185,7 @@ def test_two_processes_train_and_resume(bundle_dir, elsewhere, tiny, datalist):
 
     def train(folder, epochs):
         code, text, _ = run_program(
-            *["--nproc_per_node", 2, "--master_port", 29571, "-m", "monai.bundle", "run", "training"],
+            *["--standalone", "--nproc_per_node", 2, "-m", "monai.bundle", "run", "training"],
             *["--config_file", configs, "--bundle_root", bundle_dir, "--output_dir", folder, "--epochs", epochs],
             *["--resume", "true", *sizes],
             cwd=elsewhere,
