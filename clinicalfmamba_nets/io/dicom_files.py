@@ -135,7 +135,9 @@ def _in_directory(path: Path) -> tuple[list[Path], list[str], list[Path]]:
     """Return the files that the image records of a DICOMDIR name, whatever the order and links of its records."""
     from clinicalfmamba_nets.io.dicom_header import read_dataset
 
-    root, found, absent = os.path.realpath(path.parent), [], []
+    root = os.path.realpath(path.parent)
+    found: list[Path] = []
+    absent: list[Path] = []
     for record in read_dataset(path).get("DirectoryRecordSequence") or []:
         parts = record.get("ReferencedFileID")
         parts = [parts] if isinstance(parts, str) else list(parts or [])

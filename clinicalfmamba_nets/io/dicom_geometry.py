@@ -92,7 +92,7 @@ export the series again"
 def _unlike(slices: Sequence[Slice]) -> str:
     """Find slices of another orientation or pixel size than the first."""
     for item in slices:
-        turns = np.abs(np.subtract(item.orientation, slices[0].orientation)).max()
+        turns = np.abs(np.subtract(item.orientation or (), slices[0].orientation or ())).max()
         if turns > _TURN:
             count = len({tuple(np.round(one.orientation or (), 2)) for one in slices})
             found = f"{count} (such as in {_name(slices[0])} and {_name(item)})"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io.files import PathLike, check_file, printable
+from clinicalfmamba_nets.io.files import PathLike, check_file, printable, to_path
 from clinicalfmamba_nets.io.raw import damage_told
 
 _WHAT = "DICOM file"
@@ -176,21 +176,22 @@ def read_header(path: PathLike) -> Header:
     Raises:
         FusionInputError: the file is truncated or damaged.
     """
-    dataset, left = _read(path, pixels=False)
+    file = to_path(path)
+    dataset, left = _read(file, pixels=False)
     with damage_told(path, _WHAT), quiet_pydicom():
-        known = {key: _text(dataset.get(keyword)) for key, keyword in _TEXTS.items()}
+        known: dict[str, Any] = {key: _text(dataset.get(keyword)) for key, keyword in _TEXTS.items()}
         try:
-            header = _header(Path(path), dataset, known)
+            header = _header(file, dataset, known)
         except (ValueError, TypeError, OverflowError) as error:
-            found = f"{' '.join(str(error).split())[:80]} ({printable(Path(path).name)})"
+            found = f"{' '.join(str(error).split())[:80]} ({printable(file.name)})"
             problem = f"expected numbers in its header, found {found}; export it again"
-            return Header(Path(path), **known, problem=problem, slices=[Slice(Path(path))])
+            return Header(file, **known, problem=problem, slices=[Slice(file)])
     left -= 8 if dataset.original_encoding[0] else 12  # the head of the element that holds the pixels
-    header.stored = left if header.syntax != _DEFLATED else Path(path).stat().st_size
+    header.stored = left if header.syntax != _DEFLATED else file.stat().st_size
     return header
 
 
-def _header(path: Path, dataset: Any, known: dict[str, str]) -> Header:
+def _header(path: Path, dataset: Any, known: dict[str, Any]) -> Header:
     padding = _numbers(dataset.get("PixelPaddingValue"), 1)
     limit = _numbers(dataset.get("PixelPaddingRangeLimit"), 1) or padding
     header = Header(

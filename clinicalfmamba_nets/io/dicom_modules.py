@@ -250,7 +250,8 @@ def add_references(made: Any, used: Sequence[tuple[Series, Sequence[Slice]]]) ->
     """
     from pydicom.dataset import Dataset
 
-    sources, studies = [], {}
+    sources: list[Any] = []
+    studies: dict[str, list[Any]] = {}
     for series, slices in used:
         named = [item for item in slices if item.uid and series.headers[item.path].sop_class]
         for item in named:

@@ -33,7 +33,8 @@ def stored_slices(slices: list[Slice], headers: dict[Any, Header]) -> Iterator[n
         FusionInputError: pixel data that is missing, truncated, damaged, of another size, or of a syntax that cannot be
             decoded.
     """
-    dataset, path = None, None
+    dataset: Any = None
+    path = None
     for item in slices:
         if item.path != path:
             dataset, path = read_dataset(item.path, pixels=True), item.path

@@ -227,7 +227,7 @@ def choose_series(rows: Sequence[Series], selector: str, where: str) -> Series:
         (256, 256, 35)
     """
     rules = [rule.strip() for rule in selector.split(",") if rule.strip()]
-    fitting = [row for row in rows if row.image or rules]
+    fitting = [row for row in rows if row.image or rules] or list(rows)
     fitting = [row for row in fitting if all(_fits(row, rule) for rule in rules)]
     if len(fitting) > 1 and rules and any(row.image for row in fitting):
         fitting = [row for row in fitting if row.image]

@@ -129,13 +129,14 @@ class LoadImagePair(Transform):
         planes = np.moveaxis(second.array, -1, 0) if second.color else second.array[None]
         try:
             matched = [match_grids(plane, second.affine, shape, first.affine, names) for plane in planes]
-            note = matched[0][1]
+            arrays, note = [array for array, _ in matched], matched[0][1]
         except FusionInputError:
             if not first.space or first.affine is None or second.affine is None or first.array.ndim != 3:
                 raise
-            matched = [resample(plane, second.affine, shape, first.affine, names) for plane in planes]
-            note = f"interpolated on the grid of the first image ({100 * matched[0][1]:.0f} % of it covered)"
-        second.array = np.stack([plane for plane, _ in matched], axis=-1) if second.color else matched[0][0]
+            moved = [resample(plane, second.affine, shape, first.affine, names) for plane in planes]
+            arrays = [array for array, _ in moved]
+            note = f"interpolated on the grid of the first image ({100 * moved[0][1]:.0f} % of it covered)"
+        second.array = np.stack(arrays, axis=-1) if second.color else arrays[0]
         return note
 
     def _checked_dims(self, source: Source) -> Source:
