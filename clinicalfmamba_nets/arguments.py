@@ -66,9 +66,21 @@ def fuse_parser() -> Parser:
         *(f"{pairs} -o OUT [options]" for pairs in ("FOLDER", "--datalist FILE", "--phantom")),
     ]
     parser = Parser("fuse", usage, "Fuse pairs of images on one grid: A is the anatomical image (MRI), B the other.")
-    parser.add_argument("inputs", nargs="*", metavar="A B", help="two images (PNG, NIfTI), or one folder of pairs")
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="A B",
+        help="two images (PNG, NIfTI, NRRD, DICOM folder), one folder of pairs or DICOM study",
+    )
     parser.add_argument("--datalist", metavar="FILE", help="MONAI data list: key testing, entries image, image2, case")
     parser.add_argument("--phantom", action="store_true", help="fuse a head phantom that the program computes itself")
+    parser.add_argument(
+        "--series",
+        action="append",
+        metavar="CHOICE",
+        help="DICOM: once for A, once for B: #row of `info FOLDER`, SeriesNumber, UID, modality or EchoTime=11",
+    )
+    parser.add_argument("--format", choices=["dicom", "nifti", "png"], help="format of the result instead of A's")
     parser.add_argument("--overwrite", action="store_true", help="fuse again what OUT already holds")
     return with_run_options(parser, "folder for <case>_fused.<ext>, <case>_preview.png and run.json")
 
@@ -82,7 +94,12 @@ def evaluate_parser() -> Parser:
     )
     parser.add_argument("--dataset_dir", "--dataset-dir", required=True, metavar="DIR", help="folder of the data set")
     parser.add_argument("--split", default="random3", help="test lists: random3 (default), case3 or mydatasets")
-    parser.add_argument("--run", action="append", metavar="RUN", help="run of the split (default run1); repeat it with weights for each run")
+    parser.add_argument(
+        "--run",
+        action="append",
+        metavar="RUN",
+        help="run of the split (default run1); repeat it with weights for each run",
+    )
     add_settings(parser)
     return with_run_options(parser, "folder for the tables (CSV, JSON) and pictures (PNG)")
 
@@ -103,8 +120,11 @@ def train_parser() -> Parser:
 def info_parser() -> Parser:
     """Arguments of `info`."""
     parser = Parser(
-        "info", ["[--json]"], "Show versions, machine, bundles, weights, device and the active scan backend."
+        "info",
+        ["[--json]", "FOLDER"],
+        "Show versions, machine, bundles, weights, device and the active scan backend, or the series of a DICOM study.",
     )
+    parser.add_argument("path", nargs="?", metavar="FOLDER", help="list the series of a DICOM folder, file or DICOMDIR")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     return with_common_options(parser)
 

@@ -33,8 +33,11 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
         options.task = options.task or "ct_mri"
         cases = [phantom_case(output, options.task)]
     else:
-        cases = collect_cases(options.inputs, options.datalist)
-    report = fuse_cases(cases, output, options.task, options.device, options.overwrite, options.debug, tell_case)
+        cases = collect_cases(options.inputs, options.datalist, options.series or ())
+    from clinicalfmamba_nets.engine.volumes import FORMATS
+
+    switches = (options.task, options.device, options.overwrite, options.debug)
+    report = fuse_cases(cases, output, *switches, tell_case, FORMATS.get(options.format, ""))
     if len(cases) > 1:
         counts = ", ".join(f"{report.count(status)} {status}" for status in ("done", "failed", "skipped"))
         say(f"{len(cases)} cases: {counts}")
@@ -47,6 +50,8 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
 
 def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
     """Leave with exit code 2 unless exactly one source of pairs is named."""
+    from clinicalfmamba_nets.io.dicom_files import starts_like_dicom
+
     sources = [bool(options.inputs), options.datalist is not None, options.phantom]
     if sum(sources) != 1:
         parser.error("expected one of: two images A B, a folder of pairs, --datalist FILE, --phantom")
@@ -54,8 +59,11 @@ def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
         parser.error("expected two images A B, found an empty name")
     if len(options.inputs) > 2:
         parser.error(f"expected two images A B, found {len(options.inputs)}")
-    if len(options.inputs) == 1 and not Path(options.inputs[0]).is_dir():
-        parser.error(f"expected two images A B or a folder of pairs, found only {options.inputs[0]!r}")
+    if options.series and (not options.inputs or len(options.series) != 2):
+        parser.error(f"expected --series twice, for A and for B of DICOM inputs, found {len(options.series)}")
+    alone = options.inputs[0] if len(options.inputs) == 1 else None
+    if alone is not None and not Path(alone).is_dir() and not (Path(alone).is_file() and starts_like_dicom(alone)):
+        parser.error(f"expected two images A B or a folder of pairs, found only {alone!r}")
     check_task(parser, options.task)
 
 
@@ -140,7 +148,12 @@ def free_settings(parser: Parser, words: Sequence[str]) -> dict[str, Any]:
 
 
 def run_info(parser: Parser, options: argparse.Namespace) -> int:
-    """Print what is installed; what needs torch comes last."""
+    """Print what is installed, or the series of a DICOM study; what needs torch comes last."""
+    if options.path:
+        from clinicalfmamba_nets.engine.volumes import list_text
+
+        say(list_text(options.path))
+        return 0
     from clinicalfmamba_nets.engine import info
 
     facts = info.installation_facts()

@@ -47,7 +47,7 @@ def test_version(run_cli):
         ("train --dataset_dir . -o out epochz=1", "did you mean 'epochs'?"),
         ("train --dataset_dir . -o out epochs=many", "epochs"),
         ("evaluate --dataset_dir . -o out --spilt case3", "unknown option --spilt; did you mean --split?"),
-        ("info extra", "unexpected argument 'extra'"),
+        ("info folder extra", "unexpected argument 'extra'"),
     ],
 )
 def test_wrong_arguments_end_with_code_2_and_the_cause(run_cli, monkeypatch, tmp_path, arguments, cause):

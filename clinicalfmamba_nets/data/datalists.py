@@ -14,6 +14,7 @@ from typing import Any
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import PathLike, case_name, check_file, image_extension, printable, to_path
+from clinicalfmamba_nets.io.dicom_files import split_selector
 
 _logger = logging.getLogger(__name__)
 
@@ -129,8 +130,9 @@ def _resolve(value: str, base: Path, where: str) -> str:
     """Return the absolute path of a file that is named in a list, or refuse it."""
     try:
         target = base / value
-        present = target.exists()
-        inside = Path(os.path.realpath(target)).is_relative_to(os.path.realpath(base))
+        place = split_selector(target)[0]  # a DICOM series may be chosen behind the name
+        present = place.exists()
+        inside = Path(os.path.realpath(place)).is_relative_to(os.path.realpath(base))
     except (OSError, ValueError) as error:
         raise input_error(where, "the name of a file", repr(value)[:80], "correct the entry") from error
     if not os.path.isabs(value) and not inside:

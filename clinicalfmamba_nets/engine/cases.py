@@ -17,7 +17,8 @@ from clinicalfmamba_nets.engine.inputs import PUBLISHED, Case, choose_task, make
 from clinicalfmamba_nets.engine.preview import write_preview
 from clinicalfmamba_nets.engine.report import CaseResult, RunReport, read_outputs
 from clinicalfmamba_nets.errors import FusionInputError, input_error
-from clinicalfmamba_nets.io import case_name, check_file, image_extension, printable, read_image
+from clinicalfmamba_nets.io import case_name, check_file, image_extension, is_dicom, printable, read_image
+from clinicalfmamba_nets.io.dicom_files import find_dicom_files
 
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fuse import FusionPipeline
@@ -42,6 +43,7 @@ class CaseFuser:
         device: where the networks run, None for the bundle's own choice.
         overwrite: fuse again what is there.
         debug: print the traceback of each failure.
+        output_ext: ending of the results instead of the first image's; ".dcm" for a folder with a DICOM series.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class CaseFuser:
         device: str | None = None,
         overwrite: bool = False,
         debug: bool = False,
+        output_ext: str = "",
     ) -> None:
         self.output_dir, self.task, self.device = Path(output_dir), task, device
+        self.output_ext = output_ext
         self.overwrite, self.debug = overwrite, debug
         self.earlier = read_outputs(output_dir)
         self.pipelines: dict[str, FusionPipeline] = {}
@@ -62,7 +66,7 @@ class CaseFuser:
         """Fuse one case; a fault of its images becomes the status "failed", a fault of the set-up is raised."""
         result = CaseResult(case["case"], case["image"], case.get("image2", ""))
         details: dict[str, Any] = {"notes": []}
-        names = output_names(case)
+        names = output_names(case, self.output_ext)
         try:
             task = self._prepare(case, result, details)
         except Exception as error:
@@ -84,14 +88,17 @@ class CaseFuser:
         """Judge a case before any network is opened; return its task, or None when it is done already."""
         if case.get("error"):
             raise FusionInputError(case["error"])
-        names = output_names(case)
+        names = output_names(case, self.output_ext)
         self._check_outputs(case, names)
         if self._is_done(case, names):
             result.status, (result.fused, result.preview) = "skipped", names
             details["task"] = self.earlier.get(case["case"], {}).get("task")
             return None
         for source in sources(case):
-            check_file(source, "an image file")
+            if is_dicom(source):
+                find_dicom_files(source)
+            else:
+                check_file(source, "an image file")
         details["task"] = self.task
         if self.task is None:
             details["task"], note = choose_task(case.get("image2", ""))
@@ -109,32 +116,36 @@ class CaseFuser:
         if task not in self.pipelines:
             from clinicalfmamba_nets.engine.fuse import FusionPipeline
 
-            self.pipelines[task] = FusionPipeline(task, self.device, self.output_dir)
+            self.pipelines[task] = FusionPipeline(task, self.device, self.output_dir, output_ext=self.output_ext)
             self.weights[task] = f"{self.pipelines[task].weights} sha256 {self.pipelines[task].weights_digest()}"
         return self.pipelines[task]
 
     def _fuse(self, case: Case, task: str, pipeline: FusionPipeline, names: tuple[str, str]) -> list[str]:
         """Fuse and draw one case; return what the loader had to tell about it."""
         from clinicalfmamba_nets.engine.fuse import channels_last
+        from clinicalfmamba_nets.engine.volumes import middle_panels
 
         sample = pipeline(case)
         fused, preview = (self.output_dir / name for name in names)
-        if not fused.is_file():
+        if not fused.exists():
             raise input_error(
                 f"bundle of task {task!r}", f"it to write {fused.name}", "no such file", "use its own configs"
             )
-        panels = [sample["image"][0].numpy(), sample["image"][1].numpy(), channels_last(sample["pred"])]
-        if sample["image"].meta.get("color"):
-            panels[1] = read_image(case["image2"])[0]
-        if image_extension(case["image"]) != ".png":  # first axis left to right, second one bottom to top
-            panels = [np.rot90(panel) for panel in panels]
+        if sample["image"].ndim == 4:
+            panels = middle_panels(sample)
+        else:
+            panels = [sample["image"][0].numpy(), sample["image"][1].numpy(), channels_last(sample["pred"])]
+            if sample["image"].meta.get("color"):
+                panels[1] = read_image(case["image2"])[0]
+            if image_extension(case["image"]) != ".png":  # first axis left to right, second one bottom to top
+                panels = [np.rot90(panel) for panel in panels]
         labels = ("MRI", SECOND_NAMES.get(task.removesuffix(PUBLISHED), "image B"), "fused")
         title = f"{printable(case['case'])} - research use only, not for diagnosis"
         write_preview(panels[0], panels[1], panels[2], preview, labels, title)
         return list(filter(None, sample["image"].meta.get("notes", "").split("; ")))
 
     def _is_done(self, case: Case, names: tuple[str, str]) -> bool:
-        if self.overwrite or not all((self.output_dir / name).is_file() for name in names):
+        if self.overwrite or not all((self.output_dir / name).exists() for name in names):
             return False
         earlier = self.earlier.get(case["case"])
         if earlier and any(earlier.get(key) != case.get(key, "") for key in ("image", "image2")):
@@ -158,10 +169,11 @@ class CaseFuser:
                 )
 
 
-def output_names(case: Case) -> tuple[str, str]:
+def output_names(case: Case, output_ext: str = "") -> tuple[str, str]:
     """Return the names of a case's fused image and preview inside the output folder."""
-    name, extension = case_name(case["case"]), image_extension(case["image"]) or ".png"
-    return f"{name}_fused{extension}", f"{name}_preview.png"
+    series = ".dcm" if case["image"] and is_dicom(case["image"]) else ""
+    name, extension = case_name(case["case"]), output_ext or series or image_extension(case["image"]) or ".png"
+    return f"{name}_fused{'' if extension == '.dcm' else extension}", f"{name}_preview.png"
 
 
 def fuse_cases(
@@ -172,6 +184,7 @@ def fuse_cases(
     overwrite: bool = False,
     debug: bool = False,
     tell: Tell | None = None,
+    output_ext: str = "",
 ) -> RunReport:
     """Fuse pairs one after another; what fails is reported and the rest goes on.
 
@@ -183,6 +196,7 @@ def fuse_cases(
         overwrite: fuse again what the folder already holds; otherwise such cases are skipped.
         debug: print the traceback of each failure.
         tell: called after each case.
+        output_ext: ending of the results instead of the first image's; ".dcm" for a folder with a DICOM series.
 
     Returns:
         The report, as it was written to `run.json`.
@@ -192,7 +206,7 @@ def fuse_cases(
     """
     check_names(cases)
     output = make_folder(output_dir)
-    fuser = CaseFuser(output, task, device, overwrite, debug)
+    fuser = CaseFuser(output, task, device, overwrite, debug, output_ext)
     settings = {"task": task, "device": device, "overwrite": overwrite, "cases": len(cases), "weights": fuser.weights}
     report = RunReport(output, settings)
     try:

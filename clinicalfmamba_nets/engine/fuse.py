@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from clinicalfmamba_nets.engine.bundles import find_bundle, open_bundle
 from clinicalfmamba_nets.engine.failures import find_input_error
+from clinicalfmamba_nets.engine.volumes import fuse_volume, is_volume_case
 from clinicalfmamba_nets.engine.weights import read_weights, require_weights
 from clinicalfmamba_nets.errors import input_error
 
@@ -34,6 +35,7 @@ class FusionPipeline:
         device: where the network runs; None for the configuration's own choice.
         output_dir: where the configuration's last step writes the fused image; None leaves that step out.
         bundle: name of the bundle.
+        output_ext: ending of the written images (".nii.gz", ".png", ".dcm") instead of the first image's.
 
     Raises:
         FusionInputError: unknown bundle or task, weights that are missing or of another network, no such device.
@@ -45,6 +47,7 @@ class FusionPipeline:
         device: str | torch.device | None = None,
         output_dir: str | os.PathLike | None = None,
         bundle: str = BUNDLE,
+        output_ext: str = "",
     ) -> None:
         overrides: dict[str, Any] = {"task": task}
         if device is not None:
@@ -61,6 +64,9 @@ class FusionPipeline:
             self.network.load_state_dict(read_weights(self.weights))
             self.preprocessing, self.inferer = get("preprocessing"), get("inferer")
             self.postprocessing = get("postprocessing")
+        for step in self.postprocessing.transforms:
+            if output_ext and _writes(step):
+                step.saver.output_ext = output_ext
         if output_dir is None:
             self.postprocessing = Compose([step for step in self.postprocessing.transforms if not _writes(step)])
 
@@ -69,6 +75,7 @@ class FusionPipeline:
 
         Args:
             pair: an entry of a data list: `image`, `image2` (paths or arrays) and, where files are written, `case`.
+                DICOM series are fused slice by slice.
 
         Returns:
             The entry after postprocessing: `image` (2, *spatial) in [0, 1] and `pred`, (1, *spatial) in the units of
@@ -78,6 +85,8 @@ class FusionPipeline:
             FusionInputError: the pair cannot be fused.
         """
         with user_errors_alone():
+            if is_volume_case(pair):
+                return self.postprocessing(fuse_volume(self, pair))
             sample = self.preprocessing(dict(pair))
             with torch.no_grad():
                 sample["pred"] = self.inferer(sample["image"][None].to(self.device), self.network)[0]

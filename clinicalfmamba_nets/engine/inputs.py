@@ -8,18 +8,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io import case_name, printable, read_image
+from clinicalfmamba_nets.io import case_name, is_dicom, printable, read_image
+from clinicalfmamba_nets.io.dicom_files import SELECTOR, holds_dicom, split_selector
 
 PUBLISHED = "_published"
 Case = Mapping[str, str]
 
 
-def collect_cases(inputs: Sequence[str], datalist: str | None = None) -> list[dict[str, str]]:
-    """Turn arguments into cases: two images, one folder of pairs, or a data list.
+def collect_cases(
+    inputs: Sequence[str], datalist: str | None = None, series: Sequence[str] = ()
+) -> list[dict[str, str]]:
+    """Turn arguments into cases: two images, one folder of pairs or DICOM study, or a data list.
 
     Args:
-        inputs: paths of two images, or of one folder.
+        inputs: paths of two images, or of one folder or DICOMDIR.
         datalist: a MONAI data list, used instead of `inputs`.
+        series: what chooses the two DICOM series, of one study or of two folders; none where the choice is clear.
 
     Returns:
         Entries `case`, `image`, `image2` with absolute paths; an entry of a list that cannot be used has `error`.
@@ -31,12 +35,19 @@ def collect_cases(inputs: Sequence[str], datalist: str | None = None) -> list[di
         from clinicalfmamba_nets.data import load_datalist
 
         return load_datalist(datalist, strict=False)
+    if len(inputs) == 1 and (series or holds_dicom(inputs[0]) or os.path.isfile(inputs[0])):
+        from clinicalfmamba_nets.engine.volumes import study_case
+
+        return [study_case(inputs[0], series)]
     if len(inputs) == 1:
         from clinicalfmamba_nets.data import folder_datalist
 
         return folder_datalist(inputs[0])
     image, image2 = (os.path.abspath(path) for path in inputs)
-    return [{"case": case_name(image), "image": image, "image2": image2}]
+    case = case_name(split_selector(image)[0])
+    if series:
+        image, image2 = (f"{path}{SELECTOR}{chosen}" for path, chosen in zip((image, image2), series, strict=True))
+    return [{"case": case, "image": image, "image2": image2}]
 
 
 def phantom_case(output_dir: str | os.PathLike, task: str = "ct_mri") -> dict[str, str]:
@@ -66,6 +77,10 @@ def choose_task(image2: str | os.PathLike) -> tuple[str, str]:
         FusionInputError: the image cannot be read.
     """
     path = os.fsdecode(image2)
+    if path and is_dicom(path):
+        from clinicalfmamba_nets.engine.volumes import series_task
+
+        return series_task(path)
     if not path or not read_image(path)[1]["color"]:
         return "ct_mri", "the second image is grey: taken as ct_mri; --task names another"
     words = re.split(r"[^a-z]+", "/".join(Path(path).parts[-2:]).lower())
