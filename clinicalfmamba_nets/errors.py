@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class FusionInputError(ValueError):
-    """An input that cannot be fused: its message names the file or id, what was expected, what was found, the remedy."""
+    """An input that cannot be fused; the message names the file or id, what was expected and found, the remedy."""
 
 
 def input_error(what: object, expected: str, found: str, remedy: str) -> FusionInputError:

@@ -55,7 +55,7 @@ class UpsampleConv(nn.Module):
         if not self.folds:
             return self.after(upsample_conv_by_phase(x, self.conv.weight, self.conv.bias))
         norm = self.after[0]
-        scale, shift = scale_and_shift(norm.weight, norm.bias, norm.running_mean, norm.running_var, self.eps)
+        scale, shift = scale_and_shift(norm.weight, norm.bias, norm.running_mean, norm.running_var, self.eps)  # type: ignore[arg-type]
         weight, bias = fold_behind(self.conv.weight, self.conv.bias, scale, shift)
         x = upsample_conv_by_phase(x, weight, bias)
         for position, layer in enumerate(self.after):

@@ -30,6 +30,7 @@ class TokenSwap(nn.Module):
         super().__init__()
         self.norm = StreamLayerNorm(2, d_model)
         self.mamba = DirectionalMamba(d_model, 1, d_state, streams=2, inner_norm=False)
+        self.swapped: Tensor
         self.register_buffer("swapped", torch.arange(d_model) % 2 == 0, persistent=False)
 
     def forward(self, tokens: Tensor, residual: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:

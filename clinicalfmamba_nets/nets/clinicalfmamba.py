@@ -106,7 +106,7 @@ class ClinicalFMamba(nn.Module):
         widths = [features, dim // 2, dim]
         self.conv_in = conv(1, features, 3, padding=1)
         stages: list[nn.Module] = [conv(features, features, 2, stride=2)] if num_down == 3 else []
-        for level, (width, dilation) in enumerate(zip(widths, DILATIONS)):
+        for level, (width, dilation) in enumerate(zip(widths, DILATIONS, strict=True)):
             if level > 0:
                 stages.append(conv(widths[level - 1], width, 2, stride=2))
             stages.append(DilatedGatedConv(spatial_dims, width, dilation, pyramid, norm))
@@ -122,8 +122,13 @@ class ClinicalFMamba(nn.Module):
 
         self.decoder_blocks = nn.ModuleList(MambaBlock(dim, 1, d_state, inner_norm=False) for _ in range(decoder_depth))
         self.decoder_norm = nn.LayerNorm(dim) if decoder_depth > 0 else nn.Identity()
-        steps = zip([dim, dim // 2, features], [dim // 2, features, features], decoder_orders[:num_down])
-        self.upsampling = nn.Sequential(*(UpsampleConv(spatial_dims, i, o, s, decoder_act, norm) for i, o, s in steps))
+        steps = [(dim, dim // 2), (dim // 2, features), (features, features)][:num_down]
+        self.upsampling = nn.Sequential(
+            *(
+                UpsampleConv(spatial_dims, width, narrower, order, decoder_act, norm)
+                for (width, narrower), order in zip(steps, decoder_orders, strict=False)
+            )
+        )
         self.channel_attention = (
             CrossModalChannelAttention(spatial_dims, features, cmca_kernel) if cmca else nn.Identity()
         )

@@ -72,11 +72,12 @@ def from_official_state_dict(
     for name, value in _convert(source, net, num_down, decoder):
         converted[name] = value
     source.check_empty(num_down)
-    wrong = {k: v for k, v in net.state_dict().items() if converted[k].shape != v.shape}
-    for name, value in wrong.items():
-        raise ValueError(
-            f"published checkpoint: expected shape {tuple(value.shape)} for {name!r}, found {tuple(converted[name].shape)}"
-        )
+    shapes = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in converted.items()}
+    for name in sorted(shapes.keys() | found.keys()):
+        ours, theirs = shapes.get(name, "none"), found.get(name, "none")
+        if ours != theirs:
+            raise ValueError(f"published checkpoint: expected shape {ours} for {name!r}, found {theirs}")
     net.load_state_dict(converted)
     return net.eval()
 
@@ -144,9 +145,9 @@ def _convert(
         yield from _mamba(source, [f"recon.mambab.{i}.block"], target, net.row_major, inner_norm=False)
     if len(net.decoder_blocks) > 0:
         yield from source.module("recon.layernorm", "decoder_norm")
-    for theirs, ours in decoder.items():
+    for position, ours in decoder.items():
         if int(ours[0]) < num_down:
-            yield from source.module(f"recon.recon_conv.{theirs}", f"upsampling.{ours}")
+            yield from source.module(f"recon.recon_conv.{position}", f"upsampling.{ours}")
     yield from source.module("recon.cross_channel_excitation.convin", "channel_attention.reference")
     yield from source.module("recon.cross_channel_excitation.convin2", "channel_attention.query")
     yield from source.module("recon.recon_conv2", "head.conv")

@@ -36,7 +36,7 @@ def permuted_conv1d_silu(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor)
         >>> permuted_conv1d_silu(x, torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4), torch.arange(6)[None]).shape
         torch.Size([2, 1, 1, 6, 4])
     """
-    if not torch.jit.is_scripting():
+    if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
         if resolve_backend(x.float() if x.dtype == torch.bfloat16 else x, 8) == "native":
             return torch.ops.clinicalfmamba.permuted_conv1d_silu(x, weight, bias, order)
     return _conv1d_silu_torch(x, weight, bias, order)

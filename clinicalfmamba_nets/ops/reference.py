@@ -39,7 +39,8 @@ def selective_scan_reference(
 
     Example:
         >>> x = torch.rand(1, 2, 5, dtype=torch.float64)
-        >>> y, last = selective_scan_reference(x, x, -torch.ones(2, 4).double(), x[:, :1].expand(1, 4, 5), x.new_ones(1, 4, 5))
+        >>> A, B = -torch.ones(2, 4, dtype=torch.float64), torch.ones(1, 4, 5, dtype=torch.float64)
+        >>> y, last = selective_scan_reference(x, x, A, B, B)
         >>> tuple(y.shape), tuple(last.shape)
         ((1, 2, 5), (1, 2, 4))
     """

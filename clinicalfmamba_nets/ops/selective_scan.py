@@ -41,7 +41,7 @@ def selective_scan(
         delta_bias: added to ``delta``, (D,).
         delta_softplus: apply softplus to ``delta + delta_bias``.
         return_last_state: also return the state after the last token.
-        backend: ``auto``, ``cuda``, ``native``, ``torch`` or ``reference``; see :mod:`clinicalfmamba_nets.ops.backends`.
+        backend: ``auto``, ``cuda``, ``native``, ``torch`` or ``reference``; see :func:`backend_report`.
 
     Returns:
         y (B, D, L), of the dtype of ``u``; with ``return_last_state`` also the state (B, D, N).
@@ -125,11 +125,12 @@ def _check_shapes(
             raise ValueError(
                 f"{name}: expected (B, N, L) or (B, G, N, L) for u {tuple(u.shape)}, found {tuple(p.shape)}"
             )
-    for name, p, expected in (
+    optional: tuple[tuple[str, Tensor | None, tuple[int, ...]], ...] = (
         ("delta", delta, (batch, channels, length)),
         ("z", z, (batch, channels, length)),
         ("D", D, (channels,)),
         ("delta_bias", delta_bias, (channels,)),
-    ):
-        if p is not None and tuple(p.shape) != expected:
-            raise ValueError(f"{name}: expected shape {expected}, found {tuple(p.shape)}")
+    )
+    for name, value, expected in optional:
+        if value is not None and tuple(value.shape) != expected:
+            raise ValueError(f"{name}: expected shape {expected}, found {tuple(value.shape)}")

@@ -36,7 +36,7 @@ def test_live_parameters_of_the_published_graphs(build, options, count) -> None:
 def test_2d_sizes_odd_and_not_square(shape, head) -> None:
     fused = _tiny(head=head)(torch.rand(1, 2, *shape))
     assert fused.shape == (1, 1, *shape)
-    assert 0 <= float(fused.min()) and float(fused.max()) <= 1
+    assert float(fused.min()) >= 0 and float(fused.max()) <= 1
 
 
 @pytest.mark.parametrize("scan", ["tri_plane", "planar", "official", "official_restored"])
