@@ -83,7 +83,7 @@ def test_black_background_stays_black_with_the_gain_head() -> None:
     image = torch.rand(1, 2, 48, 48)
     image[..., :20] = 0
     fused = _tiny(head="gain")(image)
-    assert fused[..., :20].abs().max() == 0
+    assert fused[..., :14].abs().max() == 0  # the smoothing of three bands reaches 2 + 4 pixels
 
 
 def test_inference_is_deterministic_and_equals_the_plain_upsampling() -> None:
