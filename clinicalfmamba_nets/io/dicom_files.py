@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.dicom_header import quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable, to_path
+from clinicalfmamba_nets.io.raw import damage_told
 
 SELECTOR = "::"
 _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory
@@ -126,28 +128,28 @@ def _is_directory(path: Path) -> bool:
     from pydicom.filereader import read_file_meta_info
 
     try:
-        return str(read_file_meta_info(path).get("MediaStorageSOPClassUID", "")) == _DIRECTORY
+        with quiet_pydicom():
+            return str(read_file_meta_info(path).get("MediaStorageSOPClassUID", "")) == _DIRECTORY
     except Exception:  # the reader of images tells what is wrong with the file
         return False
 
 
 def _in_directory(path: Path) -> tuple[list[Path], list[str], list[Path]]:
     """Return the files that the image records of a DICOMDIR name, whatever the order and links of its records."""
-    from clinicalfmamba_nets.io.dicom_header import read_dataset
-
     root = os.path.realpath(path.parent)
     found: list[Path] = []
     absent: list[Path] = []
-    for record in read_dataset(path).get("DirectoryRecordSequence") or []:
-        parts = record.get("ReferencedFileID")
-        parts = [parts] if isinstance(parts, str) else list(parts or [])
-        if not parts:
-            continue
-        item = path.parent.joinpath(*(str(part) for part in parts))
-        if not Path(os.path.realpath(item)).is_relative_to(root):
-            remedy = "correct the DICOMDIR, or name the folder of the images"
-            raise input_error(printable(path), "names inside its folder", printable(item), remedy)
-        (found if item.is_file() else absent).append(item)
+    with damage_told(path, "DICOMDIR"), quiet_pydicom():
+        for record in read_dataset(path).get("DirectoryRecordSequence") or []:
+            parts = record.get("ReferencedFileID")
+            parts = [parts] if isinstance(parts, str) else list(parts or [])
+            if not parts:
+                continue
+            item = path.parent.joinpath(*(str(part) for part in parts))
+            if not Path(os.path.realpath(item)).is_relative_to(root):
+                remedy = "correct the DICOMDIR, or name the folder of the images"
+                raise input_error(printable(path), "names inside its folder", printable(item), remedy)
+            (found if item.is_file() else absent).append(item)
     if not found:
         what = f"no such file: {_names(absent, path.parent)}" if absent else "none"
         raise input_error(printable(path), "a DICOMDIR that names images", what, "name the folder of the images")

@@ -146,7 +146,8 @@ def _check_deflated(path: Path) -> None:
     from pydicom.filereader import read_file_meta_info
 
     try:
-        meta = read_file_meta_info(path)
+        with quiet_pydicom():
+            meta = read_file_meta_info(path)
     except Exception:  # no preamble: such files are never deflated
         return
     if str(meta.get("TransferSyntaxUID", "")) != _DEFLATED:
