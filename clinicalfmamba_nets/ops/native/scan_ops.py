@@ -37,6 +37,11 @@ def _state_strides(x: Tensor) -> tuple[int, ...]:
     return 0, 0, x.stride(0), x.stride(1), x.stride(3), x.stride(2)
 
 
+def _readable(x: Tensor | None) -> Tensor | None:
+    """The tensor itself where tokens or channels are next to each other in memory, else a copy."""
+    return x if x is None or 1 in (x.stride(1), x.stride(2)) else x.contiguous()
+
+
 def _dense(x: Tensor | None) -> Tensor | None:
     return None if x is None else x.float().contiguous()
 
@@ -45,6 +50,12 @@ def _states_shape(u: Tensor, groups: int, states: int) -> tuple[int, ...]:
     batch, channels, length = u.shape
     tiles, width = abi.tiles(length)
     return batch, tiles, groups * -(-(channels // groups) // width), states, width
+
+
+def _outputs(u: Tensor, A: Tensor, B: Tensor, save_states: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """y in the layout of u, the last state, and room for the states that are saved."""
+    states = u.new_empty(_states_shape(u, B.shape[1], A.shape[1]) if save_states else (0,))
+    return torch.empty_like(u), u.new_empty(u.shape[0], u.shape[1], A.shape[1]), states
 
 
 @torch.library.custom_op("clinicalfmamba::selective_scan_states", mutates_args=())
@@ -76,8 +87,9 @@ def selective_scan_backward(
     z: Tensor | None, delta_bias: Tensor | None, delta_softplus: bool, states: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of u, delta, A, B, C, D, z, delta_bias; empty for those that were None."""
+    grads = _gradients(u, delta, A, B, D, z, delta_bias)
     A, D, delta_bias, dlast = A.contiguous(), _dense(D), _dense(delta_bias), dlast.contiguous()
-    grads = _gradients(u, A, B, D, z, delta_bias)
+    dy, u, delta, z = _readable(dy), _readable(u), _readable(delta), _readable(z)
     du, ddelta, dA, dB, dC, dD, dz, dbias = grads
     fields = _fields(u, delta, A, B, C, D, z, delta_bias, delta_softplus, states)
     fields += [
@@ -91,18 +103,16 @@ def selective_scan_backward(
     return grads
 
 
-def _gradients(u, A, B, D, z, delta_bias):
-    batch, channels, length = u.shape
-    sequence = (batch, channels, length)
+def _gradients(u, delta, A, B, D, z, delta_bias):
     dB, dC = u.new_empty(B.shape), u.new_empty(B.shape)
-    dD, dbias = (u.new_empty(channels if x is not None else 0) for x in (D, delta_bias))
-    dz = u.new_empty(sequence if z is not None else 0)
-    return u.new_empty(sequence), u.new_empty(sequence), u.new_empty(A.shape), dB, dC, dD, dz, dbias
+    dD, dbias = (u.new_empty(u.shape[1] if x is not None else 0) for x in (D, delta_bias))
+    dz = torch.empty_like(z) if z is not None else u.new_empty(0)
+    return torch.empty_like(u), torch.empty_like(delta), u.new_empty(A.shape), dB, dC, dD, dz, dbias
 
 
 @selective_scan_backward.register_fake
 def _(dy, dlast, u, delta, A, B, C, D, z, delta_bias, delta_softplus, states):
-    return _gradients(u, A, B, D, z, delta_bias)
+    return _gradients(u, delta, A, B, D, z, delta_bias)
 
 
 def _setup(ctx, inputs, output):

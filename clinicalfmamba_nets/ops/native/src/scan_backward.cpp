@@ -87,7 +87,9 @@ private:
 };
 
 template <int N>
-int backward(const CfmScan& p) {
+int backward(const CfmScan& problem) {
+    const Packed<N> packed(problem);
+    const CfmScan& p = packed.problem;
     const Cut cut = cut_of(p);
     const int64_t slices = p.S * p.K * p.B * p.G, sk = p.S * p.K;
     const Totals dA(p.B, sk * p.D * N, p.dA), dD(p.B, sk * p.D, p.dD_skip), dbias(p.B, sk * p.D, p.ddelta_bias);

@@ -204,6 +204,8 @@ struct Backward {
         }
         if (!p.z) return;
         for (int i = 0; i < tokens; ++i) {
+            prefetch_after(rows.z[i]);
+            prefetch_after(rows.dz[i]);
             const V z = load(rows.z[i]), gate = sigmoid(z), dy = load(w.dy.at[i]);
             store(rows.dz[i], dy * gate * (1.0f + z * (1.0f - gate)));  // times y, once that is known
             store(w.dy.at[i], dy * z * gate);

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 
+#include "parallel.hpp"
 #include "tiles.hpp"
 
 namespace cfm {
@@ -54,5 +56,35 @@ CFM_INLINE float* at(float* base, const CfmStrides& t, int64_t s, int64_t k, int
 CFM_INLINE int64_t at(const CfmStateStrides& t, int64_t s, int64_t k, int64_t b, int64_t g) {
     return s * t.s + k * t.k + b * t.b + g * t.g;
 }
+
+// The problem with B and C state by state for each token, copied where they lie the other way.
+template <int N>
+class Packed {
+public:
+    CfmScan problem;
+
+    explicit Packed(const CfmScan& p) : problem(p) {
+        if (p.Bs.n == 1 && p.Cs.n == 1) return;
+        const int64_t slices = p.S * p.K * p.B * p.G, size = p.L * N;
+        copy_.reset(new float[2 * slices * size]);
+        parallel_for(slices, static_cast<int>(p.threads), [&](int64_t i) {
+            const int64_t g = i % p.G, b = i / p.G % p.B, k = i / p.G / p.B % p.K, s = i / p.G / p.B / p.K;
+            copy(p.Bm + at(p.Bs, s, k, b, g), p.Bs, p.L, &copy_[i * size]);
+            copy(p.Cm + at(p.Cs, s, k, b, g), p.Cs, p.L, &copy_[(slices + i) * size]);
+        });
+        problem.Bm = copy_.get();
+        problem.Cm = copy_.get() + slices * size;
+        problem.Bs = problem.Cs = {p.K * p.B * p.G * size, p.B * p.G * size, p.G * size, size, N, 1};
+    }
+
+private:
+    static void copy(const float* from, const CfmStateStrides& t, int64_t length, float* to) {
+        for (int64_t first = 0; first < length; first += 64)  // few enough to stay in the cache
+            for (int n = 0; n < N; ++n)
+                for (int64_t l = first; l < std::min(first + 64, length); ++l) to[l * N + n] = from[l * t.l + n * t.n];
+    }
+
+    std::unique_ptr<float[]> copy_;
+};
 
 }  // namespace cfm

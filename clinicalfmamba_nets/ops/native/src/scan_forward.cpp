@@ -74,6 +74,7 @@ struct ForwardTile {
         read_rows(place(p.zs, block.channels), at(p.z, p.zs, slice.s, k, slice.b, block.channel), w.z, z);
         for (int i = 0; i < tokens; ++i) {
             const V zi = load(z[i]);
+            prefetch_after(z[i]);
             store(out[i], load(out[i]) * zi * sigmoid(zi));
         }
     }
@@ -136,11 +137,15 @@ void forward_slice(const CfmScan& p, const Cut& cut, const Slice& slice) {
 }
 
 template <int N>
-int forward(const CfmScan& p) {
+int forward(const CfmScan& problem) {
+    const Packed<N> packed(problem);
+    const CfmScan& p = packed.problem;
     // Channels do not mix, so the cut may follow the number of threads without changing the result.
     const int64_t whole = ceil_div(p.D / p.G, W), slices = p.S * p.B * p.G;
     const int64_t wanted = ceil_div(2 * p.threads, slices);
-    const Cut cut(p, p.threads > 1 ? std::clamp<int64_t>(whole / wanted, 1, CHUNK_BLOCKS) : CHUNK_BLOCKS);
+    const int64_t share = p.threads > 1 ? std::clamp<int64_t>(whole / wanted, 1, CHUNK_BLOCKS) : CHUNK_BLOCKS;
+    // Where a channel's tokens are next to each other, one vector of channels goes through all of them by itself.
+    const Cut cut(p, p.us.d == 1 ? share : 1);
     parallel_for(slices * cut.chunks, static_cast<int>(p.threads), [&](int64_t task) {
         Slice slice{};
         slice.block_begin = task % cut.chunks * cut.chunk_blocks;

@@ -42,7 +42,7 @@ CFM_INLINE void read_rows(const Place& p, const float* base, Tile& tile, const f
             for (int c = 0; c < W; ++c) {
                 const float* line = base + c * p.channel_stride + p.first + half;
                 v[c] = load(line);
-                __builtin_prefetch(line + T);  // of the next tile
+                __builtin_prefetch(line + T, 0, 2);  // of the next tile
             }
             transpose(v);
 #pragma GCC unroll 16

@@ -110,10 +110,10 @@ CFM_INLINE V exp_minus_abs(V v) { return exp2_vector(vabs(v) * -LOG2E); }
 
 CFM_INLINE V softplus(V v) { return vmax(splat(0.0f), v) + log1p_unit(exp_minus_abs(v)); }
 
+// 1 / (1 + exp(-v)); never below 2^-126, which SiLU cannot tell from 0.
 CFM_INLINE V sigmoid(V v) {
-    V e = exp_minus_abs(v);
-    V r = reciprocal(1.0f + e);
-    return v < 0.0f ? e * r : r;
+    const V bounded = v < -87.0f ? splat(-87.0f) : v;
+    return reciprocal(1.0f + exp2_product(bounded, splat(-LOG2E)));
 }
 
 #if defined(__clang__) || __GNUC__ >= 12
