@@ -1,0 +1,1 @@
+"""Programs that time the package on the machine at hand; each prints machine, date, commit and ratios."""

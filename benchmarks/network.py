@@ -1,0 +1,113 @@
+"""Time the 2D network against the limit of its matrix products: ``python -m benchmarks.network``.
+
+Every row is one process, one size, one thread count: forward of one pair, or a training step (forward, loss, backward,
+Adam) per pair. ``limit`` is the time of the row's convolutions and linear maps (counted by torch's FLOP counter) at the
+rate of a large float32 matrix product measured in the same run; ``ratio`` is the row's time over it. Times are the
+minimum of the repeats, because other programs only ever add to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.roofline import describe_machine
+from clinicalfmamba_nets.losses import FusionLoss
+from clinicalfmamba_nets.nets import clinicalfmamba_2d
+from clinicalfmamba_nets.ops import scan_backend
+from clinicalfmamba_nets.ops.native.allocator import tune_allocator
+
+
+def fastest(run: Callable[[], object], repeats: int) -> float:
+    """Seconds of the fastest of some runs, after one to warm up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def matrix_rate() -> float:
+    """FLOP per second of a 1536 x 1536 float32 matrix product with the present number of threads."""
+    a = torch.rand(1536, 1536)
+    return 2 * 1536**3 / fastest(lambda: a @ a, 5)
+
+
+def count_flops(run: Callable[[], object]) -> int:
+    """FLOPs (2 per multiplication and addition) of the matrix products and convolutions of a call."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def forward_row(size: int, backend: str, repeats: int) -> tuple[Callable[[], object], float]:
+    """The forward pass of one pair and its seconds."""
+    torch.manual_seed(0)
+    net, image = clinicalfmamba_2d().eval(), torch.rand(1, 2, size, size)
+
+    def run() -> object:
+        with torch.inference_mode(), scan_backend(backend):
+            return net(image)
+
+    return run, fastest(run, repeats)
+
+
+def training_row(size: int, batch: int, backend: str, repeats: int) -> tuple[Callable[[], object], float]:
+    """A training step and its seconds per pair."""
+    torch.manual_seed(0)
+    net, loss, images = clinicalfmamba_2d().train(), FusionLoss(), torch.rand(batch, 2, size, size)
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-4)
+
+    def run() -> object:
+        optimizer.zero_grad()
+        with scan_backend(backend):
+            loss(net(images), images).backward()
+        return optimizer.step()
+
+    return run, fastest(run, repeats) / batch
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default: 1 2)")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512], help="image sizes (default: 256 512)")
+    parser.add_argument("--backends", nargs="+", default=["auto"], help="scan backends (default: auto)")
+    parser.add_argument("--batch", type=int, default=4, help="pairs per training step (default: 4)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed repeats per row (default: 5)")
+    parser.add_argument("--no-training", action="store_true", help="forward rows only")
+    arguments = parser.parse_args()
+    tune_allocator()
+    print(describe_machine())
+    print("threads  size  scan       row             seconds/pair   GFLOP/pair  limit s   ratio   peak RSS GiB")
+    for threads in arguments.threads:
+        torch.set_num_threads(threads)
+        rate = matrix_rate()
+        print(f"{threads:7d}  matrix product: {rate / 1e9:.0f} GFLOP/s")
+        for size in arguments.sizes:
+            for backend in arguments.backends:
+                rows = [("forward", 1, partial(forward_row, size, backend, arguments.repeats))]
+                if not arguments.no_training:
+                    batch = arguments.batch if size <= 256 else 1
+                    rows.append((f"train batch {batch}", batch, partial(training_row, size, batch, backend, 2)))
+                for name, pairs, measure in rows:
+                    run, seconds = measure()
+                    flops = count_flops(run) / pairs
+                    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+                    print(
+                        f"{threads:7d}  {size:4d}  {backend:9s}  {name:14s}  {seconds:12.3f}  {flops / 1e9:11.1f}"
+                        f"  {flops / rate:7.3f}  {seconds * rate / flops:6.1f}  {peak:12.2f}",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()

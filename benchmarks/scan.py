@@ -1,0 +1,169 @@
+"""Time the selective scan's backends against the machine's floor and each other: ``python -m benchmarks.scan``.
+
+Each row is one shape and one implementation, forward alone and forward + backward, in one process, with the roofline
+measured in the same run (see benchmarks/roofline.py). ``x floor`` is the row's time over the floor of its shape and
+threads; ``x native`` its time over the native scan's. Implementations take turns, and each time is the best of its
+turns, because other programs only ever add to it. Softplus, delta_bias, D and the gate z are all on; delta and A are
+distributed as a Mamba layer starts: time steps log-uniform in [0.001, 0.1], A = -1 to -N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.roofline import Roofline, describe, describe_machine, fastest, measure
+from clinicalfmamba_nets.ops import native, selective_scan
+
+Scan = Callable[..., Tensor]
+SHAPES = [  # batch, channels, length, states; the first is the one that the documented ratios speak of
+    (1, 256, 1024, 8),
+    (4, 256, 1024, 8),
+    (1, 256, 4096, 8),
+    (1, 256, 1024, 4),
+    (1, 256, 1024, 16),
+    (1, 250, 1000, 8),
+]
+SECONDS_TOO_LONG = 0.5  # an implementation that takes longer than this gets one turn
+SECONDS_OF_A_TURN = 0.02  # a quicker one is repeated within its turn
+
+
+def make_inputs(batch: int, channels: int, length: int, states: int) -> list[Tensor]:
+    """u, delta, A, B, C, D, z, delta_bias as a Mamba layer starts, all of them to be differentiated."""
+    torch.manual_seed(0)
+    steps = torch.exp(torch.empty(channels).uniform_(math.log(1e-3), math.log(1e-1)))
+    bias = steps + torch.log(-torch.expm1(-steps))  # softplus(bias) is the step
+    A = -torch.arange(1.0, states + 1).repeat(channels, 1)
+    u, z = torch.randn(batch, channels, length), torch.randn(batch, channels, length)
+    delta = 0.1 * torch.randn(batch, channels, length)
+    B, C = torch.randn(batch, states, length), torch.randn(batch, states, length)
+    return [t.requires_grad_() for t in (u, delta, A, B, C, torch.ones(channels), z, bias)]
+
+
+def python_loop(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, bias: Tensor
+) -> Tensor:
+    """The scan as a loop in Python over whole-sequence products, the form that Mamba projects run without CUDA."""
+    delta = F.softplus(delta + bias[:, None])
+    decay = torch.exp(torch.einsum("bdl,dn->bdln", delta, A))
+    drive = torch.einsum("bdl,bnl,bdl->bdln", delta, B, u)
+    state, outputs = torch.zeros_like(decay[:, :, 0]), []
+    for token in range(u.shape[2]):
+        state = decay[:, :, token] * state + drive[:, :, token]
+        outputs.append(torch.einsum("bdn,bn->bd", state, C[:, :, token]))
+    return (torch.stack(outputs, dim=2) + D[:, None] * u) * F.silu(z)
+
+
+def mambapy_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, bias: Tensor
+) -> Tensor:
+    """The scan through mambapy's parallel prefix sums."""
+    from mambapy.pscan import pscan
+
+    delta = F.softplus(delta + bias[:, None]).transpose(1, 2)  # (B, L, D)
+    drive = (delta * u.transpose(1, 2))[..., None] * B.transpose(1, 2)[:, :, None]  # (B, L, D, N)
+    states = pscan(torch.exp(delta[..., None] * A), drive)
+    y = (states @ C.transpose(1, 2)[..., None]).squeeze(3).transpose(1, 2)
+    return (y + D[:, None] * u) * F.silu(z)
+
+
+def backend(name: str, *inputs: Tensor) -> Tensor:
+    """The package's scan on one backend."""
+    u, delta, A, B, C, D, z, bias = inputs
+    return selective_scan(u, delta, A, B, C, D, z, bias, delta_softplus=True, backend=name)
+
+
+def implementations(with_loop: bool) -> dict[str, Scan]:
+    """What can run here, by the name in the table."""
+    found: dict[str, Scan] = {"native": partial(backend, "native"), "torch (chunked)": partial(backend, "torch")}
+    if importlib.util.find_spec("mambapy"):
+        found["mambapy"] = mambapy_scan
+    if with_loop:
+        found["Python loop"] = python_loop
+    return found
+
+
+def forward(scan: Scan, inputs: list[Tensor]) -> None:
+    """Forward alone, as in inference."""
+    with torch.no_grad():
+        scan(*inputs)
+
+
+def forward_and_backward(scan: Scan, inputs: list[Tensor]) -> None:
+    """Forward and every gradient."""
+    torch.autograd.grad(scan(*inputs).sum(), inputs)
+
+
+def best_times(runs: dict[str, Callable[[], None]], turns: int) -> dict[str, float]:
+    """Seconds of the fastest turn of each, the turns taken one after the other."""
+    best = {name: fastest(run, 0.0) for name, run in runs.items()}  # warms up
+    quick = {name: run for name, run in runs.items() if best[name] < SECONDS_TOO_LONG}
+    for _ in range(turns):
+        for name, run in quick.items():
+            best[name] = min(best[name], fastest(run, SECONDS_OF_A_TURN))
+    return best
+
+
+def measure_shape(shape: tuple[int, ...], with_loop: bool, turns: int) -> list[tuple[str, float, float]]:
+    """Name, seconds forward and seconds forward + backward of each implementation on a shape."""
+    inputs, scans = make_inputs(*shape), implementations(with_loop)
+    expected = scans["torch (chunked)"](*inputs)
+    for name, scan in scans.items():
+        torch.testing.assert_close(scan(*inputs), expected, rtol=1e-3, atol=1e-3, msg=f"{name} scans something else")
+    times = [best_times({n: partial(mode, s, inputs) for n, s in scans.items()}, turns) for mode in
+             (forward, forward_and_backward)]  # fmt: skip
+    return [(name, times[0][name], times[1][name]) for name in scans]
+
+
+def print_shape(shape: tuple[int, ...], threads: int, roofline: Roofline, rows: list[tuple[str, float, float]]) -> None:
+    """The rows of one shape as a part of the table."""
+    batch, channels, length, states = shape
+    floors = [
+        roofline.scan_floor(batch, channels, length, states, gated=True, backward=b) / threads for b in (False, True)
+    ]
+    label = f"B {batch}, D {channels}, L {length}, N {states}"
+    print(f"{threads:7d}  {label:26s}  {'floor':16s} {floors[0] * 1e3:10.3f}{'':20s} {floors[1] * 1e3:12.3f}")
+    for name, *seconds in rows:
+        cells = [
+            f"{s * 1e3:{width}.3f} {s / floor:8.2f} {s / native_seconds:9.1f}"
+            for s, floor, native_seconds, width in zip(seconds, floors, rows[0][1:], (10, 13), strict=True)
+        ]
+        print(f"{'':35s}  {name:16s} {' '.join(cells)}", flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default: 1 2)")
+    parser.add_argument("--turns", type=int, default=30, help="turns of each implementation (default: 30)")
+    parser.add_argument("--shapes", type=int, default=len(SHAPES), help="how many of the shapes (default: all)")
+    parser.add_argument("--no-loop", action="store_true", help="leave the Python loop out; it takes seconds a turn")
+    arguments = parser.parse_args()
+    native.tune_allocator()
+    roofline = measure()
+    print(f"{describe_machine()}\n{describe(roofline)}\n")
+    print(
+        f"threads  {'shape':26s}  {'implementation':16s} forward ms  x floor  x native  fwd + bwd ms  x floor  x native"
+    )
+    native_times: dict[tuple[int, ...], list[float]] = {}
+    for threads in arguments.threads:
+        torch.set_num_threads(threads)
+        for index, shape in enumerate(SHAPES[: arguments.shapes]):
+            rows = measure_shape(shape, index == 0 and not arguments.no_loop, arguments.turns)
+            print_shape(shape, threads, roofline, rows)
+            native_times.setdefault(shape, []).extend(rows[0][1:])
+    for shape, times in native_times.items():
+        if len(times) == 4:
+            gains = f"forward {times[0] / times[2]:.2f}, forward + backward {times[1] / times[3]:.2f}"
+            print(f"native, {shape}: {arguments.threads[1]} threads over {arguments.threads[0]}: {gains} times faster")
+
+
+if __name__ == "__main__":
+    main()
