@@ -4,7 +4,8 @@ Each row is one shape and one implementation, forward alone and forward + backwa
 measured in the same run (see benchmarks/roofline.py). ``x floor`` is the row's time over the floor of its shape and
 threads; ``x native`` its time over the native scan's. Implementations take turns, and each time is the best of its
 turns, because other programs only ever add to it. Softplus, delta_bias, D and the gate z are all on; delta and A are
-distributed as a Mamba layer starts: time steps log-uniform in [0.001, 0.1], A = -1 to -N.
+distributed as a Mamba layer starts: time steps log-uniform in [0.001, 0.1], A = -1 to -N. ``tokens`` are views of
+token-major tensors, as a network's linear layers leave them; ``channels`` are contiguous (B, D, L), as mamba-ssm's are.
 """
 
 from __future__ import annotations
@@ -23,28 +24,32 @@ from benchmarks.roofline import Roofline, describe, describe_machine, fastest, m
 from clinicalfmamba_nets.ops import native, selective_scan
 
 Scan = Callable[..., Tensor]
-SHAPES = [  # batch, channels, length, states; the first is the one that the documented ratios speak of
-    (1, 256, 1024, 8),
-    (4, 256, 1024, 8),
-    (1, 256, 4096, 8),
-    (1, 256, 1024, 4),
-    (1, 256, 1024, 16),
-    (1, 250, 1000, 8),
+CASES = [  # layout; batch, channels, length, states; the first is the one that the documented ratios speak of
+    ("tokens", (1, 256, 1024, 8)),
+    ("channels", (1, 256, 1024, 8)),
+    ("tokens", (4, 256, 1024, 8)),
+    ("tokens", (1, 256, 4096, 8)),
+    ("tokens", (1, 256, 1024, 4)),
+    ("tokens", (1, 256, 1024, 16)),
+    ("tokens", (1, 250, 1000, 8)),
 ]
 SECONDS_TOO_LONG = 0.5  # an implementation that takes longer than this gets one turn
 SECONDS_OF_A_TURN = 0.02  # a quicker one is repeated within its turn
 
 
-def make_inputs(batch: int, channels: int, length: int, states: int) -> list[Tensor]:
+def make_inputs(layout: str, shape: tuple[int, ...]) -> list[Tensor]:
     """u, delta, A, B, C, D, z, delta_bias as a Mamba layer starts, all of them to be differentiated."""
+    batch, channels, length, states = shape
     torch.manual_seed(0)
     steps = torch.exp(torch.empty(channels).uniform_(math.log(1e-3), math.log(1e-1)))
     bias = steps + torch.log(-torch.expm1(-steps))  # softplus(bias) is the step
     A = -torch.arange(1.0, states + 1).repeat(channels, 1)
-    u, z = torch.randn(batch, channels, length), torch.randn(batch, channels, length)
-    delta = 0.1 * torch.randn(batch, channels, length)
-    B, C = torch.randn(batch, states, length), torch.randn(batch, states, length)
-    return [t.requires_grad_() for t in (u, delta, A, B, C, torch.ones(channels), z, bias)]
+    u, z, delta = (torch.randn(batch, length, channels).transpose(1, 2) for _ in range(3))  # (B, D, L)
+    B, C = (torch.randn(batch, length, states).transpose(1, 2) for _ in range(2))  # (B, N, L)
+    tensors = [u, 0.1 * delta, A, B, C, torch.ones(channels), z, bias]
+    if layout == "channels":
+        tensors = [t.contiguous() for t in tensors]
+    return [t.requires_grad_() for t in tensors]
 
 
 def python_loop(
@@ -98,7 +103,7 @@ def forward(scan: Scan, inputs: list[Tensor]) -> None:
 
 def forward_and_backward(scan: Scan, inputs: list[Tensor]) -> None:
     """Forward and every gradient."""
-    torch.autograd.grad(scan(*inputs).sum(), inputs)
+    torch.autograd.grad(scan(*inputs), inputs, inputs[0].detach())
 
 
 def best_times(runs: dict[str, Callable[[], None]], turns: int) -> dict[str, float]:
@@ -111,31 +116,33 @@ def best_times(runs: dict[str, Callable[[], None]], turns: int) -> dict[str, flo
     return best
 
 
-def measure_shape(shape: tuple[int, ...], with_loop: bool, turns: int) -> list[tuple[str, float, float]]:
-    """Name, seconds forward and seconds forward + backward of each implementation on a shape."""
-    inputs, scans = make_inputs(*shape), implementations(with_loop)
+def measure_case(case: tuple, with_loop: bool, turns: int) -> list[tuple[str, float, float]]:
+    """Name, seconds forward and seconds forward + backward of each implementation on a layout and shape."""
+    inputs, scans = make_inputs(*case), implementations(with_loop)
     expected = scans["torch (chunked)"](*inputs)
     for name, scan in scans.items():
         torch.testing.assert_close(scan(*inputs), expected, rtol=1e-3, atol=1e-3, msg=f"{name} scans something else")
-    times = [best_times({n: partial(mode, s, inputs) for n, s in scans.items()}, turns) for mode in
-             (forward, forward_and_backward)]  # fmt: skip
+    times = [
+        best_times({name: partial(mode, scan, inputs) for name, scan in scans.items()}, turns)
+        for mode in (forward, forward_and_backward)
+    ]
     return [(name, times[0][name], times[1][name]) for name in scans]
 
 
-def print_shape(shape: tuple[int, ...], threads: int, roofline: Roofline, rows: list[tuple[str, float, float]]) -> None:
-    """The rows of one shape as a part of the table."""
-    batch, channels, length, states = shape
+def print_case(case: tuple, threads: int, roofline: Roofline, rows: list[tuple[str, float, float]]) -> None:
+    """The rows of one layout and shape as a part of the table."""
+    layout, (batch, channels, length, states) = case
     floors = [
         roofline.scan_floor(batch, channels, length, states, gated=True, backward=b) / threads for b in (False, True)
     ]
-    label = f"B {batch}, D {channels}, L {length}, N {states}"
-    print(f"{threads:7d}  {label:26s}  {'floor':16s} {floors[0] * 1e3:10.3f}{'':20s} {floors[1] * 1e3:12.3f}")
+    label = f"{layout}, B {batch}, D {channels}, L {length}, N {states}"
+    print(f"{threads:7d}  {label:36s}  {'floor':16s} {floors[0] * 1e3:10.3f}{'':20s} {floors[1] * 1e3:12.3f}")
     for name, *seconds in rows:
         cells = [
             f"{s * 1e3:{width}.3f} {s / floor:8.2f} {s / native_seconds:9.1f}"
             for s, floor, native_seconds, width in zip(seconds, floors, rows[0][1:], (10, 13), strict=True)
         ]
-        print(f"{'':35s}  {name:16s} {' '.join(cells)}", flush=True)
+        print(f"{'':45s}  {name:16s} {' '.join(cells)}", flush=True)
 
 
 def main() -> None:
@@ -143,26 +150,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="thread counts (default: 1 2)")
     parser.add_argument("--turns", type=int, default=30, help="turns of each implementation (default: 30)")
-    parser.add_argument("--shapes", type=int, default=len(SHAPES), help="how many of the shapes (default: all)")
+    parser.add_argument("--cases", type=int, default=len(CASES), help="how many of the cases (default: all)")
     parser.add_argument("--no-loop", action="store_true", help="leave the Python loop out; it takes seconds a turn")
     arguments = parser.parse_args()
     native.tune_allocator()
     roofline = measure()
     print(f"{describe_machine()}\n{describe(roofline)}\n")
     print(
-        f"threads  {'shape':26s}  {'implementation':16s} forward ms  x floor  x native  fwd + bwd ms  x floor  x native"
+        f"threads  {'case':36s}  {'implementation':16s} forward ms  x floor  x native  fwd + bwd ms  x floor  x native"
     )
-    native_times: dict[tuple[int, ...], list[float]] = {}
+    native_times: dict[tuple, list[float]] = {}
     for threads in arguments.threads:
         torch.set_num_threads(threads)
-        for index, shape in enumerate(SHAPES[: arguments.shapes]):
-            rows = measure_shape(shape, index == 0 and not arguments.no_loop, arguments.turns)
-            print_shape(shape, threads, roofline, rows)
-            native_times.setdefault(shape, []).extend(rows[0][1:])
-    for shape, times in native_times.items():
+        for index, case in enumerate(CASES[: arguments.cases]):
+            rows = measure_case(case, index == 0 and threads == 1 and not arguments.no_loop, arguments.turns)
+            print_case(case, threads, roofline, rows)
+            native_times.setdefault(case, []).extend(rows[0][1:])
+    for (layout, shape), times in native_times.items():
         if len(times) == 4:
             gains = f"forward {times[0] / times[2]:.2f}, forward + backward {times[1] / times[3]:.2f}"
-            print(f"native, {shape}: {arguments.threads[1]} threads over {arguments.threads[0]}: {gains} times faster")
+            print(f"native, {layout} {shape}: {arguments.threads[1]} threads over {arguments.threads[0]}: {gains}")
 
 
 if __name__ == "__main__":

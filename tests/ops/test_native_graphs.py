@@ -83,7 +83,7 @@ def module_and_tensors(operator, inputs) -> tuple[Call, tuple[torch.Tensor, ...]
     [
         (ops.selective_scan_states, lambda: (*scan_inputs(True), True)),
         (ops.permuted_selective_scan_states, lambda: (*permuted_inputs(True), True)),
-        (ops.permuted_conv1d_silu, lambda: conv_inputs(True)),
+        (ops.permuted_conv1d_silu_forward, lambda: conv_inputs(True)),
     ],
     ids=["selective_scan", "permuted_selective_scan", "permuted_conv1d_silu"],
 )

@@ -17,7 +17,6 @@ _ERRORS = {
 }
 _SIZES = {"cfm_scan": 95, "cfm_conv": 21}  # fields of each struct
 NO_STRIDES = (0, 0, 0, 0, 0)
-NO_STATE_STRIDES = (0, 0, 0, 0, 0, 0)
 
 
 def call(function: str, fields: Sequence[int]) -> None:
@@ -43,6 +42,17 @@ def call(function: str, fields: Sequence[int]) -> None:
 def address(x: Tensor | None) -> int:
     """Address of the first element; 0 for None."""
     return 0 if x is None else x.data_ptr()
+
+
+def token_strides(x: Tensor) -> tuple[int, ...]:
+    """Strides of a token-major tensor (S, B, L, D), with a zero in the place of the direction."""
+    s, b, token, channel = x.stride()
+    return s, 0, b, token, channel
+
+
+def dense_order(order: Tensor) -> Tensor:
+    """An order as the kernels read it: int64 and contiguous."""
+    return order if order.dtype == torch.int64 and order.is_contiguous() else order.long().contiguous()
 
 
 def threads() -> int:

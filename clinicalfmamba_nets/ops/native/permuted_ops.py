@@ -1,195 +1,192 @@
-"""``torch.ops.clinicalfmamba.permuted_*``: token-major, S weight sets, K directions, an index instead of copies."""
+"""``torch.ops.clinicalfmamba.permuted_selective_scan``: S weight sets, K directions, one index, no copies."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.native import abi
+from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
 
-
-def _order(order: Tensor) -> Tensor:
-    return order if order.dtype == torch.int64 and order.is_contiguous() else order.long().contiguous()
-
-
-def _strides(x: Tensor) -> tuple[int, ...]:
-    """(S, K, B, L, D) -> its strides; (S, B, L, D) -> with 0 for the direction."""
-    s = x.stride()
-    return s if len(s) == 5 else (s[0], 0, s[1], s[2], s[3])
+ops = torch.ops.clinicalfmamba
 
 
 def _state_strides(x: Tensor) -> tuple[int, ...]:
-    s = x.stride()
-    return s[0], s[1], s[2], 0, s[3], s[4]
+    s, k, b, token, state = x.stride()
+    return s, k, b, 0, token, state
 
 
-def _check(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor):
+def _check(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
+) -> None:
     S, K, batch, L, channels = u.shape
-    N = A.shape[3]
-    for name, x, shape in (
-        ("delta", delta, u.shape), ("A", A, (S, K, channels, N)), ("B", B, (S, K, batch, L, N)),
-        ("C", C, (S, K, batch, L, N)), ("D", D, (S, K, channels)), ("delta_bias", delta_bias, (S, K, channels)),
-        ("order", order, (K, L)),
-    ):  # fmt: skip
-        if x.shape != torch.Size(shape):
-            raise ValueError(f"permuted_selective_scan: {name}: expected {tuple(shape)}, found {tuple(x.shape)}")
+    projected = (S, K, batch, L, A.shape[3])
+    expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {
+        "delta": (delta, (S, K, batch, L, channels)),
+        "A": (A, (S, K, channels, A.shape[3])),
+        "B": (B, projected),
+        "C": (C, projected),
+        "D": (D, (S, K, channels)),
+        "delta_bias": (delta_bias, (S, K, channels)),
+        "order": (order, (K, L)),
+    }
+    for name, (x, shape) in expected.items():
+        if x.shape != shape:
+            raise ValueError(f"permuted_selective_scan: {name}: expected {shape}, found {tuple(x.shape)}")
 
 
-def _states_shape(u: Tensor, states: int) -> tuple[int, ...]:
-    S, K, batch, L, channels = u.shape
-    tiles, width = abi.tiles(L)
-    return S, K, batch, tiles, -(-channels // width), states, width
-
-
-def _fields(u, delta, A, B, C, D, delta_bias, order, states) -> list[int]:
+def _fields(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    order: Tensor,
+    states: Tensor | None,
+) -> list[int]:
+    """The part of the kernels' struct that forward and backward share."""
     S, K, batch, L, channels = u.shape
     return [
-        S, K, batch, 1, L, channels, A.shape[3], 1, abi.threads(),
-        u.data_ptr(), delta.data_ptr(), 0, *_strides(u), *_strides(delta), *abi.NO_STRIDES,
-        A.data_ptr(), B.data_ptr(), C.data_ptr(), *_state_strides(B), *_state_strides(C),
-        D.data_ptr(), delta_bias.data_ptr(), order.data_ptr(), states.data_ptr() if states.numel() else 0,
-    ]  # fmt: skip
+        *(S, K, batch, 1, L, channels, A.shape[3], 1, abi.threads()),
+        *(u.data_ptr(), delta.data_ptr(), 0, *u.stride(), *delta.stride(), *abi.NO_STRIDES),
+        *(A.data_ptr(), B.data_ptr(), C.data_ptr(), *_state_strides(B), *_state_strides(C)),
+        *(D.data_ptr(), delta_bias.data_ptr(), order.data_ptr(), abi.address(states)),
+    ]
 
 
-@torch.library.custom_op("clinicalfmamba::permuted_selective_scan_states", mutates_args=())
-def permuted_selective_scan_states(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor,
+def _outputs(u: Tensor, A: Tensor, save_states: bool) -> tuple[Tensor, Tensor]:
+    """Room for y and for the states that are saved."""
+    S, K, batch, L, channels = u.shape
+    shape: tuple[int, ...] = (0,)
+    if save_states:
+        tiles, width = abi.tiles(L)
+        shape = (S, K, batch, tiles, -(-channels // width), A.shape[3], width)
+    return u.new_empty((S, batch, L, channels)), u.new_empty(shape)
+
+
+def _forward(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    order: Tensor,
     save_states: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:
     """Sum over the directions at their tokens, (S, B, L, D), and the states a backward pass starts from."""
     _check(u, delta, A, B, C, D, delta_bias, order)
-    A, D, delta_bias, order = A.contiguous(), D.contiguous(), delta_bias.contiguous(), _order(order)
-    S, K, batch, L, channels = u.shape
-    y = u.new_empty((S, batch, L, channels))
-    states = u.new_empty(_states_shape(u, A.shape[3]) if save_states else (0,))
-    fields = _fields(u, delta, A, B, C, D, delta_bias, order, states)
-    abi.call("cfm_scan_forward", [*fields, y.data_ptr(), *_strides(y)])
+    y, states = _outputs(u, A, save_states)
+    A, D, delta_bias, order = A.contiguous(), D.contiguous(), delta_bias.contiguous(), abi.dense_order(order)
+    fields = _fields(u, delta, A, B, C, D, delta_bias, order, states if save_states else None)
+    abi.call("cfm_scan_forward", [*fields, y.data_ptr(), *abi.token_strides(y)])
     return y, states
 
 
-@permuted_selective_scan_states.register_fake
-def _(u, delta, A, B, C, D, delta_bias, order, save_states):
-    S, K, batch, L, channels = u.shape
-    states = u.new_empty(_states_shape(u, A.shape[3]) if save_states else (0,))
-    return u.new_empty((S, batch, L, channels)), states
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-@torch.library.custom_op("clinicalfmamba::permuted_selective_scan_backward", mutates_args=())
-def permuted_selective_scan_backward(
-    dy: Tensor, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
-    order: Tensor, states: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+def _gradients(u: Tensor, A: Tensor, B: Tensor, D: Tensor) -> Gradients:
+    """Room for the gradients of u, delta, A, B, C, D, delta_bias."""
+    du, ddelta, dA, dB, dC, dD, dbias = (u.new_empty(x.shape) for x in (u, u, A, B, B, D, D))
+    return du, ddelta, dA, dB, dC, dD, dbias
+
+
+def _backward(
+    dy: Tensor,
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    order: Tensor,
+    states: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, delta, A, B, C, D, delta_bias."""
-    A, D, delta_bias, order = A.contiguous(), D.contiguous(), delta_bias.contiguous(), _order(order)
-    grads = _gradients(u, A, B, D)
-    du, ddelta, dA, dB, dC, dD, dbias = grads
+    grads = du, ddelta, dA, dB, dC, dD, dbias = _gradients(u, A, B, D)
+    A, D, delta_bias, order = A.contiguous(), D.contiguous(), delta_bias.contiguous(), abi.dense_order(order)
+    dy = dy if dy.stride(3) == 1 else dy.contiguous()
     fields = [
         *_fields(u, delta, A, B, C, D, delta_bias, order, states),
-        0, *abi.NO_STRIDES, 0, dy.data_ptr(), *_strides(dy), 0, du.data_ptr(), ddelta.data_ptr(), 0,
-        *_strides(du), *_strides(ddelta), *abi.NO_STRIDES, dA.data_ptr(), dD.data_ptr(), dbias.data_ptr(),
-        dB.data_ptr(), dC.data_ptr(), *_state_strides(dB), *_state_strides(dC),
-    ]  # fmt: skip
+        *(0, *abi.NO_STRIDES, 0, dy.data_ptr(), *abi.token_strides(dy), 0, du.data_ptr(), ddelta.data_ptr(), 0),
+        *(*du.stride(), *ddelta.stride(), *abi.NO_STRIDES, dA.data_ptr(), dD.data_ptr(), dbias.data_ptr()),
+        *(dB.data_ptr(), dC.data_ptr(), *_state_strides(dB), *_state_strides(dC)),
+    ]
     abi.call("cfm_scan_backward", fields)
     return grads
 
 
-def _gradients(u, A, B, D):
-    return tuple(u.new_empty(shape) for shape in (u.shape, u.shape, A.shape, B.shape, B.shape, D.shape, D.shape))
+permuted_selective_scan_states = torch.library.custom_op(
+    "clinicalfmamba::permuted_selective_scan_states", _forward, mutates_args=()
+)
+permuted_selective_scan_backward = torch.library.custom_op(
+    "clinicalfmamba::permuted_selective_scan_backward", _backward, mutates_args=()
+)
+
+
+@permuted_selective_scan_states.register_fake
+def _fake_forward(u, delta, A, B, C, D, delta_bias, order, save_states):  # type: ignore[no-untyped-def]
+    return _outputs(u, A, save_states)
 
 
 @permuted_selective_scan_backward.register_fake
-def _(dy, u, delta, A, B, C, D, delta_bias, order, states):
+def _fake_backward(dy, u, delta, A, B, C, D, delta_bias, order, states):  # type: ignore[no-untyped-def]
     return _gradients(u, A, B, D)
 
 
-def _scan_setup(ctx, inputs, output):
+def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     *tensors, saved = inputs
     if not saved:
         raise RuntimeError("permuted_selective_scan_states: save_states must be true where gradients are wanted")
     ctx.save_for_backward(*tensors, output[1])
 
 
-def _scan_backward(ctx, dy, _):
-    grads = torch.ops.clinicalfmamba.permuted_selective_scan_backward(dy, *ctx.saved_tensors)
-    return *grads, None, None
+def _registered_backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    return *ops.permuted_selective_scan_backward(dy, *ctx.saved_tensors), None, None
 
 
-permuted_selective_scan_states.register_autograd(_scan_backward, setup_context=_scan_setup)
+permuted_selective_scan_states.register_autograd(_registered_backward, setup_context=_setup)
 
 
-@torch.library.custom_op("clinicalfmamba::permuted_conv1d_silu", mutates_args=())
-def permuted_conv1d_silu(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
-    """Causal depthwise convolution and SiLU along each direction, (S, K, B, L, D)."""
-    S, batch, L, channels = x.shape
-    K, taps = weight.shape[1], weight.shape[3]
-    for name, t, shape in (("weight", weight, (S, K, channels, taps)), ("bias", bias, (S, K, channels)),
-                           ("order", order, (K, L))):  # fmt: skip
-        if t.shape != torch.Size(shape):
-            raise ValueError(f"permuted_conv1d_silu: {name}: expected {tuple(shape)}, found {tuple(t.shape)}")
-    x, weight, bias, order = x.float(), weight.float().contiguous(), bias.float().contiguous(), _order(order)
-    u = x.new_empty((S, K, batch, L, channels))
-    fields = [
-        S, K, batch, L, channels, taps, abi.threads(), x.data_ptr(), *_strides(x), weight.data_ptr(),
-        bias.data_ptr(), order.data_ptr(), u.data_ptr(),
-    ]  # fmt: skip
-    abi.call("cfm_conv_forward", fields)
-    return u
+class _EagerScan(torch.autograd.Function):
+    """The same scan for plain tensors, past the dispatcher."""
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: Any) -> Tensor:  # type: ignore[override]
+        run: Any = _forward
+        y, states = run(*tensors, True)
+        ctx.save_for_backward(*tensors, states)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        run: Any = _backward if is_plain(dy) else ops.permuted_selective_scan_backward
+        return *run(dy, *ctx.saved_tensors), None
 
 
-@permuted_conv1d_silu.register_fake
-def _(x, weight, bias, order):
-    S, batch, L, channels = x.shape
-    return x.new_empty((S, weight.shape[1], batch, L, channels), dtype=torch.float32)
+def _permuted_selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
+) -> Tensor:
+    """y (S, B, L, D); see :func:`clinicalfmamba_nets.ops.permuted_selective_scan`."""
+    tensors = [t.float() for t in (u, delta, A, B, C, D, delta_bias)]
+    save, plain = wants_gradient(*tensors), is_plain(*tensors, order)
+    if plain and save:
+        return _EagerScan.apply(*tensors, order)
+    run: Any = _forward if plain else ops.permuted_selective_scan_states
+    return run(*tensors, order, save)[0]
 
-
-@torch.library.custom_op("clinicalfmamba::permuted_conv1d_silu_backward", mutates_args=())
-def permuted_conv1d_silu_backward(
-    du: Tensor, x: Tensor, weight: Tensor, bias: Tensor, order: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight, bias, in float32."""
-    S, batch, L, channels = x.shape
-    K, taps = weight.shape[1], weight.shape[3]
-    x, weight, bias, order = x.float(), weight.float().contiguous(), bias.float().contiguous(), _order(order)
-    du = du.contiguous()
-    grads = _conv_gradients(x, weight, bias)
-    fields = [
-        S, K, batch, L, channels, taps, abi.threads(), x.data_ptr(), *_strides(x), weight.data_ptr(),
-        bias.data_ptr(), order.data_ptr(), 0, du.data_ptr(), *(g.data_ptr() for g in grads),
-    ]  # fmt: skip
-    abi.call("cfm_conv_backward", fields)
-    return grads
-
-
-def _conv_gradients(x, weight, bias):
-    return tuple(torch.empty(t.shape, dtype=torch.float32, device=t.device) for t in (x, weight, bias))
-
-
-@permuted_conv1d_silu_backward.register_fake
-def _(du, x, weight, bias, order):
-    return _conv_gradients(x, weight, bias)
-
-
-def _conv_setup(ctx, inputs, output):
-    ctx.save_for_backward(*inputs)
-
-
-def _conv_backward(ctx, du):
-    return *torch.ops.clinicalfmamba.permuted_conv1d_silu_backward(du, *ctx.saved_tensors), None
-
-
-permuted_conv1d_silu.register_autograd(_conv_backward, setup_context=_conv_setup)
 
 _library = torch.library.Library("clinicalfmamba", "FRAGMENT")
 _library.define(
     "permuted_selective_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor delta_bias, "
     "Tensor order) -> Tensor"
 )
-
-
-def _permuted_selective_scan(u, delta, A, B, C, D, delta_bias, order):
-    tensors = [t.float() for t in (u, delta, A, B, C, D, delta_bias)]
-    save = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    return torch.ops.clinicalfmamba.permuted_selective_scan_states(*tensors, order, save)[0]
-
-
 _library.impl("permuted_selective_scan", _permuted_selective_scan, "CompositeImplicitAutograd")
