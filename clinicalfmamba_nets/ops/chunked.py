@@ -41,7 +41,8 @@ def scan_tokens(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk
         ((2, 40, 3), (2, 3, 4))
     """
     groups, length, channels = u.shape
-    chunks = (length + chunk - 1) // chunk
+    # A recorded graph takes one chunk more: a count of 1 would be recorded as a constant.
+    chunks = (length + chunk - 1) // chunk + (1 if recording() else 0)
     pad = chunks * chunk - length
     # Padded tokens have delta 0: they keep the state as it is.
     delta = F.pad(delta, [0, 0, 0, pad]).view(groups, chunks, chunk, channels)
