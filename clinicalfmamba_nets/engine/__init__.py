@@ -8,7 +8,7 @@ from typing import Any
 # Loading on first use keeps `engine.bundles` free of torch, so that the command line can start without it.
 _HOMES = {
     "averaging": ("AverageHandler", "WeightAverage"),
-    "batches": ("TrackedLoss", "WholeImageInferer", "prepare_fusion_batch"),
+    "batches": ("TrackedLoss", "VolumeInferer", "WholeImageInferer", "prepare_fusion_batch"),
     "bundles": ("find_bundle", "list_bundles", "open_bundle", "run_bundle"),
     "checkpoints": ("TrainingCheckpoint",),
     "comparison": ("baseline_networks", "compared_networks", "trap_networks"),
@@ -18,7 +18,7 @@ _HOMES = {
     "failures": ("find_input_error", "tell_errors_in_one_line"),
     "fusion_log": ("FusionLog",),
     "overrides": ("check_override_names", "check_overrides"),
-    "pairs": ("pair_datalist", "training_datalist"),
+    "pairs": ("add_phantoms", "pair_datalist", "training_datalist"),
     "plots": ("write_box_plot", "write_contact_sheet"),
     "preview": ("preview_image", "write_preview"),
     "progress": ("TrainingProgress",),

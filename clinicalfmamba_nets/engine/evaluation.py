@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ class PairEvaluator:
         resume: keep the rows of an earlier evaluation that are still valid.
         sheet_cases: how many pairs of each run the contact sheet shows, or the names of the cases.
         image_key: entry of the two sources.
+        inferer: how networks with weights run, such as window by window; None for the whole image at once.
 
     Raises:
         FusionInputError: when run, for an empty list, a pair that is not (2, *spatial), or a bad name.
@@ -109,6 +111,7 @@ class PairEvaluator:
     resume: bool = True
     sheet_cases: int | Sequence[str] = 6
     image_key: str = "image"
+    inferer: Any = None
     _digests: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
     def run(self) -> Summary:
@@ -190,7 +193,9 @@ class PairEvaluator:
 
     @torch.inference_mode()
     def _fuse(self, network: nn.Module, image: Tensor, what: str) -> Tensor:
-        fused = network(image.unsqueeze(0).to(self.device))[0].float().cpu()  # (1, *spatial)
+        whole = self.inferer is None or not any(True for _ in network.parameters())
+        run = network if whole else partial(self.inferer, network=network)
+        fused = run(image.unsqueeze(0).to(self.device))[0].float().cpu()  # (1, *spatial)
         if not torch.isfinite(fused).all():
             raise input_error(what, "finite values", "NaN or infinity in the fused image", "check the weights")
         return fused

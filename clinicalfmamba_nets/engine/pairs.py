@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from clinicalfmamba_nets.data import aanlib_datalist, folder_datalist, load_datalist
+from clinicalfmamba_nets.data import aanlib_datalist, folder_datalist, load_datalist, write_phantom_pair
 from clinicalfmamba_nets.data.aanlib import TASKS
+from clinicalfmamba_nets.data.datalists import MODALITIES
 from clinicalfmamba_nets.engine.distributed import world_size
 from clinicalfmamba_nets.errors import input_error
 
 PUBLISHED = "_published"
+PHANTOM_CONTRASTS = ("t2", "t1", "flair")
 
 
 def pair_datalist(
@@ -24,14 +26,15 @@ def pair_datalist(
 ) -> list[dict[str, Any]]:
     """Return the pairs of a run as entries `image`, `image2`, `case`.
 
-    A data list file goes first; a folder with the set of the task (such as `CT-MRI/`) is read by the split's lists; any
-    other folder is read as pairs that match by name.
+    A data list file goes first; then a split that is a list file itself, whose names start from the folder; then a
+    folder with the set of the task (such as `CT-MRI/`), read by the split's lists. Any other folder is read as pairs
+    that match by name; of more than two modalities those are taken that the task names.
 
     Args:
         dataset_dir: folder of the images.
         task: the bundle's task.
         datalist: a data list file, or None.
-        split: split of the AANLIB pairs.
+        split: split of the AANLIB pairs, or a list file (".json") of files in `dataset_dir`.
         split_run: run of that split.
         section: "training" or "testing".
 
@@ -44,14 +47,18 @@ def pair_datalist(
     if not folder.is_dir():
         remedy = "name the folder with --dataset_dir or a data list with --datalist"
         raise input_error(f"dataset_dir {folder}", "a folder of image pairs", "no such folder", remedy)
+    if split.endswith(".json"):
+        return load_datalist(split, section, folder)
     pair = task.removesuffix(PUBLISHED)
     if pair in TASKS and any((root / TASKS[pair][0]).is_dir() for root in (folder, folder / "aanlib")):
         return aanlib_datalist(folder, pair, split=split, run=split_run, section=section)
-    return folder_datalist(folder)
+    first, second = [*task.split("_"), "", ""][:2]
+    by_task = pair not in TASKS and first in MODALITIES and second in MODALITIES
+    return folder_datalist(folder, (first, second) if by_task else None)
 
 
 def training_datalist(
-    pairs: list[dict[str, Any]], part: str, val_fraction: float, hold_out: bool
+    pairs: list[dict[str, Any]], part: str, val_fraction: float, hold_out: bool, repeats: int = 1
 ) -> list[dict[str, Any]]:
     """Return the training or the validation share of the pairs of a training.
 
@@ -62,6 +69,7 @@ def training_datalist(
         part: "training" or "validation".
         val_fraction: share of the entries that are validated, in (0, 1).
         hold_out: whether the validated entries are left out of the training.
+        repeats: how often an epoch takes each entry, where a crop shows little of it.
 
     Raises:
         FusionInputError: the share is outside (0, 1), or there are fewer entries than processes.
@@ -81,4 +89,27 @@ def training_datalist(
     if len(chosen) < world_size():
         remedy = "give more pairs, another val_fraction, or start fewer processes"
         raise input_error(f"{part} list", f"at least {world_size()} pairs", f"{len(chosen)} of {len(pairs)}", remedy)
-    return chosen
+    return chosen * repeats
+
+
+def add_phantoms(pairs: list[dict[str, Any]], count: int, task: str, folder: str | os.PathLike) -> list[dict[str, Any]]:
+    """Append head phantoms to the pairs of a training, in T2, T1 and FLAIR contrast by turns.
+
+    Seed 0, the phantom of the demonstrations, is not among them.
+
+    Args:
+        pairs: entries of the training list.
+        count: how many phantoms, of the seeds 1 to `count`; 0 adds none.
+        task: the bundle's task.
+        folder: where the phantoms are written as PNG files.
+
+    Returns:
+        The entries, with `image`, `image2` and `case` for each phantom.
+    """
+    phantoms = []
+    for seed in range(1, count + 1):
+        contrast = PHANTOM_CONTRASTS[seed % len(PHANTOM_CONTRASTS)]
+        place = Path(folder) / f"phantom{seed}"
+        image, image2 = write_phantom_pair(place, task.removesuffix(PUBLISHED), seed=seed, contrast=contrast)
+        phantoms.append({"image": str(image), "image2": str(image2), "case": f"phantom{seed}"})
+    return pairs + phantoms

@@ -13,12 +13,13 @@ FIRST_TASK = "ct_mri"
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
-def choose(options: Mapping[str, Any], task: str) -> Any:
-    """Return the entry of a table by task.
+def choose(options: Mapping[str, Any], task: str, setting: str = "task") -> Any:
+    """Return the entry of a table by task, or by another setting.
 
     Args:
         options: one entry for each task.
-        task: the bundle's setting `task`.
+        task: the value of the setting.
+        setting: its name, for the message.
 
     Raises:
         FusionInputError: the task has no entry.
@@ -28,27 +29,35 @@ def choose(options: Mapping[str, Any], task: str) -> Any:
         3
     """
     if task not in options:
-        raise input_error("task", f"one of {', '.join(options)}", repr(task), "choose one of these")
+        raise input_error(setting, f"one of {', '.join(options)}", repr(task), "choose one of these")
     return options[task]
 
 
-def weights_path(bundle_root: str | os.PathLike, task: str) -> str:
+def weights_path(bundle_root: str | os.PathLike, task: str, first_task: str = FIRST_TASK) -> str:
     """Return the file of a task's weights: `models/model.pt` for the first task, `models/model_TASK.pt` for another.
+
+    Args:
+        bundle_root: folder of the bundle.
+        task: the bundle's setting `task`.
+        first_task: its default.
 
     Example:
         >>> weights_path("fusion_2d", "pet_mri").replace(os.sep, "/")
         'fusion_2d/models/model_pet_mri.pt'
     """
-    name = "model.pt" if task == FIRST_TASK else f"model_{task}.pt"
+    name = "model.pt" if task == first_task else f"model_{task}.pt"
     return str(Path(bundle_root) / "models" / name)
 
 
-def default_dataset_dir() -> str:
-    """Return the folder of the AANLIB pairs where one is known, else "aanlib" in the present folder.
+def default_dataset_dir(name: str = "aanlib") -> str:
+    """Return a folder of data where one is known, else its name, which means the present folder.
 
     Looked at are the environment variable CLINICALFMAMBA_DATA and `shared/data` beside the checkout.
+
+    Args:
+        name: "aanlib" for the AANLIB pairs, "vol" for volumes.
     """
     named = os.environ.get("CLINICALFMAMBA_DATA")
     folders = [Path(named).expanduser()] if named else []
     folders.append(PACKAGE_PARENT.parent / "shared" / "data")
-    return next((str(folder / "aanlib") for folder in folders if (folder / "aanlib").is_dir()), "aanlib")
+    return next((str(folder / name) for folder in folders if (folder / name).is_dir()), name)

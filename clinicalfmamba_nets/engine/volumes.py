@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from clinicalfmamba_nets.engine.bars import fusing_bar
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, is_dicom, printable
 from clinicalfmamba_nets.io.dicom_files import split_selector
@@ -74,20 +74,14 @@ def fuse_volume(pipeline: FusionPipeline, pair: Mapping[str, Any]) -> dict[str, 
         raise input_error(printable(pair["image"]), "a DICOM series of slices", found, "name its folder")
     planes = image.as_tensor()
     fused = torch.empty((1, *planes.shape[1:]))
-    with torch.inference_mode():
-        for place in _progress(planes.shape[-1]):
+    with torch.inference_mode(), fusing_bar(planes.shape[-1], "slice", slow=50) as bar:
+        for place in range(planes.shape[-1]):
             upright = planes[..., place].transpose(1, 2)[None].contiguous()  # (1, 2, rows, columns)
             result = pipeline.inferer(upright.to(pipeline.device), pipeline.network)
             fused[..., place] = result[0].transpose(1, 2).cpu()
+            bar.update()
     sample["pred"] = MetaTensor(fused, affine=image.affine)
     return sample
-
-
-def _progress(count: int) -> Any:
-    from tqdm import tqdm
-
-    live = sys.stderr.isatty()
-    return tqdm(range(count), "fusing", unit="slice", mininterval=0.2 if live else 10, disable=not live and count < 50)
 
 
 def middle_panels(sample: Mapping[str, Any]) -> list[NDArray]:

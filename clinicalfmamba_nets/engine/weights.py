@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from clinicalfmamba_nets.engine.tasks import weights_path
 from clinicalfmamba_nets.errors import input_error
 
 RUN_MARK = "{run}"
@@ -128,6 +127,7 @@ def shipped_networks(bundle_root: str | os.PathLike, tasks: Sequence[str]) -> di
     for task in tasks:
         parser = ConfigParser()
         parser.read_config(str(Path(bundle_root) / "configs" / "inference.json"))
-        parser.update({"task": task})
-        networks[task] = _with_weights(parser.get_parsed_content("network_def"), weights_path(bundle_root, task))
+        parser.update({"task": task, "bundle_root": str(bundle_root)})
+        path = parser.get_parsed_content("ckpt_path")
+        networks[task] = _with_weights(parser.get_parsed_content("network_def"), path)
     return networks

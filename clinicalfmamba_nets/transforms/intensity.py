@@ -15,6 +15,9 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import printable
 
 SCALE_KEY = "intensity_scale"
+# A background is the value that all corners of an image share; interpolation undershoots it in at most this share of
+# the voxels that are not background.
+UNDERSHOOT_SHARE = 0.02
 
 
 class ScaleIntensityPair(Transform):
@@ -22,9 +25,16 @@ class ScaleIntensityPair(Transform):
 
     The limits are kept in `meta["intensity_scale"]`, a float64 tensor of shape (channels, 2) with minimum and maximum
     in each row, so that `RestoreIntensity` can undo the scaling; `meta["notes"]` tells about constant channels.
+
+    Args:
+        clip_undershoot: take the few values that lie below the background as background. Interpolation makes such
+            values in skull-stripped volumes; without this they would turn the black background grey.
     """
 
     backend = [TransformBackends.TORCH]
+
+    def __init__(self, clip_undershoot: bool = False) -> None:
+        self.clip_undershoot = clip_undershoot
 
     def __call__(self, img: Any) -> MetaTensor:
         """Scale a pair.
@@ -48,14 +58,32 @@ class ScaleIntensityPair(Transform):
         if not bool(torch.isfinite(low + high).all()):
             name = printable(image.meta.get("filename_or_obj") or "image")
             raise input_error(name, "finite values", "NaN or infinite ones", "replace them by the background value")
+        told = list(filter(None, [image.meta.get("notes")]))
+        if self.clip_undershoot:
+            for channel, lowest in enumerate(low.tolist()):
+                background, share = _background(image.as_tensor()[channel])
+                if background is not None and background > lowest and share <= UNDERSHOOT_SHARE:
+                    low[channel] = background
+                    told.append(f"channel {channel}: values below the background {background:g} taken as background")
         span = torch.where(high > low, high - low, torch.ones_like(high))
         scaled = ((values - low.float()[:, None]) / span.float()[:, None]).clamp_(0, 1)
         result = MetaTensor(scaled.reshape(image.shape), meta=image.meta, applied_operations=image.applied_operations)
         result.meta[SCALE_KEY] = torch.stack([low, high], dim=1).cpu()
         constant = [str(index) for index in torch.nonzero(high == low).flatten().tolist()]
-        told = [note for note in (result.meta.get("notes"), *(f"channel {c} is constant: set to 0" for c in constant))]
-        result.meta["notes"] = "; ".join(filter(None, told))
+        result.meta["notes"] = "; ".join([*told, *(f"channel {c} is constant: set to 0" for c in constant)])
         return result
+
+
+def _background(channel: torch.Tensor) -> tuple[float | None, float]:
+    """Return the value that all corners share, None where they differ, and the share of the other values below it."""
+    corners = channel
+    for axis in range(channel.dim()):
+        corners = corners.index_select(axis, torch.tensor([0, channel.shape[axis] - 1], device=channel.device))
+    value = corners.flatten()[0]
+    if not bool((corners == value).all()):
+        return None, 0.0
+    others = channel.numel() - int((channel == value).sum())
+    return float(value), int((channel < value).sum()) / max(others, 1)
 
 
 class RestoreIntensity(Transform):
@@ -93,14 +121,17 @@ class ScaleIntensityPaird(MapTransform):
 
     Args:
         keys: entries with pairs, shape (2, *spatial).
+        clip_undershoot: as in `ScaleIntensityPair`.
         allow_missing_keys: do not raise when a key is missing.
     """
 
     backend = ScaleIntensityPair.backend
 
-    def __init__(self, keys: KeysCollection = "image", allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection = "image", clip_undershoot: bool = False, allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.scaler = ScaleIntensityPair()
+        self.scaler = ScaleIntensityPair(clip_undershoot)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Scale the pairs; see `ScaleIntensityPair.__call__`."""

@@ -28,21 +28,23 @@ from clinicalfmamba_nets.transforms.sources import (
 )
 
 CHROMA = ("auto", "always", "never")
+OTHER_GRID = ("refuse", "resample")
 
 
 class LoadImagePair(Transform):
     """Read two images of one head on one grid into a float32 image of two channels.
 
     Channel 0 is the first, anatomical image; channel 1 the second, or its luma where it is in color. Pixels keep
-    their units. The second image is put in the first one's storage order where only that differs; two DICOM series of
-    one Frame of Reference may lie on different grids, then the second is interpolated on the first one's. Everything
-    that would be paired wrongly is refused.
+    their units. The second image is put in the first one's storage order where only that differs. Two DICOM series of
+    one Frame of Reference, and with `other_grid` "resample" any two volumes with affines, may lie on different grids:
+    then the second is interpolated on the first one's. Everything that would be paired wrongly is refused.
 
     Args:
         spatial_dims: 2 or 3 to refuse anything else (a volume of one slice counts as 2D), None for both.
         chroma: "auto" keeps Cb and Cr of a color image, "always" gives neutral ones for a grey image too (batches
             that mix both), "never" drops them (training).
         allow_constant: accept an image without any contrast instead of refusing it.
+        other_grid: "refuse" or "resample" a second volume that lies on another grid; the affines decide.
 
     Example:
         >>> image, chroma = LoadImagePair()(np.eye(8), 1 - np.eye(8))
@@ -52,14 +54,23 @@ class LoadImagePair(Transform):
 
     backend = [TransformBackends.NUMPY]
 
-    def __init__(self, spatial_dims: int | None = None, chroma: str = "auto", allow_constant: bool = False) -> None:
+    def __init__(
+        self,
+        spatial_dims: int | None = None,
+        chroma: str = "auto",
+        allow_constant: bool = False,
+        other_grid: str = "refuse",
+    ) -> None:
         if spatial_dims not in (None, 2, 3):
             raise ValueError(f"spatial_dims: expected 2, 3 or None, found {spatial_dims!r}")
         if chroma not in CHROMA:
             raise ValueError(f"chroma: expected one of {CHROMA}, found {chroma!r}")
+        if other_grid not in OTHER_GRID:
+            raise ValueError(f"other_grid: expected one of {OTHER_GRID}, found {other_grid!r}")
         self.spatial_dims = spatial_dims
         self.chroma = chroma
         self.allow_constant = allow_constant
+        self.other_grid = other_grid
 
     def __call__(self, image: Any, image2: Any = None) -> tuple[MetaTensor, MetaTensor | None]:
         """Load a pair.
@@ -131,7 +142,9 @@ class LoadImagePair(Transform):
             matched = [match_grids(plane, second.affine, shape, first.affine, names) for plane in planes]
             arrays, note = [array for array, _ in matched], matched[0][1]
         except FusionInputError:
-            if not first.space or first.affine is None or second.affine is None or first.array.ndim != 3:
+            wanted = first.space or self.other_grid == "resample"
+            volumes = first.array.ndim == planes[0].ndim == 3
+            if not wanted or first.affine is None or second.affine is None or not volumes:
                 raise
             moved = [resample(plane, second.affine, shape, first.affine, names) for plane in planes]
             arrays = [array for array, _ in moved]
@@ -190,6 +203,7 @@ class LoadImagePaird(MapTransform):
         spatial_dims: as in `LoadImagePair`.
         chroma: as in `LoadImagePair`.
         allow_constant: as in `LoadImagePair`.
+        other_grid: as in `LoadImagePair`.
         allow_missing_keys: do not raise when `keys` is missing.
 
     Example:
@@ -208,6 +222,7 @@ class LoadImagePaird(MapTransform):
         spatial_dims: int | None = None,
         chroma: str = "auto",
         allow_constant: bool = False,
+        other_grid: str = "refuse",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -215,7 +230,7 @@ class LoadImagePaird(MapTransform):
             raise ValueError(f"keys: expected one key (the second image is at pair_key), found {self.keys}")
         self.pair_key = pair_key
         self.chroma_key = chroma_key or f"{self.keys[0]}_chroma"
-        self.loader = LoadImagePair(spatial_dims, chroma, allow_constant)
+        self.loader = LoadImagePair(spatial_dims, chroma, allow_constant, other_grid)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load the pair; see `LoadImagePair.__call__` for what is returned and raised."""
