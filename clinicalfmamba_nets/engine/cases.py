@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -122,26 +122,13 @@ class CaseFuser:
 
     def _fuse(self, case: Case, task: str, pipeline: FusionPipeline, names: tuple[str, str]) -> list[str]:
         """Fuse and draw one case; return what the loader had to tell about it."""
-        from clinicalfmamba_nets.engine.fuse import channels_last
-        from clinicalfmamba_nets.engine.volumes import middle_panels
-
         sample = pipeline(case)
         fused, preview = (self.output_dir / name for name in names)
         if not fused.exists():
             raise input_error(
                 f"bundle of task {task!r}", f"it to write {fused.name}", "no such file", "use its own configs"
             )
-        if sample["image"].ndim == 4:
-            panels = middle_panels(sample)
-        else:
-            panels = [sample["image"][0].numpy(), sample["image"][1].numpy(), channels_last(sample["pred"])]
-            if sample["image"].meta.get("color"):
-                panels[1] = read_image(case["image2"])[0]
-            if image_extension(case["image"]) != ".png":  # first axis left to right, second one bottom to top
-                panels = [np.rot90(panel) for panel in panels]
-        labels = ("MRI", SECOND_NAMES.get(task.removesuffix(PUBLISHED), "image B"), "fused")
-        title = f"{printable(case['case'])} - research use only, not for diagnosis"
-        write_preview(panels[0], panels[1], panels[2], preview, labels, title)
+        preview_case(sample, case, task, preview)
         return list(filter(None, sample["image"].meta.get("notes", "").split("; ")))
 
     def _is_done(self, case: Case, names: tuple[str, str]) -> bool:
@@ -167,6 +154,34 @@ class CaseFuser:
                 raise input_error(
                     target, "a place beside the inputs", "one of the inputs", "choose another folder by -o"
                 )
+
+
+def preview_case(sample: Mapping[str, Any], case: Case, task: str, path: str | os.PathLike) -> Path:
+    """Draw both images and the fused one beside each other, of volumes the middle slice.
+
+    Args:
+        sample: what `FusionPipeline` gave for the case.
+        case: `case`, `image` and `image2`.
+        task: what the images are, for the words above them.
+        path: the PNG file to be written.
+
+    Returns:
+        The path that was written.
+    """
+    from clinicalfmamba_nets.engine.fuse import channels_last
+    from clinicalfmamba_nets.engine.volumes import middle_panels
+
+    if sample["image"].ndim == 4:
+        panels = middle_panels(sample)
+    else:
+        panels = [sample["image"][0].numpy(), sample["image"][1].numpy(), channels_last(sample["pred"])]
+        if sample["image"].meta.get("color"):
+            panels[1] = read_image(case["image2"])[0]
+        if image_extension(case["image"]) != ".png":  # first axis left to right, second one bottom to top
+            panels = [np.rot90(panel) for panel in panels]
+    labels = ("MRI", SECOND_NAMES.get(task.removesuffix(PUBLISHED), "image B"), "fused")
+    title = f"{printable(case['case'])} - research use only, not for diagnosis"
+    return write_preview(panels[0], panels[1], panels[2], path, labels, title)
 
 
 def output_names(case: Case, output_ext: str = "") -> tuple[str, str]:
