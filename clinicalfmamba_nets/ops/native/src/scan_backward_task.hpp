@@ -31,6 +31,7 @@ struct alignas(64) BackwardScratch {
 struct Rows {
     const float *u[T], *delta[T], *dy[T], *z[T];
     float *du[T], *ddelta[T], *dz[T];
+    int64_t next_u, next_delta, next_dy, next_z, next_du, next_ddelta, next_dz;
     V skip, bias;
     V dD, dbias;  // sums over the tile
 };
@@ -49,8 +50,8 @@ CFM_INLINE void replay(int tokens, BackwardScratch<N>& w, int block, const float
     }
     for (int i = 0; i < tokens; ++i, B += N, C += N, dC += N * W, decay_out += PASS * W) {
         const V dt = load(w.dt.at[i]), dtu = load(w.dtu.at[i]), dy = load(w.dy.at[i]);
-        prefetch_after(rows.u[i]);
-        prefetch_after(rows.delta[i]);
+        prefetch(rows.u[i], rows.next_u);
+        prefetch(rows.delta[i], rows.next_delta);
         V y = GATED ? load(w.y.at[i]) : V{};
         h_out += PASS * W;
 #pragma GCC unroll 8
@@ -80,9 +81,9 @@ CFM_INLINE void sweep(int tokens, BackwardScratch<N>& w, int block, Rows& rows) 
         const float *B = w.B[i] + FIRST, *C = w.C[i] + FIRST, *decay = w.decay[i][0], *h = w.h[i][0];
         float* dB = w.dB[i][FIRST];
         const V dt = load(w.dt.at[i]), dtu = load(w.dtu.at[i]), dy = load(w.dy.at[i]);
-        prefetch_after(rows.dy[i]);
-        prefetch_after(rows.du[i]);
-        prefetch_after(rows.ddelta[i]);
+        prefetch(rows.dy[i], rows.next_dy);
+        prefetch(rows.du[i], rows.next_du);
+        prefetch(rows.ddelta[i], rows.next_ddelta);
         V ddtu = FIRST ? load(w.ddtu.at[i]) : V{}, ddt = FIRST ? load(w.ddt.at[i]) : V{};
 #pragma GCC unroll 8
         for (int n = 0; n < P; ++n) {
@@ -164,7 +165,7 @@ struct Backward {
         std::memset(w.dB, 0, tokens * sizeof(w.dB[0]));
         std::memset(w.dC, 0, tokens * sizeof(w.dC[0]));
         for (int64_t j = task.slice.block_begin; j < task.slice.block_end; ++j)
-            block_tile(Block(cut, task.slice.g, j), static_cast<int>(j - task.slice.block_begin), index, first, tokens);
+            block_tile(Block(cut, task.slice.g, j), j, index, first, tokens);
         reduce(w.dB, task.dB, task.dBs, first, tokens);
         reduce(w.dC, task.dC, task.dCs, first, tokens);
     }
@@ -204,8 +205,8 @@ struct Backward {
         }
         if (!p.z) return;
         for (int i = 0; i < tokens; ++i) {
-            prefetch_after(rows.z[i]);
-            prefetch_after(rows.dz[i]);
+            prefetch(rows.z[i], rows.next_z);
+            prefetch(rows.dz[i], rows.next_dz);
             const V z = load(rows.z[i]), gate = sigmoid(z), dy = load(w.dy.at[i]);
             store(rows.dz[i], dy * gate * (1.0f + z * (1.0f - gate)));  // times y, once that is known
             store(w.dy.at[i], dy * z * gate);
@@ -224,7 +225,8 @@ struct Backward {
         if constexpr (FIRST + P < N) passes<FIRST + P>(tokens, local, saved, rows);
     }
 
-    void block_tile(const Block& block, int local, int64_t index, int64_t first, int tokens) {
+    void block_tile(const Block& block, int64_t j, int64_t index, int64_t first, int tokens) {
+        const int local = static_cast<int>(j - task.slice.block_begin);
         const int64_t d = block.channel, parameters = (s * p.K + k) * p.D + d;
         const auto place = [&](const CfmStrides& t, const int64_t* by = nullptr) {
             return Place{t.l, t.d, by, first, tokens, block.channels};
@@ -236,10 +238,14 @@ struct Backward {
         float *du = at(p.du, p.dus, s, k, b, d), *ddelta = at(p.ddelta, p.ddeltas, s, k, b, d), *dz = nullptr;
         target_rows(place(p.dus), du, w.du, rows.du);
         target_rows(place(p.ddeltas), ddelta, w.ddelta, rows.ddelta);
+        const auto next = [&](const CfmStrides& t) { return to_next(t, task.slice, j, -1); };
+        rows.next_u = next(p.us), rows.next_delta = next(p.deltas), rows.next_dy = next(p.dys);
+        rows.next_du = next(p.dus), rows.next_ddelta = next(p.ddeltas);
         if (p.z) {
             read_rows(place(p.zs), at(p.z, p.zs, s, k, b, d), w.z, rows.z);
             dz = at(p.dz, p.dzs, s, k, b, d);
             target_rows(place(p.dzs), dz, w.dz, rows.dz);
+            rows.next_z = next(p.zs), rows.next_dz = next(p.dzs);
         }
         rows.bias = p.delta_bias ? load_channels(p.delta_bias + parameters, 1, block.channels) : V{};
         rows.skip = p.D_skip ? load_channels(p.D_skip + parameters, 1, block.channels) : V{};

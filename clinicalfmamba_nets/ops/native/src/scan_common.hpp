@@ -43,6 +43,12 @@ struct Block {
           channels(static_cast<int>(std::min<int64_t>(W, cut.group_channels - block * W))) {}
 };
 
+// Floats from a row of this block to that of the next one: one vector on, or, after the last block of a task, back to
+// the first block, `tiles` tiles on.
+CFM_INLINE int64_t to_next(const CfmStrides& t, const Slice& slice, int64_t block, int tiles) {
+    return block + 1 < slice.block_end ? W : tiles * T * t.l - (block - slice.block_begin) * W;
+}
+
 CFM_INLINE float* states_at(const CfmScan& p, const Cut& cut, int64_t skb, int64_t tile, int64_t block) {
     return p.states + (((skb * cut.tiles + tile) * p.G * cut.group_blocks) + block) * p.N * W;
 }

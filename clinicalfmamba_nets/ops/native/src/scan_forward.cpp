@@ -14,10 +14,15 @@ struct alignas(64) ForwardScratch {
     Tile u, delta, z, dt, dtu, y, y_out;
 };
 
+// Floats from a row to the one needed next, by tensor.
+struct Next {
+    int64_t u, delta, y, z;
+};
+
 // Advances P states over one tile; the first pass starts y at D u, the last one writes it out.
 template <int N, int P, int FIRST>
 CFM_INLINE void advance(int tokens, ForwardScratch<N>& w, int block, V skip, const float* const* u,
-                        const float* const* delta, float* const* out, bool add) {
+                        const float* const* delta, float* const* out, const Next& next, bool add) {
     const float *decay = w.decay[block][FIRST], *B = w.B[0] + FIRST, *C = w.C[0] + FIRST;
     float* state = w.h[block][FIRST];
     V a[P], h[P];
@@ -28,9 +33,9 @@ CFM_INLINE void advance(int tokens, ForwardScratch<N>& w, int block, V skip, con
     }
     for (int i = 0; i < tokens; ++i, B += N, C += N) {
         const V dt = load(w.dt.at[i]), dtu = load(w.dtu.at[i]);
-        prefetch_after(u[i]);
-        prefetch_after(delta[i]);
-        prefetch_after(out[i]);
+        prefetch(u[i], next.u);
+        prefetch(delta[i], next.delta);
+        prefetch(out[i], next.y);
         V y = FIRST == 0 ? skip * load(u[i]) : load(w.y.at[i]);
 #pragma GCC unroll 8
         for (int n = 0; n < P; ++n) {
@@ -44,7 +49,7 @@ CFM_INLINE void advance(int tokens, ForwardScratch<N>& w, int block, V skip, con
     }
 #pragma GCC unroll 8
     for (int n = 0; n < P; ++n) store(state + n * W, h[n]);
-    if constexpr (FIRST + P < N) advance<N, P, FIRST + P>(tokens, w, block, skip, u, delta, out, add);
+    if constexpr (FIRST + P < N) advance<N, P, FIRST + P>(tokens, w, block, skip, u, delta, out, next, add);
 }
 
 // One block of channels over one tile of tokens.
@@ -69,12 +74,12 @@ struct ForwardTile {
         for (int i = 0; i < tokens; ++i) store(w.dtu.at[i], load(w.dt.at[i]) * load(u[i]));
     }
 
-    void gate(const Block& block, float* const* out) const {
+    void gate(const Block& block, float* const* out, const Next& next) const {
         const float* z[T];
         read_rows(place(p.zs, block.channels), at(p.z, p.zs, slice.s, k, slice.b, block.channel), w.z, z);
         for (int i = 0; i < tokens; ++i) {
             const V zi = load(z[i]);
-            prefetch_after(z[i]);
+            prefetch(z[i], next.z);
             store(out[i], load(out[i]) * zi * sigmoid(zi));
         }
     }
@@ -96,8 +101,12 @@ struct ForwardTile {
         const Place place_y = place(p.ys, block.channels, p.order ? p.order + k * p.L : nullptr);
         float* y0 = at(p.y, p.ys, s, 0, b, block.channel);
         target_rows(place_y, y0, w.y_out, out);
-        advance<N, (N < PASS ? N : PASS), 0>(tokens, w, local, skip, u, delta, out, k > 0 && place_y.whole_rows());
-        if (p.z) gate(block, out);
+        const int64_t j = slice.block_begin + local;
+        const Next next{to_next(p.us, slice, j, 1), to_next(p.deltas, slice, j, 1), to_next(p.ys, slice, j, 1),
+                        to_next(p.zs, slice, j, 1)};
+        const bool add = k > 0 && place_y.whole_rows();
+        advance<N, (N < PASS ? N : PASS), 0>(tokens, w, local, skip, u, delta, out, next, add);
+        if (p.z) gate(block, out, next);
         write_rows(place_y, y0, w.y_out, k > 0);
     }
 };

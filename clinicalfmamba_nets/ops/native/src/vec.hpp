@@ -29,8 +29,8 @@ typedef float VUnaligned __attribute__((vector_size(W * 4), aligned(4), may_alia
 
 CFM_INLINE V load(const float* p) { return *reinterpret_cast<const VUnaligned*>(p); }
 CFM_INLINE void store(float* p, V v) { *reinterpret_cast<VUnaligned*>(p) = v; }
-// Asks for the vector after a row's: the next block of the same token.
-CFM_INLINE void prefetch_after(const float* row) { __builtin_prefetch(row + W); }
+// Asks for the vector that is `ahead` floats from a row: the same row of the tile to come.
+CFM_INLINE void prefetch(const float* row, int64_t ahead) { __builtin_prefetch(row + ahead); }
 CFM_INLINE V splat(float x) { return x - V{}; }
 CFM_INLINE V vmax(V a, V b) { return a > b ? a : b; }  // b where either is NaN
 CFM_INLINE V vabs(V a) { return reinterpret_cast<V>(reinterpret_cast<I>(a) & 0x7fffffff); }
