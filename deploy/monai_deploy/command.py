@@ -1,0 +1,53 @@
+"""The command line of the applications: what is chosen before the SDK starts, and how a run ends."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusion_app import FusionApp
+from study_operators import LOGGER
+
+from clinicalfmamba_nets.errors import FusionInputError, input_error
+from clinicalfmamba_nets.io import printable
+
+# The application that serves each bundle.
+APPS = {"fusion_2d": FusionApp, "fusion_3d": FusionApp}
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments; paths left out come from the SDK's environment variables, as in a container."""
+    parser = argparse.ArgumentParser(
+        prog="monai_deploy", description="Fuse two series of a DICOM study. Research only; not for diagnosis."
+    )
+    folder = os.environ.get
+    parser.add_argument("-i", "--input", type=Path, default=folder("HOLOSCAN_INPUT_PATH", "input"), help="the study")
+    parser.add_argument("-o", "--output", type=Path, default=folder("HOLOSCAN_OUTPUT_PATH", "output"), help="results")
+    parser.add_argument("-m", "--model", type=Path, default=folder("HOLOSCAN_MODEL_PATH"), help="folder of the bundles")
+    parser.add_argument("--bundle", choices=list(APPS), default="fusion_2d", help="default: %(default)s")
+    parser.add_argument("--rules", type=Path, help="JSON file of the SDK's selection rules; see rules/")
+    parser.add_argument("--task", help="task of the bundle; chosen by the modality of image2 where left out")
+    parser.add_argument("--device", help="such as cpu; the bundle's own choice where left out")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run an application and return its exit code: 0 done, 1 failed; 2, wrong arguments, is argparse's."""
+    options = parse(arguments)
+    if options.model:
+        os.environ["CLINICALFMAMBA_BUNDLES"] = str(options.model)
+    os.environ.setdefault("HOLOSCAN_LOG_LEVEL", "ERROR")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger(LOGGER).setLevel(logging.INFO)
+    try:
+        if not options.input.is_dir():
+            raise input_error(printable(options.input), "the folder of a study", "no such folder", "name one by -i")
+        APPS[options.bundle](options).run()
+    except FusionInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,40 @@
+"""Fusion as an application: study folder -> two series -> fused series in DICOM, and a preview."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from fusion_operators import FusionOperator, PreviewOperator, SeriesWriterOperator
+from monai.deploy.conditions import CountCondition
+from monai.deploy.core import Application
+from monai.deploy.operators import DICOMSeriesSelectorOperator
+from study_operators import PairOperator, StudyLoaderOperator, read_rules
+
+
+class FusionApp(Application):
+    """Fuses two series of one study with a bundle.
+
+    Args:
+        options: `input`, `output` (folders), `bundle`, `rules` (file or None), `task` and `device` (or None).
+    """
+
+    def __init__(self, options: Namespace) -> None:
+        super().__init__([sys.executable, sys.argv[0]])
+        self.chosen = options
+        self.rules = read_rules(options.rules) if options.rules else ""
+
+    def compose(self) -> None:
+        """Connect the operators."""
+        chosen = self.chosen
+        load = StudyLoaderOperator(self, CountCondition(self, 1), input_folder=chosen.input, name="load")
+        select = DICOMSeriesSelectorOperator(self, rules=self.rules, all_matched=True, name="select")
+        pair = PairOperator(self, folder=chosen.input, rules=self.rules, name="pair")
+        fuse = FusionOperator(self, bundle=chosen.bundle, task=chosen.task, device=chosen.device, name="fuse")
+        write = SeriesWriterOperator(self, output_dir=chosen.output, name="write")
+        preview = PreviewOperator(self, output_dir=chosen.output, name="preview")
+        self.add_flow(load, select, {("dicom_study_list", "dicom_study_list")})
+        self.add_flow(select, pair, {("study_selected_series_list", "study_selected_series_list")})
+        self.add_flow(pair, fuse, {("case", "case")})
+        self.add_flow(fuse, write, {("fused", "fused")})
+        self.add_flow(fuse, preview, {("fused", "fused")})

@@ -1,0 +1,108 @@
+"""Operators that fuse a pair with a bundle and write what came out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from monai.deploy.core import Fragment, Operator, OperatorSpec
+from study_operators import LOGGER
+
+from clinicalfmamba_nets.engine.cases import output_names, preview_case
+from clinicalfmamba_nets.engine.fuse import BUNDLE, FusionPipeline
+from clinicalfmamba_nets.engine.info import bundle_tasks
+from clinicalfmamba_nets.engine.inputs import choose_task, make_folder
+from clinicalfmamba_nets.transforms import SaveFused
+
+_logger = logging.getLogger(LOGGER)
+
+
+class FusionOperator(Operator):
+    """Fuses a pair by the transforms, network, weights and inferer of a bundle's `inference.json`.
+
+    The SDK's own bundle operator gives the network one image of floats and casts what comes back to 8 bit; a volume
+    goes slice by slice through the 2D network here, as everywhere in this project, and keeps its units.
+
+    Args:
+        fragment: the application.
+        bundle: name of the bundle.
+        task: task of the bundle; None to choose by the modality of the second series, else the bundle's first.
+        device: where the network runs; None for the bundle's own choice.
+
+    Named input:
+        case: `case`, `image`, `image2`.
+
+    Named output:
+        fused: `case` as received, `task`, and `sample`, what `FusionPipeline` returns.
+    """
+
+    def __init__(
+        self, fragment: Fragment, *args: Any, bundle: str = BUNDLE, task: str | None, device: str | None, **kwargs: Any
+    ) -> None:
+        self.bundle, self.task, self.device = bundle, task, device
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Name the ports."""
+        spec.input("case")
+        spec.output("fused")
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Fuse one case."""
+        case = op_input.receive("case")
+        task = self.task or self._task(case)
+        pipeline = FusionPipeline(task, self.device, bundle=self.bundle)
+        _logger.info("%s: %s and %s as %s", case["case"], case["image"], case["image2"], task)
+        op_output.emit({"case": case, "task": task, "sample": pipeline(case)}, "fused")
+
+    def _task(self, case: dict[str, str]) -> str:
+        known = bundle_tasks(self.bundle)
+        task, note = choose_task(case["image2"])
+        if task not in known:
+            return known[0]
+        _logger.info(note)
+        return task
+
+
+class _ResultOperator(Operator):
+    """Writes a part of a result to the output folder.
+
+    Args:
+        fragment: the application.
+        output_dir: where results go; made when it is missing.
+
+    Named input:
+        fused: see `FusionOperator`.
+    """
+
+    def __init__(self, fragment: Fragment, *args: Any, output_dir: Path, **kwargs: Any) -> None:
+        self.output_dir = output_dir
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Name the port."""
+        spec.input("fused")
+
+
+class SeriesWriterOperator(_ResultOperator):
+    """Writes the fused volume as a derived DICOM series, folder `<case>_fused`, whole or not at all."""
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Write one series."""
+        fused = op_input.receive("fused")
+        sample = fused["sample"]
+        save = SaveFused(make_folder(self.output_dir), output_ext=".dcm")
+        path = save(sample["pred"], sample["image"].meta, fused["case"]["case"])
+        _logger.info("fused    %s", path)
+
+
+class PreviewOperator(_ResultOperator):
+    """Draws the middle slices of both series and of the fused one, `<case>_preview.png`."""
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Draw one picture."""
+        fused = op_input.receive("fused")
+        _, name = output_names(fused["case"], ".dcm")
+        path = preview_case(fused["sample"], fused["case"], fused["task"], make_folder(self.output_dir) / name)
+        _logger.info("preview  %s", path)

@@ -1,0 +1,112 @@
+"""The MONAI Deploy application, run as its users run it, in the environment of its own requirements."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clinicalfmamba_nets.engine.fuse import FusionPipeline
+from clinicalfmamba_nets.io import read_image
+
+pytestmark = pytest.mark.slow
+APP = Path(__file__).resolve().parents[2] / "deploy" / "monai_deploy"
+
+
+@pytest.fixture
+def run_app(interpreter, toy_bundles, monkeypatch):
+    """`run_app(study, out, ...)` gives the finished process; its bundles have random weights."""
+    python = interpreter("monai.deploy.operators", "CLINICALFMAMBA_DEPLOY_PYTHON")
+    monkeypatch.setenv("CLINICALFMAMBA_BUNDLES", str(toy_bundles))
+
+    def run(study, out, *options):
+        command = [python, APP, "-i", study, "-o", out, "--device", "cpu", *options]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=300)
+
+    return run
+
+
+def cause(done):
+    """The last line on stderr."""
+    return done.stderr.strip().splitlines()[-1]
+
+
+def fused_by_the_bundle(folder, image, image2, task):
+    """The volume that the bundle itself makes of two series."""
+    case = {"case": "study", "image": f"{folder}::{image}", "image2": f"{folder}::{image2}"}
+    return FusionPipeline(task, "cpu")(case)["pred"][0].numpy()
+
+
+def assert_equals(out, expected, source):
+    """The written series holds these values, rounded to its stored steps, on the source's grid."""
+    fused, meta = read_image(out / "study_fused")
+    _, place = read_image(source)
+    step = float(_headers(out)[0].get("RescaleSlope", 1))
+    assert fused.shape == expected.shape and np.ptp(fused) > 0
+    assert np.abs(fused - expected).max() <= 0.51 * step + 1e-4 * np.ptp(expected)
+    assert np.abs(meta["affine"] - place["affine"]).max() < 1e-3
+
+
+def _headers(out):
+    import pydicom
+
+    return [pydicom.dcmread(file) for file in sorted((out / "study_fused").iterdir())]
+
+
+def test_rules_choose_two_contrasts_and_the_output_equals_the_bundles(run_app, small_study, tmp_path):
+    out = tmp_path / "out"
+    done = run_app(small_study, out, "--rules", APP / "rules" / "pd_with_t2.json")
+    assert done.returncode == 0, done.stderr
+    assert sorted(item.name for item in out.iterdir()) == ["study_fused", "study_preview.png"]
+    expected = fused_by_the_bundle(small_study, "EchoTime=11", "EchoTime=92", "ct_mri")
+    assert_equals(out, expected, f"{small_study}::EchoTime=11")
+    made = _headers(out)[0]
+    assert made.ImageType[0] == "DERIVED" and "Not for diagnostic use" in made.SeriesDescription
+    assert len(made.SourceImageSequence) == 2 and made.SOPClassUID.name == "MR Image Storage"
+    if shutil.which("dciodvfy"):
+        file = out / "study_fused" / "IM0001.dcm"
+        assert "Error" not in subprocess.run(["dciodvfy", file], capture_output=True, text=True, check=False).stderr
+
+
+def test_without_rules_the_mri_comes_first_and_own_results_are_not_taken_again(run_app, mixed_study, tmp_path):
+    out = tmp_path / "out"
+    assert run_app(mixed_study, out).returncode == 0
+    assert_equals(out, fused_by_the_bundle(mixed_study, "MR", "CT", "ct_mri"), f"{mixed_study}::MR")
+    shutil.copytree(out / "study_fused", mixed_study / "result")
+    again = run_app(mixed_study, out, "--rules", APP / "rules" / "mri_with_other.json", "--task", "spect_mri")
+    assert again.returncode == 0, again.stderr
+    shutil.rmtree(mixed_study / "result")
+    assert_equals(out, fused_by_the_bundle(mixed_study, "MR", "CT", "spect_mri"), f"{mixed_study}::MR")
+
+
+def test_an_unclear_choice_leaves_no_output(run_app, small_study, tmp_path):
+    rules = {"selections": [{"name": name, "conditions": {"Modality": "MR"}} for name in ("image", "image2")]}
+    (tmp_path / "rules.json").write_text(json.dumps(rules))
+    done = run_app(small_study, tmp_path / "out", "--rules", tmp_path / "rules.json")
+    assert done.returncode == 1 and not (tmp_path / "out").exists()
+    assert "expected one series that fits the rule of image, found #1 MR" in cause(done)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("{", "JSONDecodeError"), ('{"selections": []}', "those for nothing"), (None, "No such file")],
+)
+def test_rules_that_cannot_be_used(run_app, small_study, tmp_path, text, found):
+    if text is not None:
+        (tmp_path / "rules.json").write_text(text)
+    done = run_app(small_study, tmp_path / "out", "--rules", tmp_path / "rules.json")
+    assert done.returncode == 1 and found in cause(done) and "rules.json: expected selection rules" in cause(done)
+
+
+def test_paths_come_from_the_variables_of_a_container(run_app, interpreter, tmp_path):
+    done = run_app(tmp_path / "missing", tmp_path / "out")
+    assert done.returncode == 1 and "missing: expected the folder of a study, found no such folder" in cause(done)
+    python = interpreter("monai.deploy.operators", "CLINICALFMAMBA_DEPLOY_PYTHON")
+    environment = {**os.environ, "HOLOSCAN_INPUT_PATH": str(tmp_path / "elsewhere")}
+    done = subprocess.run([python, APP], env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1 and "elsewhere: expected" in cause(done)
