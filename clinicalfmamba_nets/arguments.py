@@ -54,7 +54,10 @@ def with_common_options(parser: Parser) -> Parser:
 def with_run_options(parser: Parser, output: str) -> Parser:
     """Add the options of the commands that compute."""
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help=output)
-    parser.add_argument("--task", help="which images and weights: ct_mri, spect_mri, pet_mri, ct_mri_published")
+    parser.add_argument(
+        "--task", help="which images and weights: ct_mri, spect_mri, pet_mri, ..., t2_flair for volumes"
+    )
+    parser.add_argument("--bundle", help="fusion_2d or fusion_3d; default: by the task, fuse: volumes in 3D")
     parser.add_argument("--device", help="device in torch's words, such as cpu; default: the bundle's own choice")
     return with_common_options(parser)
 
@@ -93,7 +96,7 @@ def evaluate_parser() -> Parser:
         "Measure fused test pairs, beside the free baselines on the same pairs.",
     )
     parser.add_argument("--dataset_dir", "--dataset-dir", required=True, metavar="DIR", help="folder of the data set")
-    parser.add_argument("--split", default="random3", help="test lists: random3 (default), case3 or mydatasets")
+    parser.add_argument("--split", help="test lists: random3 (default of images), case3 or mydatasets, or a list file")
     parser.add_argument(
         "--run",
         action="append",

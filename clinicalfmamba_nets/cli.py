@@ -19,8 +19,6 @@ from clinicalfmamba_nets import __version__
 from clinicalfmamba_nets.arguments import PARSERS, PROGRAM, Parser, nearest, overview
 from clinicalfmamba_nets.errors import FusionInputError
 
-BUNDLE = "fusion_2d"
-
 
 def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     """Fuse what the arguments name; 1 when a case failed."""
@@ -37,7 +35,7 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     from clinicalfmamba_nets.engine.volumes import FORMATS
 
     switches = (options.task, options.device, options.overwrite, options.debug)
-    report = fuse_cases(cases, output, *switches, tell_case, FORMATS.get(options.format, ""))
+    report = fuse_cases(cases, output, *switches, tell_case, FORMATS.get(options.format, ""), options.bundle)
     if len(cases) > 1:
         counts = ", ".join(f"{report.count(status)} {status}" for status in ("done", "failed", "skipped"))
         say(f"{len(cases)} cases: {counts}")
@@ -64,15 +62,21 @@ def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
     alone = options.inputs[0] if len(options.inputs) == 1 else None
     if alone is not None and not Path(alone).is_dir() and not (Path(alone).is_file() and starts_like_dicom(alone)):
         parser.error(f"expected two images A B or a folder of pairs, found only {alone!r}")
-    check_task(parser, options.task)
+    check_task(parser, options)
 
 
-def check_task(parser: Parser, task: str | None) -> None:
-    """Leave with exit code 2 when the bundle does not know the task."""
-    from clinicalfmamba_nets.engine.info import bundle_tasks
+def check_task(parser: Parser, options: argparse.Namespace) -> str:
+    """Leave with exit code 2 when no bundle, or not the named one, knows the task; return the bundle of the task."""
+    from clinicalfmamba_nets.engine.info import FUSION_BUNDLES, task_bundles
 
-    if task is not None and task not in (known := bundle_tasks()):
-        parser.error(f"task {task!r}: expected one of {', '.join(known)}{nearest(task, known)}")
+    if options.bundle not in (None, *FUSION_BUNDLES):
+        names = ", ".join(FUSION_BUNDLES)
+        parser.error(f"bundle {options.bundle!r}: expected one of {names}{nearest(options.bundle, FUSION_BUNDLES)}")
+    bundles = task_bundles()
+    known = [task for task, homes in bundles.items() if options.bundle in (None, *homes)]
+    if options.task is not None and options.task not in known:
+        parser.error(f"task {options.task!r}: expected one of {', '.join(known)}{nearest(options.task, known)}")
+    return options.bundle or bundles.get(options.task, FUSION_BUNDLES)[0]
 
 
 def tell_case(number: int, total: int, result: Any, seconds: float, notes: Sequence[str], output: Path) -> None:
@@ -109,7 +113,7 @@ def run_configured(
     parser: Parser, options: argparse.Namespace, workflow: str, overlays: list[str], settings: dict[str, Any]
 ) -> int:
     """Run a configuration of the bundle; settings that it does not know are wrong arguments."""
-    check_task(parser, options.task)
+    bundle = check_task(parser, options)
     settings |= {
         "dataset_dir": options.dataset_dir,
         "output_dir": options.output,
@@ -121,7 +125,7 @@ def run_configured(
 
     try:
         check_override_names(
-            settings, [find_bundle(BUNDLE) / "configs" / f"{name}.json" for name in (workflow, *overlays)]
+            settings, [find_bundle(bundle) / "configs" / f"{name}.json" for name in (workflow, *overlays)]
         )
     except FusionInputError as error:
         parser.error(str(error))
@@ -129,7 +133,7 @@ def run_configured(
         from clinicalfmamba_nets.engine.fuse import named_device
 
         settings["device"] = named_device(options.device)
-    run_bundle(BUNDLE, workflow, overlays, settings)
+    run_bundle(bundle, workflow, overlays, settings)
     return 0
 
 

@@ -195,6 +195,16 @@ def _modality_and_rest(name: str) -> tuple[str | None, str]:
     return _CANONICAL[found[-1].lower()], "_".join(rest)
 
 
+def modality_of(name: PathLike) -> str | None:
+    """Return the modality that is a word of a file's name, a key of `MODALITIES`, or None.
+
+    Example:
+        >>> modality_of("BraTS-GLI-00001-000-t2f.nii.gz")
+        'flair'
+    """
+    return _modality_and_rest(case_name(name))[0]
+
+
 def _images(folder: Path) -> list[Path]:
     return sorted(item for item in folder.iterdir() if item.is_file() and image_extension(item))
 

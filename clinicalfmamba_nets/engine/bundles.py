@@ -14,6 +14,8 @@ from clinicalfmamba_nets.errors import input_error
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
+# The bundles that fuse: single images (and DICOM series slice by slice), and whole volumes.
+IMAGES, VOLUMES = "fusion_2d", "fusion_3d"
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 WORKFLOW_TYPES = {"train": "train", "inference": "infer"}
 

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from clinicalfmamba_nets.engine.bundles import IMAGES, VOLUMES
 from clinicalfmamba_nets.engine.failures import find_input_error
-from clinicalfmamba_nets.engine.inputs import PUBLISHED, Case, choose_task, make_folder, sources
+from clinicalfmamba_nets.engine.inputs import (
+    PUBLISHED,
+    Case,
+    choose_bundle,
+    choose_task,
+    make_folder,
+    sources,
+    volume_task,
+)
 from clinicalfmamba_nets.engine.preview import write_preview
 from clinicalfmamba_nets.engine.report import CaseResult, RunReport, read_outputs
 from clinicalfmamba_nets.errors import FusionInputError, input_error
@@ -44,6 +53,7 @@ class CaseFuser:
         overwrite: fuse again what is there.
         debug: print the traceback of each failure.
         output_ext: ending of the results instead of the first image's; ".dcm" for a folder with a DICOM series.
+        bundle: the bundle of all cases, None to choose it by the first image.
     """
 
     def __init__(
@@ -54,12 +64,13 @@ class CaseFuser:
         overwrite: bool = False,
         debug: bool = False,
         output_ext: str = "",
+        bundle: str | None = None,
     ) -> None:
         self.output_dir, self.task, self.device = Path(output_dir), task, device
-        self.output_ext = output_ext
+        self.output_ext, self.bundle = output_ext, bundle
         self.overwrite, self.debug = overwrite, debug
         self.earlier = read_outputs(output_dir)
-        self.pipelines: dict[str, FusionPipeline] = {}
+        self.pipelines: dict[tuple[str, str], FusionPipeline] = {}
         self.weights: dict[str, str] = {}
 
     def __call__(self, case: Case) -> tuple[CaseResult, dict[str, Any]]:
@@ -73,7 +84,7 @@ class CaseFuser:
             return self._failed(result, error), details
         if task is None:
             return result, details
-        pipeline = self._pipeline(task)
+        pipeline = self._pipeline(details["bundle"], task)
         try:
             details["notes"] += self._fuse(case, task, pipeline, names)
             result.status, (result.fused, result.preview) = "done", names
@@ -99,9 +110,11 @@ class CaseFuser:
                 find_dicom_files(source)
             else:
                 check_file(source, "an image file")
-        details["task"] = self.task
+        bundle = self.bundle or choose_bundle(case["image"], self.task)
+        details["bundle"], details["task"] = bundle, self.task
         if self.task is None:
-            details["task"], note = choose_task(case.get("image2", ""))
+            choose = volume_task if bundle == VOLUMES else choose_task
+            details["task"], note = choose(case.get("image2", ""))
             details["notes"].append(note)
         return details["task"]
 
@@ -112,13 +125,15 @@ class CaseFuser:
         result.error = " ".join(str(known or f"{result.case}: {type(error).__name__}: {error}").split())
         return result
 
-    def _pipeline(self, task: str) -> FusionPipeline:
-        if task not in self.pipelines:
+    def _pipeline(self, bundle: str, task: str) -> FusionPipeline:
+        if (bundle, task) not in self.pipelines:
             from clinicalfmamba_nets.engine.fuse import FusionPipeline
 
-            self.pipelines[task] = FusionPipeline(task, self.device, self.output_dir, output_ext=self.output_ext)
-            self.weights[task] = f"{self.pipelines[task].weights} sha256 {self.pipelines[task].weights_digest()}"
-        return self.pipelines[task]
+            opened = FusionPipeline(task, self.device, self.output_dir, bundle, self.output_ext)
+            self.pipelines[bundle, task] = opened
+            name = task if bundle == IMAGES else f"{bundle} {task}"
+            self.weights[name] = f"{opened.weights} sha256 {opened.weights_digest()}"
+        return self.pipelines[bundle, task]
 
     def _fuse(self, case: Case, task: str, pipeline: FusionPipeline, names: tuple[str, str]) -> list[str]:
         """Fuse and draw one case; return what the loader had to tell about it."""
@@ -200,6 +215,7 @@ def fuse_cases(
     debug: bool = False,
     tell: Tell | None = None,
     output_ext: str = "",
+    bundle: str | None = None,
 ) -> RunReport:
     """Fuse pairs one after another; what fails is reported and the rest goes on.
 
@@ -212,6 +228,7 @@ def fuse_cases(
         debug: print the traceback of each failure.
         tell: called after each case.
         output_ext: ending of the results instead of the first image's; ".dcm" for a folder with a DICOM series.
+        bundle: bundle of all cases; None to choose it by the first image: volumes in NIfTI or NRRD have their own.
 
     Returns:
         The report, as it was written to `run.json`.
@@ -221,7 +238,7 @@ def fuse_cases(
     """
     check_names(cases)
     output = make_folder(output_dir)
-    fuser = CaseFuser(output, task, device, overwrite, debug, output_ext)
+    fuser = CaseFuser(output, task, device, overwrite, debug, output_ext, bundle)
     settings = {"task": task, "device": device, "overwrite": overwrite, "cases": len(cases), "weights": fuser.weights}
     report = RunReport(output, settings)
     try:

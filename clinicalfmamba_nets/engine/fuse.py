@@ -15,13 +15,12 @@ import torch
 from monai.transforms import Compose
 from numpy.typing import NDArray
 
-from clinicalfmamba_nets.engine.bundles import find_bundle, open_bundle
+from clinicalfmamba_nets.engine.bundles import IMAGES as BUNDLE
+from clinicalfmamba_nets.engine.bundles import VOLUMES, find_bundle, open_bundle
 from clinicalfmamba_nets.engine.failures import find_input_error
 from clinicalfmamba_nets.engine.volumes import fuse_volume, is_volume_case
 from clinicalfmamba_nets.engine.weights import read_weights, require_weights
 from clinicalfmamba_nets.errors import input_error
-
-BUNDLE = "fusion_2d"
 
 
 class FusionPipeline:
@@ -49,6 +48,7 @@ class FusionPipeline:
         bundle: str = BUNDLE,
         output_ext: str = "",
     ) -> None:
+        self.bundle = bundle
         overrides: dict[str, Any] = {"task": task}
         if device is not None:
             overrides["device"] = named_device(device)
@@ -75,7 +75,7 @@ class FusionPipeline:
 
         Args:
             pair: an entry of a data list: `image`, `image2` (paths or arrays) and, where files are written, `case`.
-                DICOM series are fused slice by slice.
+                A bundle for single images fuses DICOM series slice by slice.
 
         Returns:
             The entry after postprocessing: `image` (2, *spatial) in [0, 1] and `pred`, (1, *spatial) in the units of
@@ -85,7 +85,7 @@ class FusionPipeline:
             FusionInputError: the pair cannot be fused.
         """
         with user_errors_alone():
-            if is_volume_case(pair):
+            if self.bundle != VOLUMES and is_volume_case(pair):
                 return self.postprocessing(fuse_volume(self, pair))
             sample = self.preprocessing(dict(pair))
             with torch.no_grad():
@@ -100,19 +100,22 @@ class FusionPipeline:
 def fuse(
     image_a: NDArray | torch.Tensor | str | os.PathLike,
     image_b: NDArray | torch.Tensor | str | os.PathLike,
-    task: str = "ct_mri",
+    task: str | None = None,
     device: str | torch.device | None = None,
+    bundle: str | None = None,
 ) -> NDArray:
-    """Fuse two images of one head on one grid with the trained 2D network.
+    """Fuse two images or two volumes of one head on one grid with a trained network.
 
     Args:
-        image_a: the anatomical image (MRI): array or tensor (H, W), or the path of a PNG or 2D NIfTI file.
-        image_b: the other image: (H, W), (H, W, 3) in color, or a path.
-        task: what the images are and which weights are used: "ct_mri", "spect_mri", "pet_mri", "ct_mri_published".
+        image_a: the anatomical image (MRI): array or tensor (H, W) or (X, Y, Z), or the path of a PNG, NIfTI or NRRD.
+        image_b: the other image: the same shape, (H, W, 3) in color, or a path.
+        task: what the images are and which weights are used: "ct_mri", "spect_mri", "pet_mri", "ct_mri_published", for
+            volumes "t2_flair"; None for the bundle's first one.
         device: where the network runs, such as "cpu"; None for a GPU where there is one.
+        bundle: "fusion_2d" or "fusion_3d"; None to choose by the first image: volumes are fused in 3D.
 
     Returns:
-        float32, (H, W) or, where `image_b` is in color, (H, W, 3), in the range of `image_a`.
+        float32, (H, W), (X, Y, Z) or, where `image_b` is in color, (H, W, 3), in the range of `image_a`.
 
     Raises:
         FusionInputError: images that cannot be fused, an unknown task, missing weights.
@@ -121,7 +124,12 @@ def fuse(
         >>> fuse("mri.png", "ct.png").shape  # doctest: +SKIP
         (256, 256)
     """
-    pipeline = _kept_pipeline(task, None if device is None else str(device), str(find_bundle(BUNDLE)))
+    from clinicalfmamba_nets.engine.info import bundle_tasks
+    from clinicalfmamba_nets.engine.inputs import choose_bundle
+
+    chosen = bundle or choose_bundle(image_a, task)
+    task = task or bundle_tasks(chosen)[0]
+    pipeline = _kept_pipeline(chosen, task, None if device is None else str(device), str(find_bundle(chosen)))
     fused = pipeline({"image": image_a, "image2": image_b})["pred"]
     return channels_last(fused)
 
@@ -175,8 +183,8 @@ def user_errors_alone() -> Iterator[None]:
 
 
 @lru_cache(maxsize=4)
-def _kept_pipeline(task: str, device: str | None, bundle_folder: str) -> FusionPipeline:
-    return FusionPipeline(task, device)
+def _kept_pipeline(bundle: str, task: str, device: str | None, bundle_folder: str) -> FusionPipeline:
+    return FusionPipeline(task, device, bundle=bundle)
 
 
 def _writes(step: Any) -> bool:

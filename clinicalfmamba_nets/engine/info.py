@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import clinicalfmamba_nets
-from clinicalfmamba_nets.engine.bundles import find_bundle, list_bundles
+from clinicalfmamba_nets.engine.bundles import IMAGES, VOLUMES, find_bundle, list_bundles
 from clinicalfmamba_nets.engine.report import machine_facts
 from clinicalfmamba_nets.io.files import available_memory
 
 MIB = 2**20
+FUSION_BUNDLES = (IMAGES, VOLUMES)
 
 
 def installation_facts() -> dict[str, Any]:
@@ -60,6 +61,20 @@ def bundle_tasks(name: str = "fusion_2d") -> list[str]:
     """
     config = json.loads((find_bundle(name) / "configs" / "inference.json").read_text(encoding="utf-8"))
     return list(config["graphs"])
+
+
+def task_bundles() -> dict[str, list[str]]:
+    """Return every task of the fusion bundles with the bundles that know it, that for single images first.
+
+    Example:
+        >>> task_bundles()["t2_flair"]
+        ['fusion_3d']
+    """
+    found: dict[str, list[str]] = {}
+    for bundle in FUSION_BUNDLES:
+        for task in bundle_tasks(bundle):
+            found.setdefault(task, []).append(bundle)
+    return found
 
 
 def installation_text(facts: dict[str, Any]) -> str:

@@ -6,9 +6,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from clinicalfmamba_nets.engine.bundles import IMAGES, VOLUMES
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io import case_name, is_dicom, printable, read_image
+from clinicalfmamba_nets.io import case_name, is_dicom, is_volume, printable, read_image
 from clinicalfmamba_nets.io.dicom_files import SELECTOR, holds_dicom, split_selector
 
 PUBLISHED = "_published"
@@ -87,6 +89,46 @@ def choose_task(image2: str | os.PathLike) -> tuple[str, str]:
     if "pet" in words:
         return "pet_mri", "the second image is in color and named PET: taken as pet_mri; --task names another"
     return "spect_mri", "the second image is in color: taken as spect_mri; for a PET add --task pet_mri"
+
+
+def choose_bundle(image: Any, task: str | None = None) -> str:
+    """Choose the bundle that fuses a first image: one for volumes, or the one for single images and DICOM slices.
+
+    Args:
+        image: path, or array without channels.
+        task: the task that was asked for; a task that one bundle alone knows decides for DICOM series.
+
+    Returns:
+        The bundle's name.
+
+    Example:
+        >>> choose_bundle("mri.png")
+        'fusion_2d'
+    """
+    from clinicalfmamba_nets.engine.info import task_bundles
+
+    if isinstance(image, str | bytes | os.PathLike):
+        series = is_dicom(image)
+        if series and task is not None:
+            return task_bundles().get(task, [IMAGES])[0]
+        return VOLUMES if not series and is_volume(image) else IMAGES
+    shape = tuple(getattr(image, "shape", ()))
+    shape = shape[1:] if len(shape) > 2 and shape[0] == 1 else shape
+    return VOLUMES if len(shape) == 3 and min(shape) > 1 else IMAGES
+
+
+def volume_task(image2: str | os.PathLike) -> tuple[str, str]:
+    """Choose a task of the bundle for volumes by the modality in the second file's name, its first one without any.
+
+    Returns:
+        The task, and a sentence that tells the user about the choice.
+    """
+    from clinicalfmamba_nets.data.datalists import modality_of
+    from clinicalfmamba_nets.engine.info import bundle_tasks
+
+    tasks, modality = bundle_tasks(VOLUMES), modality_of(image2) if image2 else None
+    task = next((name for name in tasks if modality in name.split("_")), tasks[0])
+    return task, f"volumes: taken as {task}; --task names another"
 
 
 def make_folder(path: str | os.PathLike) -> Path:

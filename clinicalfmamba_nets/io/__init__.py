@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.dicom_files import is_dicom
 from clinicalfmamba_nets.io.files import (
     PathLike,
@@ -35,6 +35,7 @@ __all__ = [
     "image_extension",
     "image_format",
     "is_dicom",
+    "is_volume",
     "match_grids",
     "printable",
     "read_image",
@@ -80,6 +81,21 @@ def image_format(path: PathLike) -> str:
             return name
     known_ends = ", ".join(end for ends in FORMATS.values() for end in ends)
     raise input_error(printable(path), f"an image ({known_ends})", f"{start!r} at its start", "convert it")
+
+
+def is_volume(path: PathLike) -> bool:
+    """Tell by its header whether a NIfTI or NRRD file holds more than one slice.
+
+    False for every other format, and for a file that cannot be read: reading it tells the reason.
+    """
+    try:
+        name = image_format(path)
+        if name not in ("nifti", "nrrd"):
+            return False
+        shape = getattr(import_module(f"{__name__}.{name}"), f"{name}_shape")(path)
+    except (FusionInputError, OSError):
+        return False
+    return len(shape) > 2 and min(shape[:3]) > 1
 
 
 def read_image(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, dict[str, Any]]:

@@ -126,6 +126,11 @@ def read_nifti(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, 
     return _spatial(array, two_channels), meta
 
 
+def nifti_shape(path: PathLike) -> tuple[int, ...]:
+    """Return the shape that a header states, without a look at the voxels; errors as in `read_nifti`."""
+    return tuple(_read_header(path)[0].get_data_shape())
+
+
 def _new_header(array: np.ndarray, affine: np.ndarray | None, dtype: Any) -> Any:
     import nibabel
 

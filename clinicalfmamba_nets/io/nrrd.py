@@ -94,6 +94,12 @@ def _layout(path: PathLike, fields: dict[str, str]) -> tuple[tuple[int, ...], np
     return shape, dtype, encoding != "raw"
 
 
+def nrrd_shape(path: PathLike) -> tuple[int, ...]:
+    """Return the shape that a header states, without a look at the voxels; errors as in `read_nrrd`."""
+    with damage_told(path, _WHAT):
+        return tuple(int(side) for side in _read_fields(path)[0]["sizes"].split())
+
+
 def read_nrrd(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
     """Read an NRRD image.
 
