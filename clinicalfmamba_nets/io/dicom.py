@@ -70,6 +70,7 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
         "affine": series.affine,
         "modality": header.modality,
         "frame_of_reference": header.frame_of_reference,
+        "patient": header.patient,
         "notes": notes,
     }
 

@@ -27,6 +27,7 @@ _TEXTS = {
     "frame_of_reference": "FrameOfReferenceUID",
     "number": "SeriesNumber",
     "description": "SeriesDescription",
+    "patient": "PatientID",
 }
 # What tells apart the contrasts and time points of one series.
 MARKS = (
@@ -71,6 +72,7 @@ class Header:
     frame_of_reference: str = ""
     number: str = ""
     description: str = ""
+    patient: str = ""
     rows: int = 0
     columns: int = 0
     samples: int = 1

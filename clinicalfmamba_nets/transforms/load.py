@@ -13,8 +13,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 
-from clinicalfmamba_nets.errors import FusionInputError, input_error
-from clinicalfmamba_nets.io import is_dicom, match_grids, resample
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io import is_dicom
+from clinicalfmamba_nets.transforms.placing import OTHER_GRID, REGISTER, put_on_grid
 from clinicalfmamba_nets.transforms.sources import (
     Source,
     channel_dim,
@@ -28,7 +29,6 @@ from clinicalfmamba_nets.transforms.sources import (
 )
 
 CHROMA = ("auto", "always", "never")
-OTHER_GRID = ("refuse", "resample")
 
 
 class LoadImagePair(Transform):
@@ -45,6 +45,8 @@ class LoadImagePair(Transform):
             that mix both), "never" drops them (training).
         allow_constant: accept an image without any contrast instead of refusing it.
         other_grid: "refuse" or "resample" a second volume that lies on another grid; the affines decide.
+        register: "rigid" to align the second volume with the first before it is interpolated, "none" to trust the
+            affines.
 
     Example:
         >>> image, chroma = LoadImagePair()(np.eye(8), 1 - np.eye(8))
@@ -60,6 +62,7 @@ class LoadImagePair(Transform):
         chroma: str = "auto",
         allow_constant: bool = False,
         other_grid: str = "refuse",
+        register: str = "none",
     ) -> None:
         if spatial_dims not in (None, 2, 3):
             raise ValueError(f"spatial_dims: expected 2, 3 or None, found {spatial_dims!r}")
@@ -67,10 +70,13 @@ class LoadImagePair(Transform):
             raise ValueError(f"chroma: expected one of {CHROMA}, found {chroma!r}")
         if other_grid not in OTHER_GRID:
             raise ValueError(f"other_grid: expected one of {OTHER_GRID}, found {other_grid!r}")
+        if register not in REGISTER:
+            raise ValueError(f"register: expected one of {REGISTER}, found {register!r}")
         self.spatial_dims = spatial_dims
         self.chroma = chroma
         self.allow_constant = allow_constant
         self.other_grid = other_grid
+        self.register = register
 
     def __call__(self, image: Any, image2: Any = None) -> tuple[MetaTensor, MetaTensor | None]:
         """Load a pair.
@@ -84,7 +90,8 @@ class LoadImagePair(Transform):
             The pair, shape (2, *spatial), and Cb, Cr of the second image, shape (2, *spatial) in [0, 1], or None.
             Meta of both: `filename_or_obj`, `affine`, `original_affine`, `dtype` (as stored) and `value_range` (its
             white, 0.0 where unknown) of the first image, `image2_filename_or_obj`, `color` (1 for a second image in
-            color), `notes` (text), `original_channel_dim` 0.
+            color), `notes` (text), `registration` (text of an ITK transform file, "" for none),
+            `original_channel_dim` 0.
 
         Raises:
             FusionInputError: a file that cannot be read, not two images, grids that differ, a color first image,
@@ -94,12 +101,12 @@ class LoadImagePair(Transform):
         first, second = self._checked_dims(first), self._checked_dims(second)
         if first.color:
             raise input_error(first.name, "a grey image first", "a color image", "name the MRI (or CT) first")
-        note = self._put_on_grid(first, second)
+        note, transform = put_on_grid(first, second, self.other_grid, self.register)
         self._check_contrast(first)
         self._check_contrast(second)
         luma, chroma = split_color(second)
         pair = torch.from_numpy(np.stack([first.array.astype(np.float32), luma]))  # (2, *spatial)
-        meta = self._meta(first, second, note)
+        meta = self._meta(first, second, note) | {"registration": transform}
         return _with_meta(pair, first, meta), self._chroma(chroma, pair, first, meta)
 
     def _sources(self, image: Any, image2: Any) -> tuple[Source, Source]:
@@ -130,27 +137,6 @@ class LoadImagePair(Transform):
         arrays = np.moveaxis(source.array, channel, 0)
         first = replace(source, array=arrays[0])
         return first, Source(arrays[1], f"{source.name}, second channel", affine=source.affine)
-
-    def _put_on_grid(self, first: Source, second: Source) -> str:
-        """Put the second image on the grid of the first and return what was done to it."""
-        names, shape = (first.name, second.name), first.array.shape
-        if first.space and second.space and first.space != second.space:
-            expected = f"the FrameOfReferenceUID (0020,0052) of {names[0]}, {first.space},"
-            raise input_error(names[1], expected, second.space, "register the two series first")
-        planes = np.moveaxis(second.array, -1, 0) if second.color else second.array[None]
-        try:
-            matched = [match_grids(plane, second.affine, shape, first.affine, names) for plane in planes]
-            arrays, note = [array for array, _ in matched], matched[0][1]
-        except FusionInputError:
-            wanted = first.space or self.other_grid == "resample"
-            volumes = first.array.ndim == planes[0].ndim == 3
-            if not wanted or first.affine is None or second.affine is None or not volumes:
-                raise
-            moved = [resample(plane, second.affine, shape, first.affine, names) for plane in planes]
-            arrays = [array for array, _ in moved]
-            note = f"interpolated on the grid of the first image ({100 * moved[0][1]:.0f} % of it covered)"
-        second.array = np.stack(arrays, axis=-1) if second.color else arrays[0]
-        return note
 
     def _checked_dims(self, source: Source) -> Source:
         if self.spatial_dims == 2 and source.array.ndim == 3 and source.array.shape[2] == 1 and not source.color:
@@ -204,6 +190,7 @@ class LoadImagePaird(MapTransform):
         chroma: as in `LoadImagePair`.
         allow_constant: as in `LoadImagePair`.
         other_grid: as in `LoadImagePair`.
+        register: as in `LoadImagePair`.
         allow_missing_keys: do not raise when `keys` is missing.
 
     Example:
@@ -223,6 +210,7 @@ class LoadImagePaird(MapTransform):
         chroma: str = "auto",
         allow_constant: bool = False,
         other_grid: str = "refuse",
+        register: str = "none",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -230,7 +218,7 @@ class LoadImagePaird(MapTransform):
             raise ValueError(f"keys: expected one key (the second image is at pair_key), found {self.keys}")
         self.pair_key = pair_key
         self.chroma_key = chroma_key or f"{self.keys[0]}_chroma"
-        self.loader = LoadImagePair(spatial_dims, chroma, allow_constant, other_grid)
+        self.loader = LoadImagePair(spatial_dims, chroma, allow_constant, other_grid, register)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load the pair; see `LoadImagePair.__call__` for what is returned and raised."""

@@ -18,6 +18,7 @@ from monai.utils import TransformBackends
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, image_extension, is_dicom, printable, write_image
 from clinicalfmamba_nets.io.dicom_files import split_selector
+from clinicalfmamba_nets.io.transform_file import write_transform
 from clinicalfmamba_nets.transforms.intensity import SCALE_KEY
 
 _logger = logging.getLogger(__name__)
@@ -104,6 +105,9 @@ class SaveFused(Transform):
         array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
         affine = img.affine if isinstance(img, MetaTensor) else meta.get("affine")
         place = None if affine is None else torch.as_tensor(affine).detach().cpu().double().numpy()
+        if meta.get("registration"):
+            name = path.name.rpartition(f"_{self.output_postfix}")[0]
+            write_transform(path.with_name(f"{name}_registration.tfm"), str(meta["registration"]))
         if extension == ".dcm":
             self._write_series(path, array, place, source, meta)
             return path

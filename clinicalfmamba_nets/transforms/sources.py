@@ -28,6 +28,7 @@ class Source:
     value_range: float = 0.0
     dtype: str = "float32"
     space: str = ""
+    patient: str = ""
     notes: list[str] = field(default_factory=list)
 
 
@@ -54,6 +55,7 @@ def from_file(path: Any, two_channels: bool = False) -> Source:
         value_range=meta["value_range"] or 0.0,
         dtype=meta["dtype"],
         space=meta.get("frame_of_reference", ""),
+        patient=meta.get("patient", ""),
         notes=list(meta["notes"]),
     )
 

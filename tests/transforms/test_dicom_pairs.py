@@ -48,9 +48,9 @@ def test_another_grid_of_one_space_is_interpolated_and_told(shared_data):
     assert image[1, ..., :6].equal(LoadImagePaird()({"image": [f"{bad / 'mixed_series'}::99"] * 2})["image"][0])
 
 
-def test_another_space_is_refused(shared_data):
+def test_another_patient_is_refused(shared_data):
     folder = shared_data / "dicom"
-    with pytest.raises(FusionInputError, match=r"FrameOfReferenceUID \(0020,0052\) .* register the two series first"):
+    with pytest.raises(FusionInputError, match=r"ct_phantom_5mm: expected the patient \(0010,0020\) of .*vsseg001"):
         LoadImagePaird()({"image": folder / "mr_t1gd_vsseg001", "image2": folder / "ct_phantom_5mm"})
 
 

@@ -1,0 +1,90 @@
+"""The second image of a pair brought to the place and the grid of the first."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clinicalfmamba_nets.errors import FusionInputError, input_error
+from clinicalfmamba_nets.io import match_grids, resample
+from clinicalfmamba_nets.transforms.sources import Source
+
+OTHER_GRID = ("refuse", "resample")
+REGISTER = ("none", "rigid")
+
+
+def put_on_grid(first: Source, second: Source, other_grid: str = "refuse", register: str = "none") -> tuple[str, str]:
+    """Put the second image on the grid of the first, in place.
+
+    Args:
+        first: the image whose grid counts.
+        second: the other one; its pixels and affine are replaced.
+        other_grid: "refuse" or "resample" a volume on another grid whose affine is trusted.
+        register: "rigid" to align the volumes first (and then to interpolate where needed), else "none".
+
+    Returns:
+        What was done to the second image, in words, and the transform as text of an ITK file; "" for nothing.
+
+    Raises:
+        FusionInputError: the two do not lie on one grid, or not in one space, and this must not be mended; or
+            registration finds that they do not belong together.
+    """
+    _check_patient(first, second)
+    if register == "rigid":
+        told, transform = _register(first, second)
+    else:
+        told, transform = [], ""
+        _check_space(first, second)
+    note = _interpolated(first, second, other_grid == "resample" or register == "rigid")
+    return "; ".join([*told, *filter(None, [note])]), transform
+
+
+def _check_patient(first: Source, second: Source) -> None:
+    """Refuse DICOM series of two patients; their IDs are not repeated in the message."""
+    if first.patient and second.patient and first.patient != second.patient:
+        found = "another one (PatientID)"
+        raise input_error(
+            second.name, f"the patient (0010,0020) of {first.name}", found, "choose series of one patient"
+        )
+
+
+def _check_space(first: Source, second: Source) -> None:
+    if first.space and second.space and first.space != second.space:
+        expected = f"the FrameOfReferenceUID (0020,0052) of {first.name}, {first.space},"
+        raise input_error(second.name, expected, second.space, "register the two series first (register: rigid)")
+
+
+def _register(first: Source, second: Source) -> tuple[list[str], str]:
+    """Move the affine of the second volume to where its tissue lies in the first."""
+    from clinicalfmamba_nets.io.registration import register_rigid
+
+    moving = second.array.mean(axis=-1) if second.color else second.array
+    for source, array in ((first, first.array), (second, moving)):
+        if source.affine is None or array.ndim != 3:
+            found = "an image without a place in space" if source.affine is None else f"{array.ndim} dimensions"
+            raise input_error(source.name, "a volume to register", found, "use register: none")
+    same_space = first.space == second.space or not (first.space and second.space)
+    assert first.affine is not None and second.affine is not None
+    places = (np.asarray(first.affine, float), np.asarray(second.affine, float))
+    alignment = register_rigid(
+        first.array, places[0], moving, places[1], (first.name, second.name), same_space=same_space
+    )
+    second.affine = alignment.moved(places[1])
+    return [alignment.text(), *alignment.warnings], alignment.itk_text()
+
+
+def _interpolated(first: Source, second: Source, mended: bool) -> str:
+    """Reorder or interpolate the second image on the grid of the first by their affines, or refuse it."""
+    names, shape = (first.name, second.name), first.array.shape
+    planes = np.moveaxis(second.array, -1, 0) if second.color else second.array[None]
+    try:
+        matched = [match_grids(plane, second.affine, shape, first.affine, names) for plane in planes]
+        arrays, note = [array for array, _ in matched], matched[0][1]
+    except FusionInputError:
+        volumes = first.array.ndim == planes[0].ndim == 3
+        if not (first.space or mended) or first.affine is None or second.affine is None or not volumes:
+            raise
+        moved = [resample(plane, second.affine, shape, first.affine, names) for plane in planes]
+        arrays = [array for array, _ in moved]
+        note = f"interpolated on the grid of the first image ({100 * moved[0][1]:.0f} % of it covered)"
+    second.array = np.stack(arrays, axis=-1) if second.color else arrays[0]
+    return note

@@ -1,0 +1,110 @@
+"""Two volumes on two grids: refused, interpolated by their affines, or registered first."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.io import registration, write_image
+from clinicalfmamba_nets.io.transform_file import LPS
+from clinicalfmamba_nets.transforms import LoadImagePair, SaveFused
+from clinicalfmamba_nets.transforms.placing import put_on_grid
+from clinicalfmamba_nets.transforms.sources import Source
+
+GRID = np.diag([2.0, 2.0, 3.0, 1.0])
+
+
+def ramp(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    """A volume whose values tell where they lie: x + 10 y + 100 z in mm."""
+    index = np.indices(shape).reshape(3, -1)
+    return ([1, 10, 100, 0] @ affine @ np.vstack([index, np.ones(index.shape[1])])).reshape(shape)
+
+
+@pytest.fixture
+def files(tmp_path):
+    other = np.array([[0, 1.5, 0, -1], [2.5, 0, 0, -2], [0, 0, 2.0, -3], [0, 0, 0, 1.0]])
+    write_image(tmp_path / "a.nii.gz", ramp((8, 9, 7), GRID), affine=GRID)
+    write_image(tmp_path / "b.nii.gz", ramp((14, 16, 16), other), affine=other)
+    return tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"
+
+
+def test_another_grid_is_refused_unless_it_may_be_interpolated(files):
+    with pytest.raises(
+        FusionInputError, match="b.nii.gz: expected the size 8 x 9 x 7 of .*a.nii.gz, found 14 x 16 x 16"
+    ):
+        LoadImagePair()(*files)
+    image, _ = LoadImagePair(other_grid="resample")(*files)
+    inside = image[:, 1:-1, 1:-1, 1:-1]
+    assert torch.allclose(inside[0], inside[1], atol=1e-3)
+    assert "b.nii.gz: interpolated on the grid of the first image (100 % of it covered)" in image.meta["notes"]
+    assert image.meta["registration"] == ""
+
+
+def test_a_registered_volume_is_moved_told_and_its_transform_written(files, tmp_path, monkeypatch):
+    matrix = np.eye(4)
+    matrix[:3, 3] = [1.0, -0.5, 1.5]
+    asked = []
+
+    def found(fixed, place, moving, moving_place, names, same_space):
+        asked.append((fixed.shape, moving.shape, same_space))
+        before, after = registration.Similarity(0.1, 0.8), registration.Similarity(0.2, 0.9, 2.0)
+        return registration.RigidAlignment(matrix, np.zeros(3), before, after, ("look at the sides",))
+
+    monkeypatch.setattr(registration, "register_rigid", found)
+    image, _ = LoadImagePair(register="rigid")(*files)
+    assert asked == [((8, 9, 7), (14, 16, 16), True)]
+    inside = image[:, 1:-1, 1:-1, 1:-1]
+    assert torch.allclose(inside[1] - inside[0], torch.tensor(1.0 - 10 * 0.5 + 100 * 1.5), atol=1e-3)
+    assert "moved by 1.87 mm" in image.meta["notes"]
+    assert "look at the sides" in image.meta["notes"]
+    SaveFused(tmp_path / "out")(image[:1], image.meta, "case_fused_7")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "case_fused_7_fused.nii.gz",
+        "case_fused_7_registration.tfm",
+    ]
+    import itk
+
+    read = itk.transformread(str(tmp_path / "out" / "case_fused_7_registration.tfm"))[0]
+    assert np.allclose(read.TransformPoint([5.0, 6.0, 7.0]), (LPS @ matrix @ LPS @ [5, 6, 7, 1])[:3])
+
+
+def test_flat_images_and_arrays_without_a_place_are_not_registered():
+    with pytest.raises(FusionInputError, match="image: expected a volume to register, .*; use register: none"):
+        LoadImagePair(register="rigid")(np.eye(8), 1 - np.eye(8))
+
+
+def test_an_unknown_choice_is_refused():
+    with pytest.raises(ValueError, match="register: expected one of .*'rigid'.* found 'affine'"):
+        LoadImagePair(register="affine")
+    with pytest.raises(ValueError, match="other_grid: expected one of .*'resample'"):
+        LoadImagePair(other_grid="bend")
+
+
+def source(**facts) -> Source:
+    return Source(np.zeros((4, 4, 4)), str(facts.pop("name")), affine=np.eye(4), **facts)
+
+
+@pytest.mark.parametrize("register", ["none", "rigid"])
+def test_two_patients_are_refused_without_naming_them(register):
+    pair = source(name="one", patient="Smith17"), source(name="two", patient="Miller4")
+    with pytest.raises(FusionInputError, match=r"two: expected the patient \(0010,0020\) of one") as told:
+        put_on_grid(*pair, register=register)
+    assert "Smith17" not in str(told.value)
+    assert "Miller4" not in str(told.value)
+
+
+def test_two_spaces_are_refused_or_registered_from_the_centers(monkeypatch):
+    pair = source(name="one", space="1.2.3"), source(name="two", space="1.2.4")
+    with pytest.raises(FusionInputError, match="found 1.2.4; register the two series first"):
+        put_on_grid(*pair)
+    spaces = []
+    alignment = SimpleNamespace(moved=lambda affine: affine, text=lambda: "done", warnings=(), itk_text=lambda: "#")
+    monkeypatch.setattr(
+        registration, "register_rigid", lambda *places, same_space: spaces.append(same_space) or alignment
+    )
+    assert put_on_grid(*pair, register="rigid") == ("done", "#")
+    assert spaces == [False]
