@@ -1,6 +1,9 @@
 # make fuse [A=mri.png B=ct.png] [OUT=fused] [TASK=ct_mri]   fuse a pair; without A and B the project's own phantom
 # make test                                                  set up and run the quick tests
 # make test-slow | make lint | make setup
+# make deploy STUDY=dicom [OUT=fused] [RULES=rules.json]     fuse a DICOM study by the MONAI Deploy application
+# make label STUDIES=images                                  start the MONAI Label server on this machine
+# make test-deploy | make test-label                         set up each in an environment of its own and test it
 # make picture                                               draw docs/phantom.png anew
 # make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into the README
 
@@ -9,9 +12,14 @@ VENV ?= .venv
 OUT ?= fused
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEPLOY_VENV ?= .venv-deploy
+LABEL_VENV ?= .venv-label
+DEPLOY_STAMP := $(DEPLOY_VENV)/.installed
+LABEL_STAMP := $(LABEL_VENV)/.installed
+PIP_INSTALL := -m pip install --disable-pip-version-check
 NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
 
-.PHONY: setup fuse test test-slow lint picture results
+.PHONY: setup fuse test test-slow lint deploy label test-deploy test-label picture results
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -37,6 +45,31 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+$(DEPLOY_STAMP): deploy/monai_deploy/requirements.txt requirements.txt pyproject.toml
+	@test -x $(DEPLOY_VENV)/bin/python || $(PYTHON) -m venv $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/python $(PIP_INSTALL) --quiet --requirement deploy/monai_deploy/requirements.txt
+	$(DEPLOY_VENV)/bin/python $(PIP_INSTALL) --quiet --no-deps --editable .
+	@touch $(DEPLOY_STAMP)
+
+$(LABEL_STAMP): $(wildcard deploy/monai_label/requirements*.txt) pyproject.toml
+	@test -x $(LABEL_VENV)/bin/python || $(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_VENV)/bin/python $(PIP_INSTALL) --quiet --requirement deploy/monai_label/requirements.txt
+	$(LABEL_VENV)/bin/python $(PIP_INSTALL) --quiet --no-deps --requirement deploy/monai_label/requirements-no-deps.txt \
+		./deploy/monai_label/torchvision_stand_in --editable .
+	@touch $(LABEL_STAMP)
+
+deploy: $(DEPLOY_STAMP)
+	@$(DEPLOY_VENV)/bin/python deploy/monai_deploy --input "$(STUDY)" --output "$(OUT)" $(if $(RULES),--rules "$(RULES)")
+
+label: $(LABEL_STAMP)
+	@$(LABEL_VENV)/bin/python -m monailabel.main start_server --app deploy/monai_label --studies "$(STUDIES)" --host 127.0.0.1
+
+test-deploy: $(DEPLOY_STAMP)
+	$(DEPLOY_VENV)/bin/python -m pytest -q tests/deploy/test_monai_deploy.py
+
+test-label: $(LABEL_STAMP)
+	$(LABEL_VENV)/bin/python -m pytest -q tests/deploy/test_monai_label.py
 
 picture: $(STAMP)
 	@mkdir -p docs
