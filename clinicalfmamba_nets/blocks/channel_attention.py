@@ -6,6 +6,8 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
+from clinicalfmamba_nets.ops import recording
+
 
 class CrossModalChannelAttention(nn.Module):
     """d + g(f_x, f_y) + g(f_y, f_x) with g(a, b) = Q(b) * sigmoid(max(R(a)) + mean(R(a))) per channel.
@@ -28,11 +30,14 @@ class CrossModalChannelAttention(nn.Module):
     def __init__(self, spatial_dims: int, channels: int, kernel_size: int = 1) -> None:
         super().__init__()
         conv = Conv[Conv.CONV, spatial_dims]
+        self.pointwise = kernel_size == 1
         self.reference = conv(channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
         self.query = conv(channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, decoded: Tensor, f_x: Tensor, f_y: Tensor) -> Tensor:
         """Three times (B, C, *S) -> (B, C, *S)."""
+        if self.pointwise and not self.training and not recording() and not torch.is_grad_enabled():
+            return self._exchange_lean(decoded, f_x.flatten(2), f_y.flatten(2))
         return decoded + self._exchange(f_x, f_y) + self._exchange(f_y, f_x)
 
     def _exchange(self, chooser: Tensor, chosen: Tensor) -> Tensor:
@@ -40,3 +45,17 @@ class CrossModalChannelAttention(nn.Module):
         response = self.reference(chooser)
         weight = torch.sigmoid(response.amax(spatial, keepdim=True) + response.mean(spatial, keepdim=True))
         return self.query(chosen) * weight
+
+    def _exchange_lean(self, decoded: Tensor, f_x: Tensor, f_y: Tensor) -> Tensor:
+        """The same number for 1x1 convolutions without a map in memory: weights go into Q, the mean through R."""
+        query = self.query.weight.flatten(1)  # (C, C)
+        total = torch.baddbmm(decoded.flatten(2), self._weight(f_x) * query, f_y)  # (B, C, N)
+        return total.baddbmm_(self._weight(f_y) * query, f_x).view(decoded.shape)
+
+    def _weight(self, chooser: Tensor, chunk: int = 32768) -> Tensor:
+        """sigmoid(max(R(a)) + mean(R(a))) of a (B, C, N) with 1x1 convolutions, a chunk of N at once: (B, C, 1)."""
+        channels = chooser.shape[1]
+        reference = self.reference.weight.flatten(1).expand(chooser.shape[0], channels, channels)
+        parts = [torch.bmm(reference, part).amax(2) for part in chooser.split(chunk, dim=2)]  # (B, C) each
+        mean = torch.bmm(reference, chooser.mean(2, keepdim=True)).squeeze(2)  # (B, C)
+        return torch.sigmoid(torch.stack(parts).amax(0) + mean).unsqueeze(2)

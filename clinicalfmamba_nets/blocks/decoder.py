@@ -84,7 +84,7 @@ def upsample_conv_by_phase(x: Tensor, weight: Tensor, bias: Tensor | None) -> Te
     """
     dims = x.dim() - 2
     padded = F.pad(x, [1, 1] * dims)
-    phases = []
+    out = x.new_empty([x.shape[0], weight.shape[0]] + [2 * size for size in x.shape[2:]])
     for phase in range(1 << dims):
         taps, window = weight, padded
         for axis in range(dims):
@@ -92,11 +92,13 @@ def upsample_conv_by_phase(x: Tensor, weight: Tensor, bias: Tensor | None) -> Te
             first, middle, last = taps.unbind(axis + 2)
             taps = torch.stack([first + middle, last] if odd == 1 else [first, middle + last], dim=axis + 2)
             window = window.narrow(axis + 2, odd, x.shape[axis + 2] + 1)
-        phases.append(F.conv2d(window, taps, bias) if dims == 2 else F.conv3d(window, taps, bias))
-    out = torch.stack(phases, dim=2)  # (B, C', 2^d, *S)
-    shape = list(x.shape[2:])
-    if dims == 2:
-        out = out.view(x.shape[0], -1, 2, 2, shape[0], shape[1]).permute(0, 1, 4, 2, 5, 3)
-        return out.reshape(x.shape[0], -1, 2 * shape[0], 2 * shape[1])
-    out = out.view(x.shape[0], -1, 2, 2, 2, shape[0], shape[1], shape[2]).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return out.reshape(x.shape[0], -1, 2 * shape[0], 2 * shape[1], 2 * shape[2])
+        part = F.conv2d(window, taps, bias) if dims == 2 else F.conv3d(window, taps, bias)
+        _every_second(out, phase).copy_(part)
+    return out
+
+
+def _every_second(x: Tensor, phase: int) -> Tensor:
+    """View of (B, C, *2S) as one phase of its pixels, (B, C, *S)."""
+    if x.dim() == 4:
+        return x[:, :, phase >> 1 & 1 :: 2, phase & 1 :: 2]
+    return x[:, :, phase >> 2 & 1 :: 2, phase >> 1 & 1 :: 2, phase & 1 :: 2]

@@ -79,12 +79,13 @@ class GainHead(nn.Module):
 def _smooth(image: Tensor, spacing: int) -> Tensor:
     """Binomial smoothing [1, 4, 6, 4, 1] / 16 along each axis with taps ``spacing`` apart; edges are repeated."""
     for axis in range(2, image.dim()):
-        size = image.shape[axis]
-        position = torch.arange(size, device=image.device)
+        size, margin = image.shape[axis], 2 * spacing
+        place = torch.arange(-margin, size + margin, device=image.device).clamp(0, size - 1)
+        padded = image.index_select(axis, place)
         total = 0.375 * image
         for reach, weight in ((1, 0.25), (2, 0.0625)):
-            before = image.index_select(axis, (position - reach * spacing).clamp(min=0))
-            after = image.index_select(axis, (position + reach * spacing).clamp(max=size - 1))
+            before = padded.narrow(axis, margin - reach * spacing, size)
+            after = padded.narrow(axis, margin + reach * spacing, size)
             total = total + weight * (before + after)
         image = total
     return image

@@ -28,6 +28,7 @@ from clinicalfmamba_nets.engine.report import CaseResult, RunReport, read_output
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import case_name, check_file, image_extension, is_dicom, printable, read_image
 from clinicalfmamba_nets.io.dicom_files import find_dicom_files
+from clinicalfmamba_nets.transforms.intensity import SCALE_KEY
 
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fuse import FusionPipeline
@@ -172,7 +173,7 @@ class CaseFuser:
 
 
 def preview_case(sample: Mapping[str, Any], case: Case, task: str, path: str | os.PathLike) -> Path:
-    """Draw both images and the fused one beside each other, of volumes the middle slice.
+    """Draw both images and the fused one beside each other: of volumes three slices, of DICOM series the middle one.
 
     Args:
         sample: what `FusionPipeline` gave for the case.
@@ -184,8 +185,11 @@ def preview_case(sample: Mapping[str, Any], case: Case, task: str, path: str | o
         The path that was written.
     """
     from clinicalfmamba_nets.engine.fuse import channels_last
-    from clinicalfmamba_nets.engine.volumes import middle_panels
+    from clinicalfmamba_nets.engine.volumes import is_volume_case, middle_panels
 
+    title = f"{printable(case['case'])} - research use only, not for diagnosis"
+    if sample["image"].ndim == 4 and not is_volume_case(case):
+        return _preview_volumes(sample, task, title, path)
     if sample["image"].ndim == 4:
         panels = middle_panels(sample)
     else:
@@ -195,8 +199,18 @@ def preview_case(sample: Mapping[str, Any], case: Case, task: str, path: str | o
         if image_extension(case["image"]) != ".png":  # first axis left to right, second one bottom to top
             panels = [np.rot90(panel) for panel in panels]
     labels = ("MRI", SECOND_NAMES.get(task.removesuffix(PUBLISHED), "image B"), "fused")
-    title = f"{printable(case['case'])} - research use only, not for diagnosis"
     return write_preview(panels[0], panels[1], panels[2], path, labels, title)
+
+
+def _preview_volumes(sample: Mapping[str, Any], task: str, title: str, path: str | os.PathLike) -> Path:
+    from clinicalfmamba_nets.engine.volume_preview import write_volume_preview
+
+    first, second = sample["image"].numpy()
+    low, high = (float(limit) for limit in sample["image"].meta[SCALE_KEY][0])
+    fused = (sample["pred"][0].numpy() - low) / ((high - low) or 1.0)
+    words = [*(word.upper() for word in task.split("_")[:2]), "fused"]
+    affine = sample["image"].affine.numpy()
+    return write_volume_preview([first, second, fused.clip(0, 1)], affine, path, words, title)
 
 
 def output_names(case: Case, output_ext: str = "") -> tuple[str, str]:

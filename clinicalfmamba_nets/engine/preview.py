@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,10 +61,10 @@ def preview_image(
     for place, (panel, label) in enumerate(zip(panels, labels, strict=True)):
         left = MARGIN + place * (width + MARGIN)
         sheet.paste(panel.resize((width, height)) if panel.size != (width, height) else panel, (left, HEADER))
-        draw.text((left + width / 2, HEADER / 2), _fit(draw, label, width), INK, _font(15), anchor="mm")
+        draw.text((left + width / 2, HEADER / 2), fit_words(draw, label, width), INK, font(15), anchor="mm")
     if title:
-        words = _fit(draw, title, sheet.width - 2 * MARGIN, 12)
-        draw.text((sheet.width / 2, sheet.height - HEADER / 2), words, INK, _font(12), anchor="mm")
+        words = fit_words(draw, title, sheet.width - 2 * MARGIN, 12)
+        draw.text((sheet.width / 2, sheet.height - HEADER / 2), words, INK, font(12), anchor="mm")
     return sheet
 
 
@@ -115,17 +115,18 @@ def _panel(array: NDArray) -> Image:
     return picture
 
 
-def _font(size: int) -> FreeTypeFont | ImageFont:
+def font(size: int) -> FreeTypeFont | ImageFont:
+    """Return the font of all pictures in a size in pixels."""
     from PIL import ImageFont
 
     return ImageFont.load_default(size)
 
 
-def _fit(draw, words: str, width: float, size: int = 15) -> str:
-    """Words that can be drawn, cut at the end until they fit into a width in pixels."""
+def fit_words(draw: Any, words: str, width: float, size: int = 15) -> str:
+    """Return words that can be drawn, cut at the end until they fit into a width in pixels."""
     words = words.encode("ascii", "replace").decode("ascii")
-    if draw.textlength(words, _font(size)) <= width:
+    if draw.textlength(words, font(size)) <= width:
         return words
-    while words and draw.textlength(words + "...", _font(size)) > width:
+    while words and draw.textlength(words + "...", font(size)) > width:
         words = words[:-1]
     return words + "..."

@@ -27,8 +27,17 @@ def _corner_distance(affine_a: np.ndarray, affine_b: np.ndarray, shape: tuple[in
     return float(np.linalg.norm(moved, axis=1).max() / np.linalg.norm(affine_a[:3, :3], axis=0).min())
 
 
-def _reorder(array: np.ndarray, affine: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Permute and flip the axes of a volume so that they run as those of the reference affine."""
+def reorder(array: np.ndarray, affine: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Permute and flip the axes of a volume so that they run as those of a reference affine.
+
+    Args:
+        array: shape (X, Y, Z).
+        affine: its 4 x 4 affine, index to mm; changed in place where axes are flipped.
+        reference: the affine whose order is wanted.
+
+    Returns:
+        The volume, and its affine in the new order; both as they were where no order fits.
+    """
     turn = np.linalg.solve(reference[:3, :3], affine[:3, :3])
     order = np.abs(turn).argmax(axis=1)
     if sorted(order) != [0, 1, 2]:
@@ -97,7 +106,7 @@ def _match_in_space(
     whole = shape + (1,) * (3 - len(shape))
     if volume.shape == whole and _corner_distance(reference, affine, whole) <= TOLERANCE:
         return array, ""
-    volume, moved = _reorder(volume, affine.copy(), reference)
+    volume, moved = reorder(volume, affine.copy(), reference)
     if volume.shape != whole:
         raise _grid_error(names, f"the size {_size(shape)}", _size(array.shape))
     distance = _corner_distance(reference, moved, whole)

@@ -148,6 +148,10 @@ class ClinicalFMamba(nn.Module):
         """
         if image.dim() != self.spatial_dims + 2 or image.shape[1] != 2:
             raise ValueError(f"image: expected (B, 2, *S) with {self.spatial_dims} sizes, found {image.shape}")
+        return self.head(self._features(image), image)
+
+    def _features(self, image: Tensor) -> Tensor:
+        """Decoded features with what the images exchange: (B, 2, *S) -> (B, C0, *S); all else is freed on return."""
         shallow = self.conv_in(torch.cat([image[:, :1], image[:, 1:]]))  # (2B, C0, *S), MRI first
         batch = image.shape[0]
         f_x, f_y = shallow[:batch], shallow[batch:]
@@ -160,7 +164,7 @@ class ClinicalFMamba(nn.Module):
         decoded = self._crop(decoded, shallow.shape[2:])  # (B, C0, *S)
         if self.cmca:
             decoded = self.channel_attention(decoded, f_x, f_y)
-        return self.head(decoded, image)
+        return decoded
 
     def _mix(self, tokens: Tensor, grid: list[int]) -> Tensor:
         """Single blocks, token swap, Fusion Mamba and the decoder's blocks: (2, B, L, C) -> (B, L, C)."""
