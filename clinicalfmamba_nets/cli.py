@@ -24,6 +24,7 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     """Fuse what the arguments name; 1 when a case failed."""
     check_fuse_inputs(parser, options)
     from clinicalfmamba_nets.engine.cases import fuse_cases
+    from clinicalfmamba_nets.engine.cohort import process_place
     from clinicalfmamba_nets.engine.inputs import collect_cases, phantom_case
 
     output = Path(options.output)
@@ -36,6 +37,8 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
 
     switches = (options.task, options.device, options.overwrite, options.debug)
     report = fuse_cases(cases, output, *switches, tell_case, FORMATS.get(options.format, ""), options.bundle)
+    if process_place()[0]:
+        return int(bool(report.count("failed")))  # the first process tells about all
     if len(cases) > 1:
         counts = ", ".join(f"{report.count(status)} {status}" for status in ("done", "failed", "skipped"))
         say(f"{len(cases)} cases: {counts}")

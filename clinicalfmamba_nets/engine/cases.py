@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 import traceback
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from clinicalfmamba_nets.engine.bundles import IMAGES, VOLUMES
+from clinicalfmamba_nets.engine.cohort import joined_processes, merge_reports, own_cases, process_place
 from clinicalfmamba_nets.engine.failures import find_input_error
 from clinicalfmamba_nets.engine.inputs import (
     PUBLISHED,
@@ -233,6 +235,8 @@ def fuse_cases(
 ) -> RunReport:
     """Fuse pairs one after another; what fails is reported and the rest goes on.
 
+    Processes that `torchrun` started share the cases; the first one writes the report of all.
+
     Args:
         cases: entries of a data list: `case` (unlike all others), `image`, `image2` (paths).
         output_dir: folder for `<case>_fused.<ext>`, `<case>_preview.png` and `run.json`; made when it is missing.
@@ -254,17 +258,20 @@ def fuse_cases(
     output = make_folder(output_dir)
     fuser = CaseFuser(output, task, device, overwrite, debug, output_ext, bundle)
     settings = {"task": task, "device": device, "overwrite": overwrite, "cases": len(cases), "weights": fuser.weights}
-    report = RunReport(output, settings)
+    first = process_place()[0] == 0
+    report = RunReport(output, settings, interval=2.0 if first else math.inf)
     try:
-        for number, case in enumerate(cases, 1):
-            start = time.monotonic()
-            result, details = fuser(case)
-            seconds = round(time.monotonic() - start, 3)
-            report.add(result, **details, seconds=seconds)
-            if tell is not None:
-                tell(number, len(cases), result, seconds, details["notes"], output)
+        with joined_processes():
+            for number, case in own_cases(cases):
+                start = time.monotonic()
+                result, details = fuser(case)
+                seconds = round(time.monotonic() - start, 3)
+                report.add(result, **details, seconds=seconds)
+                if tell is not None:
+                    tell(number, len(cases), result, seconds, details["notes"], output)
+            merge_reports(report, cases)
     finally:
-        if report.outputs:
+        if report.outputs and first:
             report.write()
     return report
 
