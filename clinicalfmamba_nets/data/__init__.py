@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from clinicalfmamba_nets.data.aanlib import aanlib_datalist
+from clinicalfmamba_nets.data.brats import brats_datalist
 from clinicalfmamba_nets.data.datalists import folder_datalist, load_datalist, unique_cases
 from clinicalfmamba_nets.data.phantom import head_phantom, nuclear_colors, write_phantom_pair
+from clinicalfmamba_nets.data.slices import brats_slices, slice_datalist
 from clinicalfmamba_nets.data.splits import case_splits, random_splits
+from clinicalfmamba_nets.data.volume_phantom import brain_volumes, write_brain_pair
 
 __all__ = [
     "aanlib_datalist",
+    "brain_volumes",
+    "brats_datalist",
+    "brats_slices",
     "case_splits",
     "folder_datalist",
     "head_phantom",
     "load_datalist",
     "nuclear_colors",
     "random_splits",
+    "slice_datalist",
     "unique_cases",
+    "write_brain_pair",
     "write_phantom_pair",
 ]

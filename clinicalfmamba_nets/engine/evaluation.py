@@ -37,6 +37,8 @@ def evaluation_items(
     split: str = "random3",
     runs: str | Sequence[str] = "run1",
     section: str = "testing",
+    slices_dir: str | os.PathLike | None = None,
+    slice_step: int = 1,
 ) -> dict[str, Dataset]:
     """Open the test lists of an evaluation.
 
@@ -58,11 +60,13 @@ def evaluation_items(
     Raises:
         FusionInputError: nothing is there, or an entry is bad.
     """
+    cutting: dict[str, Any] = {"slices_dir": slices_dir, "slice_step": slice_step}
     if datalist is not None:
-        entries = pair_datalist(dataset_dir, task, datalist, section=section)
+        entries = pair_datalist(dataset_dir, task, datalist, section=section, **cutting)
         return {Path(datalist).stem: Dataset(entries, transform)}
     names = [runs] if isinstance(runs, str) else list(runs)
-    return {run: Dataset(pair_datalist(dataset_dir, task, None, split, run, section), transform) for run in names}
+    choice = (dataset_dir, task, None, split)
+    return {run: Dataset(pair_datalist(*choice, run, section, **cutting), transform) for run in names}
 
 
 @dataclass

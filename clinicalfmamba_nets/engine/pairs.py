@@ -6,13 +6,22 @@ import os
 from pathlib import Path
 from typing import Any
 
-from clinicalfmamba_nets.data import aanlib_datalist, folder_datalist, load_datalist, write_phantom_pair
+from clinicalfmamba_nets.data import (
+    aanlib_datalist,
+    brats_datalist,
+    folder_datalist,
+    load_datalist,
+    slice_datalist,
+    write_phantom_pair,
+)
 from clinicalfmamba_nets.data.aanlib import TASKS
+from clinicalfmamba_nets.data.brats import is_brats
 from clinicalfmamba_nets.data.datalists import MODALITIES
 from clinicalfmamba_nets.engine.distributed import world_size
 from clinicalfmamba_nets.errors import input_error
 
 PUBLISHED = "_published"
+VOLUME_TASKS = ("t2_flair",)
 PHANTOM_CONTRASTS = ("t2", "t1", "flair")
 
 
@@ -23,12 +32,15 @@ def pair_datalist(
     split: str = "random3",
     split_run: str = "run1",
     section: str = "testing",
+    slices_dir: str | os.PathLike | None = None,
+    slice_step: int = 1,
 ) -> list[dict[str, Any]]:
     """Return the pairs of a run as entries `image`, `image2`, `case`.
 
     A data list file goes first; then a split that is a list file itself, whose names start from the folder; then a
-    folder with the set of the task (such as `CT-MRI/`), read by the split's lists. Any other folder is read as pairs
-    that match by name; of more than two modalities those are taken that the task names.
+    folder with the set of the task (such as `CT-MRI/`), read by the split's lists; then the folders HGG and LGG of
+    BraTS 2019, split by patients. Any other folder is read as pairs that match by name; of more than two modalities
+    those are taken that the task names.
 
     Args:
         dataset_dir: folder of the images.
@@ -37,10 +49,27 @@ def pair_datalist(
         split: split of the AANLIB pairs, or a list file (".json") of files in `dataset_dir`.
         split_run: run of that split.
         section: "training" or "testing".
+        slices_dir: folder in which the volumes of the tasks of `VOLUME_TASKS` are cut into slices, None to leave them
+            whole.
+        slice_step: take every slice, every second, ...
 
     Raises:
         FusionInputError: nothing is there, or an entry is bad.
     """
+    pairs = _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
+    return (
+        pairs if slices_dir is None or task not in VOLUME_TASKS else slice_datalist(pairs, slices_dir, step=slice_step)
+    )
+
+
+def _listed_pairs(
+    dataset_dir: str | os.PathLike,
+    task: str,
+    datalist: str | os.PathLike | None,
+    split: str,
+    split_run: str,
+    section: str,
+) -> list[dict[str, Any]]:
     if datalist is not None:
         return load_datalist(datalist, section)
     folder = Path(dataset_dir)
@@ -54,6 +83,9 @@ def pair_datalist(
         return aanlib_datalist(folder, pair, split=split, run=split_run, section=section)
     first, second = [*task.split("_"), "", ""][:2]
     by_task = pair not in TASKS and first in MODALITIES and second in MODALITIES
+    if by_task and is_brats(folder):
+        whole = "all" if split == "all" else "patients"
+        return brats_datalist(folder, (first, second), whole, split_run, section)
     return folder_datalist(folder, (first, second) if by_task else None)
 
 
