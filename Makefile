@@ -19,7 +19,8 @@ LABEL_STAMP := $(LABEL_VENV)/.installed
 PIP_INSTALL := -m pip install --disable-pip-version-check
 NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
 
-.PHONY: setup fuse test test-slow lint deploy label test-deploy test-label picture results
+.PHONY: setup fuse test test-slow lint deploy label setup-deploy setup-label \
+	test-deploy test-label picture results
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -58,6 +59,10 @@ $(LABEL_STAMP): $(wildcard deploy/monai_label/requirements*.txt) pyproject.toml
 	$(LABEL_VENV)/bin/python $(PIP_INSTALL) --quiet --no-deps --requirement deploy/monai_label/requirements-no-deps.txt \
 		./deploy/monai_label/torchvision_stand_in --editable .
 	@touch $(LABEL_STAMP)
+
+setup-deploy: $(DEPLOY_STAMP)
+
+setup-label: $(LABEL_STAMP)
 
 deploy: $(DEPLOY_STAMP)
 	@$(DEPLOY_VENV)/bin/python deploy/monai_deploy --input "$(STUDY)" --output "$(OUT)" $(if $(RULES),--rules "$(RULES)")
