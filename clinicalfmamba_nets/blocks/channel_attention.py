@@ -50,7 +50,7 @@ class CrossModalChannelAttention(nn.Module):
         """The same number for 1x1 convolutions without a map in memory: weights go into Q, the mean through R."""
         query = self.query.weight.flatten(1)  # (C, C)
         total = torch.baddbmm(decoded.flatten(2), self._weight(f_x) * query, f_y)  # (B, C, N)
-        return total.baddbmm_(self._weight(f_y) * query, f_x).view(decoded.shape)
+        return torch.baddbmm(total, self._weight(f_y) * query, f_x).view(decoded.shape)
 
     def _weight(self, chooser: Tensor, chunk: int = 32768) -> Tensor:
         """sigmoid(max(R(a)) + mean(R(a))) of a (B, C, N) with 1x1 convolutions, a chunk of N at once: (B, C, 1)."""

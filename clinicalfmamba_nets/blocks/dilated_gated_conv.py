@@ -26,7 +26,8 @@ def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         tensor([2.])
     """
     y = torch.matmul(weight.flatten(1), x.flatten(2))
-    return (y + bias.to(y.dtype).unsqueeze(1)).unflatten(2, x.shape[2:])
+    y += bias.to(y.dtype).unsqueeze(1)
+    return y.unflatten(2, x.shape[2:])
 
 
 class SharedPyramid(nn.Module):
@@ -117,9 +118,9 @@ class DilatedGatedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C, *S)."""
-        gate = self.norm2(x)
-        if gate.is_contiguous() and self.conv1.bias is not None:
-            gate = pointwise_conv(gate, self.conv1.weight, self.conv1.bias)
+        gate, bias = self.norm2(x), self.conv1.bias
+        if gate.is_contiguous() and bias is not None:
+            gate = pointwise_conv(gate, self.conv1.weight, bias)
         else:
             gate = self.conv1(gate)
         gated = self.act(self.conv3(self.norm1(x))) * self.act(gate)
