@@ -84,6 +84,9 @@ def fuse_parser() -> Parser:
         help="DICOM: once for A, once for B: #row of `info FOLDER`, SeriesNumber, UID, modality or EchoTime=11",
     )
     parser.add_argument("--format", choices=["dicom", "nifti", "png"], help="format of the result instead of A's")
+    parser.add_argument(
+        "--register", choices=["none", "rigid"], default="none", help="rigid: turn and move volume B onto A first"
+    )
     parser.add_argument("--overwrite", action="store_true", help="fuse again what OUT already holds")
     return with_run_options(parser, "folder for <case>_fused.<ext>, <case>_preview.png and run.json")
 

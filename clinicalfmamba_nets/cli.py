@@ -36,7 +36,8 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     from clinicalfmamba_nets.engine.volumes import FORMATS
 
     switches = (options.task, options.device, options.overwrite, options.debug)
-    report = fuse_cases(cases, output, *switches, tell_case, FORMATS.get(options.format, ""), options.bundle)
+    ending = FORMATS.get(options.format, "")
+    report = fuse_cases(cases, output, *switches, tell_case, ending, options.bundle, options.register)
     if process_place()[0]:
         return int(bool(report.count("failed")))  # the first process tells about all
     if len(cases) > 1:

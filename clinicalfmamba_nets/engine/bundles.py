@@ -121,7 +121,7 @@ def run_bundle(
     """
     from clinicalfmamba_nets.engine.failures import find_input_error
 
-    _show_progress()
+    show_progress()
     try:
         opened = open_bundle(name, workflow, overlays, overrides)
         opened.run()
@@ -134,7 +134,8 @@ def run_bundle(
     return opened
 
 
-def _show_progress() -> None:
+def show_progress() -> None:
+    """Let progress go to the terminal where the program has not set up logging."""
     progress = logging.getLogger("clinicalfmamba")
     if not progress.hasHandlers():
         handler = logging.StreamHandler(sys.stdout)

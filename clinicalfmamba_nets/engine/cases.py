@@ -57,6 +57,7 @@ class CaseFuser:
         debug: print the traceback of each failure.
         output_ext: ending of the results instead of the first image's; ".dcm" for a folder with a DICOM series.
         bundle: the bundle of all cases, None to choose it by the first image.
+        register: "rigid" to align the second volume with the first one, "none" to trust the headers.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class CaseFuser:
         debug: bool = False,
         output_ext: str = "",
         bundle: str | None = None,
+        register: str = "none",
     ) -> None:
         self.output_dir, self.task, self.device = Path(output_dir), task, device
-        self.output_ext, self.bundle = output_ext, bundle
+        self.output_ext, self.bundle, self.register = output_ext, bundle, register
         self.overwrite, self.debug = overwrite, debug
         self.earlier = read_outputs(output_dir)
         self.pipelines: dict[tuple[str, str], FusionPipeline] = {}
@@ -132,7 +134,7 @@ class CaseFuser:
         if (bundle, task) not in self.pipelines:
             from clinicalfmamba_nets.engine.fuse import FusionPipeline
 
-            opened = FusionPipeline(task, self.device, self.output_dir, bundle, self.output_ext)
+            opened = FusionPipeline(task, self.device, self.output_dir, bundle, self.output_ext, self.register)
             self.pipelines[bundle, task] = opened
             name = task if bundle == IMAGES else f"{bundle} {task}"
             self.weights[name] = f"{opened.weights} sha256 {opened.weights_digest()}"
@@ -232,6 +234,7 @@ def fuse_cases(
     tell: Tell | None = None,
     output_ext: str = "",
     bundle: str | None = None,
+    register: str = "none",
 ) -> RunReport:
     """Fuse pairs one after another; what fails is reported and the rest goes on.
 
@@ -247,6 +250,7 @@ def fuse_cases(
         tell: called after each case.
         output_ext: ending of the results instead of the first image's; ".dcm" for a folder with a DICOM series.
         bundle: bundle of all cases; None to choose it by the first image: volumes in NIfTI or NRRD have their own.
+        register: "rigid" to align the second volume with the first before they are fused, "none" to trust the headers.
 
     Returns:
         The report, as it was written to `run.json`.
@@ -256,8 +260,15 @@ def fuse_cases(
     """
     check_names(cases)
     output = make_folder(output_dir)
-    fuser = CaseFuser(output, task, device, overwrite, debug, output_ext, bundle)
-    settings = {"task": task, "device": device, "overwrite": overwrite, "cases": len(cases), "weights": fuser.weights}
+    fuser = CaseFuser(output, task, device, overwrite, debug, output_ext, bundle, register)
+    settings = {
+        "task": task,
+        "device": device,
+        "overwrite": overwrite,
+        "register": register,
+        "cases": len(cases),
+        "weights": fuser.weights,
+    }
     first = process_place()[0] == 0
     report = RunReport(output, settings, interval=2.0 if first else math.inf)
     try:

@@ -16,11 +16,12 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 
 from clinicalfmamba_nets.engine.bundles import IMAGES as BUNDLE
-from clinicalfmamba_nets.engine.bundles import VOLUMES, find_bundle, open_bundle
+from clinicalfmamba_nets.engine.bundles import VOLUMES, find_bundle, open_bundle, show_progress
 from clinicalfmamba_nets.engine.failures import find_input_error
 from clinicalfmamba_nets.engine.volumes import fuse_volume, is_volume_case
 from clinicalfmamba_nets.engine.weights import read_weights, require_weights
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io import printable
 
 
 class FusionPipeline:
@@ -35,6 +36,7 @@ class FusionPipeline:
         output_dir: where the configuration's last step writes the fused image; None leaves that step out.
         bundle: name of the bundle.
         output_ext: ending of the written images (".nii.gz", ".png", ".dcm") instead of the first image's.
+        register: "rigid" to align the second volume with the first before they are fused, "none" to trust the headers.
 
     Raises:
         FusionInputError: unknown bundle or task, weights that are missing or of another network, no such device.
@@ -47,9 +49,13 @@ class FusionPipeline:
         output_dir: str | os.PathLike | None = None,
         bundle: str = BUNDLE,
         output_ext: str = "",
+        register: str = "none",
     ) -> None:
-        self.bundle = bundle
+        self.bundle, self.register = bundle, register
         overrides: dict[str, Any] = {"task": task}
+        if register != "none":
+            show_progress()
+            overrides |= {"register": register} if bundle == VOLUMES else {}
         if device is not None:
             overrides["device"] = named_device(device)
         if output_dir is not None:
@@ -87,6 +93,9 @@ class FusionPipeline:
         with user_errors_alone():
             if self.bundle != VOLUMES and is_volume_case(pair):
                 return self.postprocessing(fuse_volume(self, pair))
+            if self.bundle != VOLUMES and self.register != "none":
+                found = "a single image"
+                raise input_error(printable(pair["image"]), "a volume to register", found, "leave out --register")
             sample = self.preprocessing(dict(pair))
             with torch.no_grad():
                 sample["pred"] = self.inferer(sample["image"][None].to(self.device), self.network)[0]

@@ -67,7 +67,7 @@ def fuse_volume(pipeline: FusionPipeline, pair: Mapping[str, Any]) -> dict[str, 
     Raises:
         FusionInputError: the series are no volumes or do not lie in one space.
     """
-    sample: Any = ScaleIntensityPaird("image")(LoadImagePaird("image")(dict(pair.items())))
+    sample: Any = ScaleIntensityPaird("image")(LoadImagePaird("image", register=pipeline.register)(dict(pair.items())))
     image = sample["image"]
     if image.ndim != 4:
         found = " x ".join(map(str, image.shape[1:]))
