@@ -257,6 +257,7 @@ def write_phantom_pair(
     task: str = "ct_mri",
     size: int = 256,
     seed: int = 0,
+    contrast: str = "t2",
 ) -> tuple[Path, Path]:
     """Write the phantom's MRI and second image as PNG files, SPECT and PET in color.
 
@@ -265,6 +266,7 @@ def write_phantom_pair(
         task: "ct_mri", "spect_mri" or "pet_mri".
         size: side in pixels.
         seed: as in `head_phantom`.
+        contrast: of the MRI: "t1", "t2" or "flair".
 
     Returns:
         The paths of the MRI and of the second image.
@@ -278,6 +280,6 @@ def write_phantom_pair(
     second = TASKS[task]
     pixels = images[second] if second == "ct" else nuclear_colors(images[second])
     paths = to_path(folder) / "mri.png", to_path(folder) / f"{second}.png"
-    for path, image in zip(paths, (images["mri"], pixels), strict=True):
+    for path, image in zip(paths, (images[contrast], pixels), strict=True):
         write_image(path, 255 * image)
     return paths

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from clinicalfmamba_nets.data import write_phantom_pair
 from clinicalfmamba_nets.engine import pairs as module
-from clinicalfmamba_nets.engine.pairs import pair_datalist, training_datalist
+from clinicalfmamba_nets.engine.pairs import add_phantoms, pair_datalist, training_datalist
 from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.io import read_image
 
 
 def test_a_data_list_goes_first(tmp_path):
@@ -66,3 +68,14 @@ def test_too_few_pairs(monkeypatch):
     monkeypatch.setattr(module, "world_size", lambda: 2)
     with pytest.raises(FusionInputError, match="validation list: expected at least 2 pairs, found 1 of 4"):
         training_datalist([{}] * 4, "validation", 0.1, True)
+
+
+def test_phantoms_follow_the_pairs_of_a_training(tmp_path) -> None:
+    entries = [{"case": "1", "image": "a", "image2": "b"}]
+    assert add_phantoms(entries, 0, "ct_mri", tmp_path) == entries
+    more = add_phantoms(entries, 2, "ct_mri_published", tmp_path)
+    assert more[0] == entries[0]
+    assert [entry["case"] for entry in more[1:]] == ["phantom1", "phantom2"]
+    t1, flair = (read_image(entry["image"])[0] for entry in more[1:])
+    assert all((tmp_path / entry["case"] / "ct.png").is_file() for entry in more[1:])
+    assert not np.array_equal(t1, flair)
