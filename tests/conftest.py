@@ -70,23 +70,27 @@ def run_cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
 @pytest.fixture(scope="session")
 def toy_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the bundles whose fusion_2d has random weights for every task: for tests of the way, not of results."""
+    """A copy of the fusion bundles with random weights for every task: for tests of the way, not of results.
+
+    The network for volumes is a small one.
+    """
     import torch
     from monai.bundle import ConfigParser
 
     folder = tmp_path_factory.mktemp("bundles")
-    source = CHECKOUT / "bundles" / "fusion_2d"
-    root = shutil.copytree(
-        source, folder / "fusion_2d", ignore=shutil.ignore_patterns("*.pt", "*.ts", "output", "eval")
-    )
-    (root / "models").mkdir(exist_ok=True)
-    config = root / "configs" / "inference.json"
-    for seed, task in enumerate(json.loads(config.read_text())["graphs"]):
-        torch.manual_seed(seed)
-        parser = ConfigParser()
-        parser.read_config(str(config))
-        parser.update({"bundle_root": str(root), "task": task})
-        torch.save(parser.get_parsed_content("network_def").state_dict(), parser.get_parsed_content("ckpt_path"))
+    for name, sizes in (("fusion_2d", {}), ("fusion_3d", {"features": 4, "dim": 16, "depth": 1})):
+        source = CHECKOUT / "bundles" / name
+        root = shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("*.pt", "*.ts", "output", "eval"))
+        (root / "models").mkdir(exist_ok=True)
+        config = root / "configs" / "inference.json"
+        content = json.loads(config.read_text()) | sizes
+        config.write_text(json.dumps(content))
+        for seed, task in enumerate(content["graphs"]):
+            torch.manual_seed(seed)
+            parser = ConfigParser()
+            parser.read_config(str(config))
+            parser.update({"bundle_root": str(root), "task": task})
+            torch.save(parser.get_parsed_content("network_def").state_dict(), parser.get_parsed_content("ckpt_path"))
     return folder
 
 

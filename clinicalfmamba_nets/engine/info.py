@@ -64,16 +64,17 @@ def bundle_tasks(name: str = "fusion_2d") -> list[str]:
 
 
 def task_bundles() -> dict[str, list[str]]:
-    """Return every task of the fusion bundles with the bundles that know it, that for single images first.
+    """Return every task of the fusion bundles with the bundles that know it: first the one whose default it is.
 
     Example:
-        >>> task_bundles()["t2_flair"]
-        ['fusion_3d']
+        >>> task_bundles()["t2_flair"][0]
+        'fusion_3d'
     """
     found: dict[str, list[str]] = {}
     for bundle in FUSION_BUNDLES:
-        for task in bundle_tasks(bundle):
-            found.setdefault(task, []).append(bundle)
+        for number, task in enumerate(bundle_tasks(bundle)):
+            homes = found.setdefault(task, [])
+            homes.insert(0 if number == 0 else len(homes), bundle)
     return found
 
 

@@ -53,11 +53,15 @@ def collect_cases(
 
 
 def phantom_case(output_dir: str | os.PathLike, task: str = "ct_mri") -> dict[str, str]:
-    """Compute the head phantom into the folder `phantom` of the output folder and return the pair as a case."""
-    from clinicalfmamba_nets.data.phantom import write_phantom_pair
+    """Compute the head phantom, for a task of volumes the brain in 3D, into the folder `phantom`, as a case."""
+    from clinicalfmamba_nets.data import write_brain_pair, write_phantom_pair
+    from clinicalfmamba_nets.engine.info import task_bundles
 
     folder = make_folder(Path(output_dir) / "phantom")
-    image, image2 = write_phantom_pair(folder, task.removesuffix(PUBLISHED))
+    if task_bundles().get(task, [IMAGES])[0] == VOLUMES:
+        image, image2 = write_brain_pair(folder)
+    else:
+        image, image2 = write_phantom_pair(folder, task.removesuffix(PUBLISHED))
     return {"case": "phantom", "image": os.path.abspath(image), "image2": os.path.abspath(image2)}
 
 
