@@ -19,7 +19,7 @@ from clinicalfmamba_nets.io.files import atomic_file
 
 RUN_FILE = "run.json"
 STATUSES = ("done", "failed", "skipped")
-PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite", "nibabel", "pydicom", "itk", "mamba-ssm")
+PACKAGES = ("torch", "monai", "numpy", "pytorch-ignite", "nibabel", "pydicom", "itk", "triton", "mamba-ssm")
 
 
 @dataclass

@@ -9,6 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from clinicalfmamba_nets.errors import input_error
+
 from .average_gradient import compute_ag
 from .background import compute_background_mean
 from .bone import compute_bone_mean
@@ -72,7 +74,7 @@ def check_names(names: Iterable[str] | None, with_ct: bool = True) -> list[str]:
         The names.
 
     Raises:
-        ValueError: for a name that is not in the table.
+        FusionInputError: for a name that is not in the table.
 
     Example:
         >>> check_names(["ssim", "psnr"])
@@ -81,7 +83,7 @@ def check_names(names: Iterable[str] | None, with_ct: bool = True) -> list[str]:
     wanted = list(ALL_METRICS) if names is None else list(names)
     unknown = [name for name in wanted if name not in ALL_METRICS]
     if unknown:
-        raise ValueError(f"unknown metric {unknown[0]!r}: choose from {', '.join(ALL_METRICS)}")
+        raise input_error("metrics", f"names among {', '.join(ALL_METRICS)}", repr(unknown[0]), "correct the name")
     return [name for name in ALL_METRICS if name in wanted and (with_ct or name not in CT_METRICS)]
 
 

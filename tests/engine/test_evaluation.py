@@ -201,7 +201,7 @@ def test_errors_are_one_line(tmp_path):
         evaluate_pairs([], {}, tmp_path)
     with pytest.raises(FusionInputError, match="test lists: expected at least one"):
         evaluate_pairs({}, {}, tmp_path)
-    with pytest.raises(ValueError, match="unknown metric 'lpips'"):
+    with pytest.raises(ValueError, match="metrics: expected names among .* found 'lpips'"):
         evaluate_pairs(pairs(1), {}, tmp_path, metrics=["lpips"])
     with pytest.raises(FusionInputError, match="broken, case head0: expected finite values, found NaN"):
         evaluate_pairs(pairs(1), {"broken": MixtureFusion(math.nan)}, tmp_path)

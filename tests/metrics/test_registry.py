@@ -66,7 +66,7 @@ def test_names_choose_and_are_checked(triple):
     assert set(compute_all(triple.fused, image, names=["sd"], inside_head=False)) == {"sd"}
     without_ct = compute_all(triple.fused, image, names=["sd", "bone_mean"], with_ct=False, inside_head=False)
     assert set(without_ct) == {"sd"}
-    with pytest.raises(ValueError, match="unknown metric 'lpips': choose from psnr, ssim"):
+    with pytest.raises(ValueError, match="metrics: expected names among psnr, ssim.*found 'lpips'"):
         compute_all(triple.fused, image, names=["lpips"])
 
 
