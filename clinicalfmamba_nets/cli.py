@@ -151,7 +151,9 @@ def free_settings(parser: Parser, words: Sequence[str]) -> dict[str, Any]:
         try:
             settings[name] = json.loads(value)
         except ValueError:
-            settings[name] = value
+            from fire.parser import DefaultParseValue  # Python's literals, as monai.bundle takes them; else a string
+
+            settings[name] = DefaultParseValue(value)
     return settings
 
 
