@@ -73,6 +73,46 @@ def test_ms_ssim_equals_pytorch_msssim(size):
     assert metrics.compute_ms_ssim(fused, source, source).a.item() == pytest.approx(expected, abs=1e-5)
 
 
+def similarity_by_hand(fused, source):
+    """SSIM and contrast maps of a volume over whole windows, by scipy."""
+    taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+
+    def mean(volume):
+        for axis in range(3):
+            volume = ndimage.correlate1d(volume, taps / taps.sum(), axis)
+        return volume[5:-5, 5:-5, 5:-5]
+
+    means = mean(fused), mean(source)
+    spread = mean(fused * fused) - means[0] ** 2 + mean(source * source) - means[1] ** 2
+    contrast = (2 * (mean(fused * source) - means[0] * means[1]) + 0.03**2) / (spread + 0.03**2)
+    return (2 * means[0] * means[1] + 0.01**2) / (means[0] ** 2 + means[1] ** 2 + 0.01**2) * contrast, contrast
+
+
+def test_volumes_are_scored_in_three_dimensions():
+    generator = torch.Generator().manual_seed(2)
+    coarse = torch.rand(2, 1, 7, 6, 8, generator=generator)
+    pair = torch.nn.functional.interpolate(coarse, size=(28, 24, 32), mode="trilinear")
+    source, fused = metrics.scores.round_to_8_bit(pair).split(1)
+    a, b = (volume[0, 0].double().numpy() for volume in (fused, source))
+    assert metrics.compute_psnr(fused, source, source).a.item() == pytest.approx(-10 * np.log10(((a - b) ** 2).mean()))
+    whole = similarity_by_hand(*(np.pad(volume, 5, mode="reflect") for volume in (a, b)))[0]
+    assert metrics.compute_ssim(fused, source, source).a.item() == pytest.approx(whole.mean(), abs=1e-5)
+    halves = [volume.reshape(14, 2, 12, 2, 16, 2).mean(axis=(1, 3, 5)) for volume in (a, b)]
+    terms = [max(0, similarity_by_hand(a, b)[1].mean()), max(0, similarity_by_hand(*halves)[0].mean())]
+    weights = np.array([0.0448, 0.2856]) / (0.0448 + 0.2856) * (0.0448 + 0.2856 + 0.3001 + 0.2363 + 0.1333)
+    assert metrics.compute_ms_ssim(fused, source, source).a.item() == pytest.approx(
+        float(np.prod(np.array(terms) ** weights)), abs=1e-5
+    )
+    levels = np.bincount(np.rint(a * 255).astype(int).ravel())
+    share = levels[levels > 0] / a.size
+    assert metrics.compute_entropy(fused, source, source).value.item() == pytest.approx(-(share * np.log2(share)).sum())
+    noisy = fused + 1e-5 * torch.rand(fused.shape, generator=generator)
+    values, counts = np.unique(noisy.numpy(), return_counts=True)
+    expected = -(counts / counts.sum() * np.log2(counts / counts.sum())).sum()
+    assert metrics.compute_entropy_float(noisy, source, source).value.item() == pytest.approx(expected)
+    assert len(values) > 10_000
+
+
 def sobel_by_hand(levels):
     return ndimage.sobel(levels, 0, mode="constant"), ndimage.sobel(levels, 1, mode="constant")
 
