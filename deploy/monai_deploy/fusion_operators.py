@@ -9,10 +9,10 @@ from typing import Any
 from monai.deploy.core import Fragment, Operator, OperatorSpec
 from study_operators import LOGGER
 
+from clinicalfmamba_nets.engine.bundles import IMAGES, VOLUMES
 from clinicalfmamba_nets.engine.cases import output_names, preview_case
-from clinicalfmamba_nets.engine.fuse import BUNDLE, FusionPipeline
-from clinicalfmamba_nets.engine.info import bundle_tasks
-from clinicalfmamba_nets.engine.inputs import choose_task, make_folder
+from clinicalfmamba_nets.engine.fuse import FusionPipeline
+from clinicalfmamba_nets.engine.inputs import choose_task, make_folder, volume_task
 from clinicalfmamba_nets.transforms import SaveFused
 
 _logger = logging.getLogger(LOGGER)
@@ -27,7 +27,7 @@ class FusionOperator(Operator):
     Args:
         fragment: the application.
         bundle: name of the bundle.
-        task: task of the bundle; None to choose by the modality of the second series, else the bundle's first.
+        task: task of the bundle; None to choose by the modality of the second series.
         device: where the network runs; None for the bundle's own choice.
 
     Named input:
@@ -38,7 +38,7 @@ class FusionOperator(Operator):
     """
 
     def __init__(
-        self, fragment: Fragment, *args: Any, bundle: str = BUNDLE, task: str | None, device: str | None, **kwargs: Any
+        self, fragment: Fragment, *args: Any, bundle: str = IMAGES, task: str | None, device: str | None, **kwargs: Any
     ) -> None:
         self.bundle, self.task, self.device = bundle, task, device
         super().__init__(fragment, *args, **kwargs)
@@ -57,10 +57,8 @@ class FusionOperator(Operator):
         op_output.emit({"case": case, "task": task, "sample": pipeline(case)}, "fused")
 
     def _task(self, case: dict[str, str]) -> str:
-        known = bundle_tasks(self.bundle)
-        task, note = choose_task(case["image2"])
-        if task not in known:
-            return known[0]
+        choose = volume_task if self.bundle == VOLUMES else choose_task
+        task, note = choose(case["image2"])
         _logger.info(note)
         return task
 

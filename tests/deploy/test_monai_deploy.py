@@ -36,10 +36,10 @@ def cause(done):
     return done.stderr.strip().splitlines()[-1]
 
 
-def fused_by_the_bundle(folder, image, image2, task):
+def fused_by_the_bundle(folder, image, image2, task, bundle="fusion_2d"):
     """The volume that the bundle itself makes of two series."""
     case = {"case": "study", "image": f"{folder}::{image}", "image2": f"{folder}::{image2}"}
-    return FusionPipeline(task, "cpu")(case)["pred"][0].numpy()
+    return FusionPipeline(task, "cpu", bundle=bundle)(case)["pred"][0].numpy()
 
 
 def assert_equals(out, expected, source):
@@ -82,6 +82,16 @@ def test_without_rules_the_mri_comes_first_and_own_results_are_not_taken_again(r
     assert again.returncode == 0, again.stderr
     shutil.rmtree(mixed_study / "result")
     assert_equals(out, fused_by_the_bundle(mixed_study, "MR", "CT", "spect_mri"), f"{mixed_study}::MR")
+
+
+def test_the_bundle_for_volumes_fuses_the_whole_series(run_app, shared_data, tmp_path):
+    study, out = shutil.copytree(shared_data / "dicom" / "mr_pd_t2_dual_echo", tmp_path / "study"), tmp_path / "out"
+    done = run_app(study, out, "--bundle", "fusion_3d")
+    assert done.returncode == 0, done.stderr
+    expected = fused_by_the_bundle(study, "EchoTime=11", "EchoTime=92", "t2_flair", "fusion_3d")
+    assert expected.shape == (64, 64, 35)
+    assert_equals(out, expected, f"{study}::EchoTime=11")
+    assert (out / "study_preview.png").is_file()
 
 
 def test_an_unclear_choice_leaves_no_output(run_app, small_study, tmp_path):

@@ -69,7 +69,7 @@ def server(interpreter, toy_bundles, shared_data, tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [python, "-m", "monailabel.main", "start_server", "--app", app, "--studies", folder / "studies"]
-    command += ["--host", "127.0.0.1", "--port", port, "--conf", "models", "fusion_2d"]
+    command += ["--host", "127.0.0.1", "--port", port, "--conf", "models", "fusion_2d,fusion_3d"]
     environment = {**os.environ, "CLINICALFMAMBA_BUNDLES": str(toy_bundles), "TMPDIR": str(folder / "temporary")}
     with open(folder / "log", "wb") as log:
         running = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment, cwd=folder)
@@ -98,9 +98,9 @@ def bundle(toy_bundles, monkeypatch):
     """`bundle(task, image, image2)`: what the bundle itself makes of two files."""
     monkeypatch.setenv("CLINICALFMAMBA_BUNDLES", str(toy_bundles))
 
-    def fuse(task, image, image2=None):
-        pair = {"image": str(image), **({"image2": str(image2)} if image2 else {})}
-        return channels_last(FusionPipeline(task)(pair)["pred"])
+    def fuse(task, image, image2, name="fusion_2d"):
+        pair = {"image": str(image), "image2": str(image2)}
+        return channels_last(FusionPipeline(task, bundle=name)(pair)["pred"])
 
     return fuse
 
@@ -117,9 +117,9 @@ def nifti_pair(shared_data, tmp_path):
     return files
 
 
-def answered(server, tmp_path, ending, *arguments, **files):
+def answered(server, tmp_path, ending, *arguments, model="fusion_2d", **files):
     """The image that a request gives."""
-    status, body = server.post("fusion_2d", *arguments, **files)
+    status, body = server.post(model, *arguments, **files)
     assert status == 200, body
     path = tmp_path / f"answer{ending}"
     path.write_bytes(body)
@@ -128,7 +128,7 @@ def answered(server, tmp_path, ending, *arguments, **files):
 
 def test_the_server_lists_the_bundle(server):
     told = server.get("/info/")
-    assert told["models"]["fusion_2d"]["dimension"] == 2 and list(told["models"]) == ["fusion_2d"]
+    assert {name: model["dimension"] for name, model in told["models"].items()} == {"fusion_2d": 2, "fusion_3d": 3}
     assert "ct_mri" in told["models"]["fusion_2d"]["config"]["task"]
 
 
@@ -165,6 +165,24 @@ def test_png_of_the_data_store_and_uploaded_in_color(server, bundle, shared_data
     assert meta["color"] and np.abs(color - bundle("spect_mri", *pair)).max() <= 1
 
 
+def test_volumes_are_served_by_their_own_bundle(server, bundle, shared_data, tmp_path):
+    image, image2 = (shared_data / "bad" / "nifti" / "good_pair" / name for name in ("t2.nii.gz", "flair.nii.gz"))
+    fused, meta = answered(server, tmp_path, ".nii.gz", model="fusion_3d", file=image, label=image2)
+    source, place = read_image(image)
+    expected = bundle("t2_flair", image, image2, "fusion_3d")
+    assert fused.shape == source.shape and np.ptp(fused) > 0
+    assert np.abs(fused - expected).max() <= 0.51 and np.array_equal(meta["affine"], place["affine"])
+    stacked = tmp_path / "both.nii.gz"
+    arrays = [read_image(path)[0] for path in (image, image2)]
+    nibabel.save(nibabel.Nifti1Image(np.stack(arrays, -1), place["affine"]), stacked)
+    both, _ = answered(server, tmp_path, ".nii.gz", model="fusion_3d", file=stacked)
+    assert np.array_equal(both, fused)
+    status, cause = server.refused("fusion_2d", file=image, label=image2)
+    assert status == 422 and "expected a 2D image" in cause
+    status, cause = server.refused("fusion_3d", file=image)
+    assert status == 422 and "expected two images" in cause
+
+
 def test_task_and_weights_are_told(server, bundle, tmp_path):
     params = {"image2": "ct", "task": "ct_mri_published", "device": "cpu"}
     status, body = server.post("fusion_2d", "output=json&image=mri", params)
@@ -198,7 +216,7 @@ def test_what_cannot_be_fused_is_refused_with_the_cause(server, nifti_pair, shar
         ("fusion_2d", {"task": "x"}, 422, "one of ct_mri"),
         ("fusion_2d", {"device": "abacus"}, 422, "device 'abacus'"),
         ("fusion_2d", {"image2": 7}, 422, "found 7"),
-        ("fusion_9d", {}, 404, "expected one of fusion_2d"),
+        ("fusion_9d", {}, 404, "expected one of fusion_2d, fusion_3d"),
     ],
 )
 def test_wrong_settings_are_refused(server, model, params, status, words):
@@ -213,4 +231,7 @@ def test_a_bundle_that_is_not_served_is_told_at_the_start(interpreter, toy_bundl
     environment = {**os.environ, "CLINICALFMAMBA_BUNDLES": str(toy_bundles)}
     command = [python, "-c", code]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode and "--conf models other: expected a bundle that is served, found fusion_2d" in done.stderr
+    assert (
+        done.returncode
+        and "--conf models other: expected a bundle that is served, found fusion_2d, fusion_3d" in done.stderr
+    )

@@ -14,10 +14,10 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from clinicalfmamba_nets.engine.bundles import find_bundle
+from clinicalfmamba_nets.engine.bundles import VOLUMES, find_bundle
 from clinicalfmamba_nets.engine.fuse import FusionPipeline
 from clinicalfmamba_nets.engine.info import bundle_tasks
-from clinicalfmamba_nets.engine.inputs import choose_task
+from clinicalfmamba_nets.engine.inputs import choose_task, volume_task
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import is_dicom
 from clinicalfmamba_nets.transforms import SaveFused
@@ -68,7 +68,7 @@ class FusionTask(InferTask):
         try:
             pair = {"image": names["image"], "image2": self._second(names["image2"])}
             _refuse_dicom(pair)
-            task, notes = self._task(request.get("task"), pair["image2"])
+            task, notes = self._task(request, pair["image2"])
             pipeline = self._pipeline(task, request.get("device"))
             sample = pipeline({key: value for key, value in pair.items() if value})
             meta = sample["image"].meta
@@ -90,11 +90,15 @@ class FusionTask(InferTask):
             raise input_error("image2", "an image of the data store or a path on the server", name, "check the name")
         return found
 
-    def _task(self, named: Any, image2: str) -> tuple[str, list[str]]:
+    def _task(self, request: Mapping[str, Any], image2: str) -> tuple[str, list[str]]:
+        named = request.get("task")
         if isinstance(named, str) and named:
             return named, []
-        task, note = choose_task(image2)
-        return (task, [note]) if task in self.tasks else (self.tasks[0], [])
+        if self.bundle == VOLUMES:
+            task, note = volume_task(image2 if request.get("image2") else "")  # an uploaded file has lost its name
+        else:
+            task, note = choose_task(image2)
+        return task, [note]
 
     def _pipeline(self, task: str, device: Any) -> FusionPipeline:
         key = (task, device if isinstance(device, str) and device else None)
