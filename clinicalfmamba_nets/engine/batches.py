@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, sliding_window_inference
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from clinicalfmamba_nets.engine.bars import fusing_bar
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.grids import axis_order
 
 
 def prepare_fusion_batch(
@@ -64,7 +66,9 @@ class VolumeInferer(WholeImageInferer):
     """Run the network on a volume: on the whole of it, or window by window with Gaussian blending.
 
     Only the box around the voxels where a source is not 0 is computed, and what lies outside it stays 0: a fused image
-    is black where both sources are. Windows are made no larger than their even spread over that box needs.
+    is black where both sources are. Windows are made no larger than their even spread over that box needs. A volume
+    with an affine is turned to right, anterior, superior for the network and back, so that the result does not depend
+    on the order in which the voxels are stored.
 
     Args:
         mode: "window", or "whole" where the memory allows it.
@@ -98,12 +102,15 @@ class VolumeInferer(WholeImageInferer):
         self.mode, self.roi_size, self.overlap, self.margin = mode, tuple(roi_size), overlap, margin
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Return the fused volumes, (B, 1, *spatial) in float32, for inputs (B, 2, *spatial)."""
+        """Return the fused volumes, (B, 1, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        order, backwards = _storage(inputs)
+        plain = plain.permute(order).flip(backwards)
         box = (slice(None), slice(None), *_occupied(plain, self.margin))
         fused = plain.new_zeros([plain.shape[0], 1, *plain.shape[2:]], dtype=torch.float32)
         run = network if self.mode == "whole" else partial(self._windows, network)
         fused[box] = super().__call__(plain[box].contiguous(), run, *args, **kwargs).to(fused)
+        fused = fused.flip(backwards).permute([order.index(axis) for axis in range(len(order))]).contiguous()
         return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
 
     def _windows(self, network: Callable[..., Tensor], image: Tensor) -> Tensor:
@@ -124,6 +131,13 @@ class VolumeInferer(WholeImageInferer):
             fused = sliding_window_inference(image, window, 1, told, self.overlap, mode="gaussian")
         assert isinstance(fused, Tensor)
         return fused
+
+
+def _storage(inputs: Tensor) -> tuple[list[int], list[int]]:
+    """Return how (B, C, X, Y, Z) is permuted, and which axes are then flipped, to run right, anterior, superior."""
+    affine = inputs.affine.reshape(-1, 4, 4)[0].cpu().numpy() if isinstance(inputs, MetaTensor) else np.eye(4)
+    order, backwards = axis_order(affine, np.eye(4))
+    return [0, 1, *(axis + 2 for axis in order)], [axis + 2 for axis in backwards]
 
 
 def _occupied(image: Tensor, margin: int) -> list[slice]:

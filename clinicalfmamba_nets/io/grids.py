@@ -27,22 +27,40 @@ def _corner_distance(affine_a: np.ndarray, affine_b: np.ndarray, shape: tuple[in
     return float(np.linalg.norm(moved, axis=1).max() / np.linalg.norm(affine_a[:3, :3], axis=0).min())
 
 
+def axis_order(affine: np.ndarray, reference: np.ndarray) -> tuple[list[int], list[int]]:
+    """Tell how the axes of a volume must be permuted and flipped to run as those of a reference affine.
+
+    Args:
+        affine: 4 x 4, index to mm.
+        reference: the affine whose order is wanted; the unit matrix for right, anterior, superior.
+
+    Returns:
+        The axis of the volume that goes to each place, and the places that are then flipped; nothing to be done
+        where no order fits.
+
+    Example:
+        >>> axis_order(np.diag([-1.0, 1.0, 2.0, 1.0]), np.eye(4))
+        ([0, 1, 2], [0])
+    """
+    turn = np.linalg.solve(reference[:3, :3], affine[:3, :3])
+    order = np.abs(turn).argmax(axis=1).tolist()
+    if sorted(order) != [0, 1, 2]:
+        return [0, 1, 2], []
+    return order, [place for place in range(3) if turn[place, order[place]] < 0]
+
+
 def reorder(array: np.ndarray, affine: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Permute and flip the axes of a volume so that they run as those of a reference affine.
 
     Args:
         array: shape (X, Y, Z).
-        affine: its 4 x 4 affine, index to mm; changed in place where axes are flipped.
+        affine: its 4 x 4 affine, index to mm.
         reference: the affine whose order is wanted.
 
     Returns:
         The volume, and its affine in the new order; both as they were where no order fits.
     """
-    turn = np.linalg.solve(reference[:3, :3], affine[:3, :3])
-    order = np.abs(turn).argmax(axis=1)
-    if sorted(order) != [0, 1, 2]:
-        return array, affine
-    backwards = tuple(axis for axis in range(3) if turn[axis, order[axis]] < 0)
+    order, backwards = axis_order(affine, reference)
     affine = affine[:, [*order, 3]]
     array = array.transpose(order)
     for axis in backwards:

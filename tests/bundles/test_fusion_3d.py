@@ -253,3 +253,24 @@ def test_weights_follow_from_the_task(checkout):
     for task, name in (("t2_flair", "model.pt"), ("t2_flair_planar", "model_t2_flair_planar.pt")):
         parser = open_bundle("fusion_3d", overrides={"task": task}).parser
         assert parser.get_parsed_content("ckpt_path") == str(models / name)
+
+
+def test_evaluation_measures_the_box_around_the_head(pair, weights, tmp_path, caplog):
+    entry = {"image": str(pair[0]), "image2": str(pair[1]), "case": "held_out"}
+    (tmp_path / "list.json").write_text(json.dumps({"testing": [entry]}))
+    settings = {**TINY, "ckpt_path": str(weights), "datalist": str(tmp_path / "list.json"), "metrics": ["psnr", "qabf"]}
+    settings |= {"output_dir": str(tmp_path / "eval"), "roi_size": [24, 24, 24]}
+    run_bundle("fusion_3d", "inference", ["evaluate"], settings)
+    names = {path.name for path in (tmp_path / "eval").iterdir()}
+    assert names >= {"contact_sheet.png", "pairs.csv", "summary.json", "table.md"}
+    summary = json.loads((tmp_path / "eval" / "summary.json").read_text())["networks"]
+    wanted = [
+        "ClinicalFMamba",
+        "average",
+        "maximum",
+        "Laplacian pyramid",
+        "Laplacian pyramid, max base",
+        "guided filter",
+    ]
+    assert list(summary) == wanted
+    assert all(np.isfinite(row["over_runs"]["psnr_head"]["mean"]) for row in summary.values())
