@@ -66,7 +66,7 @@ def reorder(array: np.ndarray, affine: np.ndarray, reference: np.ndarray) -> tup
     for axis in backwards:
         affine[:, 3] += affine[:, axis] * (array.shape[axis] - 1)
         affine[:, axis] *= -1
-    return np.flip(array, backwards), affine
+    return np.flip(array, tuple(backwards)), affine
 
 
 def match_grids(
