@@ -207,12 +207,14 @@ def preview_case(sample: Mapping[str, Any], case: Case, task: str, path: str | o
 
 
 def _preview_volumes(sample: Mapping[str, Any], task: str, title: str, path: str | os.PathLike) -> Path:
+    from clinicalfmamba_nets.data.datalists import MODALITIES
     from clinicalfmamba_nets.engine.volume_preview import write_volume_preview
 
     first, second = sample["image"].numpy()
     low, high = (float(limit) for limit in sample["image"].meta[SCALE_KEY][0])
     fused = (sample["pred"][0].numpy() - low) / ((high - low) or 1.0)
-    words = [*(word.upper() for word in task.split("_")[:2]), "fused"]
+    named = sorted(task.split("_")[:2], key=list(MODALITIES).index)  # the first volume is the one further up
+    words = [*(word.upper() for word in named), "fused"]
     affine = sample["image"].affine.numpy()
     return write_volume_preview([first, second, fused.clip(0, 1)], affine, path, words, title)
 

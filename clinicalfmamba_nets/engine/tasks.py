@@ -33,19 +33,14 @@ def choose(options: Mapping[str, Any], task: str, setting: str = "task") -> Any:
     return options[task]
 
 
-def weights_path(bundle_root: str | os.PathLike, task: str, first_task: str = FIRST_TASK) -> str:
+def weights_path(bundle_root: str | os.PathLike, task: str) -> str:
     """Return the file of a task's weights: `models/model.pt` for the first task, `models/model_TASK.pt` for another.
-
-    Args:
-        bundle_root: folder of the bundle.
-        task: the bundle's setting `task`.
-        first_task: its default.
 
     Example:
         >>> weights_path("fusion_2d", "pet_mri").replace(os.sep, "/")
         'fusion_2d/models/model_pet_mri.pt'
     """
-    name = "model.pt" if task == first_task else f"model_{task}.pt"
+    name = "model.pt" if task == FIRST_TASK else f"model_{task}.pt"
     return str(Path(bundle_root) / "models" / name)
 
 

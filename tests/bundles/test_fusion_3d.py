@@ -250,7 +250,11 @@ def test_the_bad_pairs_that_can_be_fused(infer, shared_data):
 
 def test_weights_follow_from_the_task(checkout):
     models = checkout / "bundles" / "fusion_3d" / "models"
-    for task, name in (("t2_flair", "model.pt"), ("t2_flair_planar", "model_t2_flair_planar.pt")):
+    for task, name in (
+        ("t2_flair", "model.pt"),
+        ("pet_mri", "model.pt"),
+        ("t2_flair_planar", "model_t2_flair_planar.pt"),
+    ):
         parser = open_bundle("fusion_3d", overrides={"task": task}).parser
         assert parser.get_parsed_content("ckpt_path") == str(models / name)
 

@@ -83,6 +83,7 @@ def test_a_slice_in_nifti_is_no_volume(tmp_path, pair):
 
 def test_the_task_follows_from_the_second_name():
     assert volume_task("a/b_flair.nii.gz")[0] == "t2_flair"
+    assert volume_task("a/7_ct.nii.gz")[0] == "ct_mri"
     assert volume_task("a/unknown.nii.gz")[0] == "t2_flair"
 
 
@@ -96,7 +97,7 @@ def test_a_task_of_slices_is_told_for_volumes(pair):
     [
         (["--bundle", "fusion_4d"], "bundle 'fusion_4d': expected one of fusion_2d, fusion_3d"),
         (["--task", "t2_flare"], "task 't2_flare': expected one of .*did you mean t2_flair"),
-        (["--bundle", "fusion_3d", "--task", "pet_mri"], "task 'pet_mri': expected one of t2_flair"),
+        (["--bundle", "fusion_3d", "--task", "spect_mri"], "task 'spect_mri': expected one of .*t2_flair"),
     ],
     ids=str,
 )
