@@ -100,8 +100,8 @@ def main() -> None:
                     rows.append((f"train batch {batch}", batch, partial(training_row, size, batch, backend, 2)))
                 for name, pairs, measure in rows:
                     run, seconds = measure()
+                    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # before the count adds to it
                     flops = count_flops(run) / pairs
-                    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
                     print(
                         f"{threads:7d}  {size:4d}  {backend:9s}  {name:14s}  {seconds:12.3f}  {flops / 1e9:11.1f}"
                         f"  {flops / rate:7.3f}  {seconds * rate / flops:6.1f}  {peak:12.2f}",

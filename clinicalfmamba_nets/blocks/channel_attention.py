@@ -37,7 +37,7 @@ class CrossModalChannelAttention(nn.Module):
     def forward(self, decoded: Tensor, f_x: Tensor, f_y: Tensor) -> Tensor:
         """Three times (B, C, *S) -> (B, C, *S)."""
         plain = decoded.dtype == f_x.dtype == self.query.weight.dtype  # not under autocast
-        if self.pointwise and plain and not self.training and not recording() and not torch.is_grad_enabled():
+        if self.pointwise and plain and not recording():
             return self._exchange_lean(decoded, f_x.flatten(2), f_y.flatten(2))
         return decoded + self._exchange(f_x, f_y) + self._exchange(f_y, f_x)
 

@@ -101,7 +101,7 @@ class DilatedGatedConv(nn.Module):
         super().__init__()
         conv = Conv[Conv.CONV, spatial_dims]
         self.norm1, self.norm2, self.norm3 = (get_norm_layer(norm, spatial_dims, channels) for _ in range(3))
-        self.act = nn.LeakyReLU(SLOPE)
+        self.act = nn.LeakyReLU(SLOPE, inplace=True)
         self.conv3 = conv(channels, channels, 3, padding=1)
         self.conv1 = conv(channels, channels, 1)
         self.dilated = conv(channels, channels, 3, padding=dilation, dilation=dilation)
@@ -112,14 +112,14 @@ class DilatedGatedConv(nn.Module):
         else:
             self.pyramid = nn.Sequential(
                 get_norm_layer(norm, spatial_dims, channels),
-                nn.LeakyReLU(SLOPE),
+                nn.LeakyReLU(SLOPE, inplace=True),
                 (SharedPyramid if pyramid == "shared" else SeparatePyramid)(spatial_dims, channels),
             )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C, *S)."""
         gate, bias = self.norm2(x), self.conv1.bias
-        if gate.is_contiguous() and bias is not None:
+        if not self.training and gate.is_contiguous() and bias is not None:
             gate = pointwise_conv(gate, self.conv1.weight, bias)
         else:
             gate = self.conv1(gate)

@@ -55,9 +55,9 @@ class GainHead(nn.Module):
         self.bands = bands
         self.refine = nn.Sequential(
             conv(channels, channels, 3, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             conv(channels, channels, 3, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
         )
         self.conv = conv(channels, 2 * bands, 3, padding=1)
         nn.init.constant_(self.conv.bias, -1.0)  # gains of about 0.54: near the average image at the start
