@@ -3,7 +3,8 @@
 Every row is one process, one size, one thread count: forward of one pair, or a training step (forward, loss, backward,
 Adam) per pair. ``limit`` is the time of the row's convolutions and linear maps (counted by torch's FLOP counter) at the
 rate of a large float32 matrix product measured in the same run; ``ratio`` is the row's time over it. Times are the
-minimum of the repeats, because other programs only ever add to them.
+minimum of the repeats, because other programs only ever add to them. A forward row ends with the share of its time in
+2D convolutions, in the scans (with the sequence convolution in front of them), and in the rest.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
+from typing import Any
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.roofline import describe_machine
+from clinicalfmamba_nets.blocks import mamba
 from clinicalfmamba_nets.losses import FusionLoss
 from clinicalfmamba_nets.nets import clinicalfmamba_2d
 from clinicalfmamba_nets.ops import scan_backend
@@ -46,6 +53,34 @@ def count_flops(run: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
+
+
+def describe_shares(run: Callable[[], object]) -> str:
+    """The shares of convolutions, scans and the rest in the time of a call, as text."""
+    spent: Counter[str] = Counter()
+
+    def timed(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            start = time.perf_counter()
+            result = function(*arguments, **options)
+            spent[kind] += time.perf_counter() - start
+            return result
+
+        return call
+
+    places = [
+        ("conv", F, "conv2d"),
+        ("scan", mamba, "permuted_conv1d_silu"),
+        ("scan", mamba, "permuted_selective_scan"),
+    ]
+    with ExitStack() as stack:
+        for kind, place, name in places:
+            stack.enter_context(patch.object(place, name, timed(kind, getattr(place, name))))
+        start = time.perf_counter()
+        run()
+        total = time.perf_counter() - start
+    conv, scan = 100 * spent["conv"] / total, 100 * spent["scan"] / total
+    return f"conv {conv:.0f} %, scan {scan:.0f} %, rest {100 - conv - scan:.0f} %"
 
 
 def forward_row(size: int, backend: str, repeats: int) -> tuple[Callable[[], object], float]:
@@ -87,7 +122,7 @@ def main() -> None:
     arguments = parser.parse_args()
     tune_allocator()
     print(describe_machine())
-    print("threads  size  scan       row             seconds/pair   GFLOP/pair  limit s   ratio   peak RSS GiB")
+    print("threads  size  scan       row             seconds/pair   GFLOP/pair  limit s   ratio  peak RSS GiB  shares")
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         rate = matrix_rate()
@@ -102,9 +137,10 @@ def main() -> None:
                     run, seconds = measure()
                     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # before the count adds to it
                     flops = count_flops(run) / pairs
+                    shares = describe_shares(run) if name == "forward" else ""
                     print(
                         f"{threads:7d}  {size:4d}  {backend:9s}  {name:14s}  {seconds:12.3f}  {flops / 1e9:11.1f}"
-                        f"  {flops / rate:7.3f}  {seconds * rate / flops:6.1f}  {peak:12.2f}",
+                        f"  {flops / rate:7.3f}  {seconds * rate / flops:6.1f}  {peak:12.2f}  {shares}",
                         flush=True,
                     )
 
