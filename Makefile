@@ -4,7 +4,7 @@
 # make deploy STUDY=dicom [OUT=fused] [RULES=rules.json]     fuse a DICOM study by the MONAI Deploy application
 # make label STUDIES=images                                  start the MONAI Label server on this machine
 # make test-deploy | make test-label                         set up each in an environment of its own and test it
-# make picture                                               draw docs/phantom.png anew
+# make picture                                               draw docs/phantom.png and docs/volume_phantom.png anew
 # make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into the README
 
 PYTHON ?= python3
@@ -79,7 +79,9 @@ test-label: $(LABEL_STAMP)
 picture: $(STAMP)
 	@mkdir -p docs
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
-	$(BIN)/clinicalfmamba fuse --phantom --task ct_mri --output "$$out" && cp "$$out/phantom_preview.png" docs/phantom.png
+	$(BIN)/clinicalfmamba fuse --phantom --task ct_mri --output "$$out" && cp "$$out/phantom_preview.png" docs/phantom.png && \
+	$(BIN)/clinicalfmamba fuse --phantom --task t2_flair --output "$$out/volume" && \
+	cp "$$out/volume/phantom_preview.png" docs/volume_phantom.png
 
 results: $(STAMP)
 	$(BIN)/python -m clinicalfmamba_nets.engine.markdown README.md $(EVALUATIONS)

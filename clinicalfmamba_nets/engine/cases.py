@@ -189,10 +189,10 @@ def preview_case(sample: Mapping[str, Any], case: Case, task: str, path: str | o
         The path that was written.
     """
     from clinicalfmamba_nets.engine.fuse import channels_last
-    from clinicalfmamba_nets.engine.volumes import is_volume_case, middle_panels
+    from clinicalfmamba_nets.engine.volumes import middle_panels
 
     title = f"{printable(case['case'])} - research use only, not for diagnosis"
-    if sample["image"].ndim == 4 and not is_volume_case(case):
+    if sample["image"].ndim == 4 and not sample.get("slice_wise"):
         return _preview_volumes(sample, task, title, path)
     if sample["image"].ndim == 4:
         panels = middle_panels(sample)

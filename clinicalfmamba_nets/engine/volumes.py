@@ -62,7 +62,8 @@ def fuse_volume(pipeline: FusionPipeline, pair: Mapping[str, Any]) -> dict[str, 
         pair: `image`, `image2` (paths) and `case`.
 
     Returns:
-        `image` (2, X, Y, Z) in [0, 1] and `pred` (1, X, Y, Z) in [0, 1], before the bundle's postprocessing.
+        `image` (2, X, Y, Z) in [0, 1], `pred` (1, X, Y, Z) in [0, 1], before the bundle's postprocessing, and
+        `slice_wise`, True.
 
     Raises:
         FusionInputError: the series are no volumes or do not lie in one space.
@@ -81,6 +82,7 @@ def fuse_volume(pipeline: FusionPipeline, pair: Mapping[str, Any]) -> dict[str, 
             fused[..., place] = result[0].transpose(1, 2).cpu()
             bar.update()
     sample["pred"] = MetaTensor(fused, affine=image.affine)
+    sample["slice_wise"] = True
     return sample
 
 
