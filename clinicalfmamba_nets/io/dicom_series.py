@@ -300,6 +300,9 @@ def _pair(rows: list[Series], where: str) -> list[Series]:
     if len(usable) != 2:
         names = "; ".join(row.name for row in images[:4]) + (f"; and {len(images) - 4} more" if len(images) > 4 else "")
         found = f"{len(usable)} of {len(images)} ({names})" if images else "no image series"
+        broken = [row for row in images if row.problem]
+        if broken and len(usable) < 2:
+            found += f", #{broken[0].row}: {broken[0].problem}"
         raise input_error(where, "two series to fuse", found, "name both: --series A --series B")
     rank = {"MR": 0, "CT": 1}
     return sorted(usable, key=lambda row: rank.get(row.header.modality, 2))

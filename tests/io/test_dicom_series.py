@@ -94,6 +94,12 @@ def test_the_only_mr_and_the_only_ct_are_a_pair(make_series):
         choose_pair(folder)
 
 
+def test_a_study_without_a_pair_tells_why_a_series_is_none(make_series):
+    folder = make_series(3, edit=lambda number, made: number == 2 and delattr(made, "ImagePositionPatient"))
+    with pytest.raises(FusionInputError, match=r"found 0 of 1 \(#1 MR .*\), #1: expected .*\(0020,0032\).*; name both"):
+        choose_pair(folder)
+
+
 def shifted(number, made):
     """Move the slices sideways, evenly: what a tilted gantry gives."""
     made.ImagePositionPatient = [-10, -20 + 0.5 * number, 30 + 2 * number]
