@@ -66,8 +66,16 @@ def test_version_is_one(checkout):
 def test_ci_script_is_executable_and_starts_with_the_quick_tests(checkout):
     script = checkout / ".ci" / "run"
     assert script.stat().st_mode & stat.S_IXUSR
-    steps = [line for line in script.read_text().splitlines() if "step " in line and "make" in line]
-    assert "make test" in steps[0] and not steps[0].endswith("make test-slow")
+    text = script.read_text()
+    steps = re.findall(r'^ *(?:if )?step "[^$].*', text, re.MULTILINE)
+    assert "make test;" in steps[0] and "make test-slow" in steps[-1]
+    apps = re.findall(r"^ *app (\w+) ", text, re.MULTILINE)
+    limits = [
+        int(minutes)
+        for line in [*steps, *re.findall("^ *app .*", text, re.MULTILINE)]
+        for minutes in re.findall(r"\b(\d+)m\b", line)
+    ]
+    assert apps == ["deploy", "label"] and sum(limits) < 90, "minutes"
     assert subprocess.run(["bash", "-n", str(script)], timeout=20).returncode == 0
 
 
