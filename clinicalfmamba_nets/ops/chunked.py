@@ -1,7 +1,7 @@
 """The selective scan in plain torch operations, chunk by chunk: any device and dtype, TorchScript, torch.export, ONNX.
 
-The sequence is cut into chunks of ``CHUNK`` tokens. All chunks are scanned together from a zero state (a loop of
-``CHUNK`` steps), the states at the chunk ends are linked by a doubling scan over the chunks, and the state that
+The sequence is cut into chunks. All chunks are scanned together from a zero state (a loop over the tokens of a chunk),
+the states at the chunk ends are linked by a doubling scan over the chunks, and the state that
 enters a chunk is then added to its tokens. Every factor is exp(delta A) <= 1, so nothing overflows at any length.
 """
 
@@ -13,12 +13,11 @@ from torch import Tensor
 
 from clinicalfmamba_nets.ops.recording import recording
 
-CHUNK = 32
 # A trace cannot loop over a length it does not know: it always takes this many doublings, enough for 131,072 tokens.
 TRACED_DOUBLINGS = 12
 
 
-def scan_tokens(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+def scan_tokens(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = 0) -> tuple[Tensor, Tensor]:
     """Selective scan of token-major sequences, without skip, gate or softplus.
 
     Source: arXiv 2312.00752, equation 2; the chunked form is that of a blocked prefix scan.
@@ -29,7 +28,7 @@ def scan_tokens(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk
         A: negative decay rates, (G, D, N).
         B: input projections, (G, L, N).
         C: output projections, (G, L, N).
-        chunk: tokens per chunk.
+        chunk: tokens per chunk; 0 for what is fastest: 32 where gradients are kept, 64 elsewhere.
 
     Returns:
         y (G, L, D) and the last state (G, D, N), of the dtype of ``u``.
@@ -40,6 +39,8 @@ def scan_tokens(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk
         >>> tuple(y.shape), tuple(last.shape)
         ((2, 40, 3), (2, 3, 4))
     """
+    if chunk == 0:
+        chunk = 32 if torch.is_grad_enabled() else 64
     groups, length, channels = u.shape
     # A recorded graph takes one chunk more: a count of 1 would be recorded as a constant.
     chunks = (length + chunk - 1) // chunk + (1 if recording() else 0)
