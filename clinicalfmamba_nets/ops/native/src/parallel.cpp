@@ -1,6 +1,8 @@
 #include "parallel.hpp"
 
+#include <algorithm>
 #include <atomic>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -44,15 +46,26 @@ private:
 #endif
 };
 
+// Each thread begins with a range of tasks of its own, the caller with the first: what one call has left in a core's
+// cache, the next call finds there. A thread that is done helps with the other ranges.
 struct Job {
     int64_t tasks;
+    int threads;
     void (*body)(const void*, int64_t);
     const void* context;
-    std::atomic<int64_t> next{0};
+    std::thread::id caller = std::this_thread::get_id();
+    std::atomic<int> helpers{0};
+    std::unique_ptr<std::atomic<int64_t>[]> taken{new std::atomic<int64_t>[threads]()};
 
     void work() {
         FlushDenormals flush;
-        for (int64_t i = next.fetch_add(1); i < tasks; i = next.fetch_add(1)) body(context, i);
+        const int own = std::this_thread::get_id() == caller ? 0 : (helpers.fetch_add(1) + 1) % threads;
+        for (int i = 0; i < threads; ++i) {
+            const int range = (own + i) % threads;
+            const int64_t begin = range * tasks / threads, size = (range + 1) * tasks / threads - begin;
+            for (int64_t k = taken[range].fetch_add(1); k < size; k = taken[range].fetch_add(1))
+                body(context, begin + k);
+        }
     }
 };
 
@@ -61,9 +74,9 @@ void work_on(void* job) { static_cast<Job*>(job)->work(); }
 }  // namespace
 
 void run_tasks(int64_t tasks, int threads, void (*body)(const void*, int64_t), const void* context) {
-    Job job{tasks, body, context};
-    if (threads > tasks) threads = static_cast<int>(tasks);
-    if (threads <= 1) return job.work();
+    threads = static_cast<int>(std::clamp<int64_t>(tasks, 1, threads));
+    Job job{tasks, threads, body, context};
+    if (threads == 1) return job.work();
     if (OmpParallel parallel = omp_parallel.load()) return parallel(work_on, &job, static_cast<unsigned>(threads), 0);
     std::vector<std::thread> helpers;
     for (int i = 1; i < threads; ++i) helpers.emplace_back(work_on, &job);

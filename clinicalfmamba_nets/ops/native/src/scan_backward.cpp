@@ -58,9 +58,17 @@ public:
         task.dCs = p_.dCs;
     }
 
-    void finish(int64_t slice, int64_t s, int64_t k, int64_t b, int64_t g) const {
-        add_up(0, slice, p_.dB + at(p_.dBs, s, k, b, g), p_.dBs);
-        add_up(1, slice, p_.dC + at(p_.dCs, s, k, b, g), p_.dCs);
+    // Adds up one slice of dB (which = 0) or dC (1), tokens begin <= l < end.
+    void finish(int64_t which, int64_t slice, const Task& task, int64_t begin, int64_t end) const {
+        const CfmStateStrides& t = which ? p_.dCs : p_.dBs;
+        float* out = (which ? p_.dC : p_.dB) + at(t, task.slice.s, task.k, task.slice.b, task.slice.g);
+        for (int64_t first = begin; first < end; first += T)
+            for (int n = 0; n < N; ++n)
+                for (int64_t l = first; l < std::min<int64_t>(first + T, end); ++l) {
+                    float sum = part(which, 0, slice)[l * N + n];
+                    for (int64_t chunk = 1; chunk < cut_.chunks; ++chunk) sum += part(which, chunk, slice)[l * N + n];
+                    out[l * t.l + n * t.n] = sum;
+                }
     }
 
     bool apart() const { return parts_ != nullptr; }
@@ -68,16 +76,6 @@ public:
 private:
     float* part(int64_t which, int64_t chunk, int64_t slice) const {
         return parts_.get() + ((which * cut_.chunks + chunk) * slices_ + slice) * p_.L * N;
-    }
-
-    void add_up(int64_t which, int64_t slice, float* out, const CfmStateStrides& t) const {
-        float* sum = part(which, 0, slice);
-        for (int64_t chunk = 1; chunk < cut_.chunks; ++chunk) {
-            const float* more = part(which, chunk, slice);
-            for (int64_t i = 0; i < p_.L * N; ++i) sum[i] += more[i];
-        }
-        for (int64_t l = 0; l < p_.L; ++l)
-            for (int n = 0; n < N; ++n) out[l * t.l + n * t.n] = sum[l * N + n];
     }
 
     const CfmScan& p_;
@@ -118,10 +116,12 @@ int backward(const CfmScan& problem) {
     dD.finish();
     dbias.finish();
     if (!parts.apart()) return 0;
-    parallel_for(slices, static_cast<int>(p.threads), [&](int64_t slice) {
+    const int64_t pieces = std::min<int64_t>(p.threads, cut.tiles), length = ceil_div(cut.tiles, pieces) * T;
+    parallel_for(2 * slices * pieces, static_cast<int>(p.threads), [&](int64_t index) {
+        const int64_t piece = index % pieces, which = index / pieces % 2, slice = index / pieces / 2;
         Task task{};
         place(task, slice);
-        parts.finish(slice, task.slice.s, task.k, task.slice.b, task.slice.g);
+        parts.finish(which, slice, task, piece * length, std::min(piece * length + length, p.L));
     });
     return 0;
 }

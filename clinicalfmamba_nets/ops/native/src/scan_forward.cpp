@@ -151,7 +151,8 @@ int forward(const CfmScan& problem) {
     const CfmScan& p = packed.problem;
     // Channels do not mix, so the cut may follow the number of threads without changing the result.
     const int64_t whole = ceil_div(p.D / p.G, W), slices = p.S * p.B * p.G;
-    const int64_t wanted = ceil_div(2 * p.threads, slices);
+    int64_t wanted = ceil_div(p.threads, slices);
+    while (slices * wanted % p.threads != 0 && slices * wanted < 4 * p.threads) ++wanted;  // no thread waits for another
     const int64_t share = p.threads > 1 ? std::clamp<int64_t>(whole / wanted, 1, CHUNK_BLOCKS) : CHUNK_BLOCKS;
     // Where a channel's tokens are next to each other, one vector of channels goes through all of them by itself.
     const Cut cut(p, p.us.d == 1 ? share : 1);
