@@ -161,9 +161,10 @@ def _check_sides(volume: np.ndarray, name: str) -> None:
 def _check_match(after: Similarity, names: tuple[str, str]) -> None:
     """Refuse volumes that share no structure wherever they are laid."""
     if after.information < _INFORMATION[0] or after.sharpness < _SHARPNESS[0]:
-        found = f"mutual information {after.information:.3f} at best, {after.sharpness:.2f} times that 6 mm away"
-        remedy = f"(below {_INFORMATION[0]} or {_SHARPNESS[0]} times) check that both are of one patient"
-        raise input_error(names[1], f"a volume with the structures of {names[0]}", found, remedy)
+        least = f"mutual information of at least {_INFORMATION[0]}, {_SHARPNESS[0]} times that 6 mm away"
+        found = f"{after.information:.3f} at best, {after.sharpness:.2f} times"
+        expected = f"a volume with the structures of {names[0]} ({least})"
+        raise input_error(names[1], expected, found, "check that both are of one patient")
 
 
 def _judged(alignment: RigidAlignment) -> RigidAlignment:

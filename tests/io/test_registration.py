@@ -92,7 +92,7 @@ def test_volumes_without_common_structure_are_refused():
     fixed, _ = head(SHAPE, GRID)
     noise = np.random.default_rng(0).random(SHAPE).astype(np.float32)
     with pytest.raises(
-        FusionInputError, match=r"noise: expected a volume with the structures of head, .* of one patient"
+        FusionInputError, match=r"noise: expected a volume with the structures of head .* of one patient"
     ):
         register_rigid(fixed, GRID, noise, GRID, ("head", "noise"), levels=(8.0,))
 
