@@ -29,10 +29,11 @@ def tiny_bundles(toy_bundles, tmp_path_factory):
     folder = shutil.copytree(toy_bundles, tmp_path_factory.mktemp("tiny") / "bundles")
     config = folder / "fusion_2d" / "configs" / "inference.json"
     sizes = {"features": 4, "dim": 16, "depth": 1, "decoder_depth": 1, "d_state": 4}
-    config.write_text(json.dumps(json.loads(config.read_text()) | sizes))
-    parser = ConfigParser()
-    parser.read_config(str(config))
-    for task in ("ct_mri", "pet_mri", "spect_mri"):
+    content = json.loads(config.read_text()) | sizes
+    config.write_text(json.dumps(content))
+    for task in content["graphs"]:
+        parser = ConfigParser()
+        parser.read_config(str(config))
         parser.update({"bundle_root": str(folder / "fusion_2d"), "task": task})
         torch.save(parser.get_parsed_content("network_def").state_dict(), parser.get_parsed_content("ckpt_path"))
     return folder

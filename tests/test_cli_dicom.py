@@ -49,6 +49,7 @@ def test_a_study_becomes_a_series_that_a_validator_accepts(toy_cli, shared_data,
     assert (tmp_path / "out" / "study_preview.png").is_file()
     told = json.loads((tmp_path / "out" / "run.json").read_text())
     assert told["outputs"][0]["image2"].endswith("EchoTime=92")
+    assert told["details"]["study"]["task"] == "t2_flair", "two MR series"
     again = toy_cli("fuse", folder, "-o", tmp_path / "out")
     assert again.code == 0 and "already there" in again.out
     if not shutil.which("dciodvfy"):

@@ -35,7 +35,7 @@ from clinicalfmamba_nets.transforms.intensity import SCALE_KEY
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fuse import FusionPipeline
 
-SECOND_NAMES = {"ct_mri": "CT", "spect_mri": "SPECT", "pet_mri": "PET"}
+SECOND_NAMES = {"ct_mri": "CT", "spect_mri": "SPECT", "pet_mri": "PET", "t2_flair": "second MRI"}
 
 
 class Tell(Protocol):

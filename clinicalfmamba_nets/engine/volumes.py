@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What --format names, as the ending of the result; "" for that of the first image.
 FORMATS = {"dicom": ".dcm", "nifti": ".nii.gz", "png": ".png"}
-_TASKS = {"CT": "ct_mri", "PT": "pet_mri", "NM": "spect_mri"}
+_TASKS = {"CT": "ct_mri", "PT": "pet_mri", "NM": "spect_mri", "MR": "t2_flair"}
 
 
 def study_case(path: str | os.PathLike, selectors: Sequence[str] = ()) -> dict[str, str]:

@@ -63,7 +63,7 @@ def test_rules_choose_two_contrasts_and_the_output_equals_the_bundles(run_app, s
     done = run_app(small_study, out, "--rules", APP / "rules" / "pd_with_t2.json")
     assert done.returncode == 0, done.stderr
     assert sorted(item.name for item in out.iterdir()) == ["study_fused", "study_preview.png"]
-    expected = fused_by_the_bundle(small_study, "EchoTime=11", "EchoTime=92", "ct_mri")
+    expected = fused_by_the_bundle(small_study, "EchoTime=11", "EchoTime=92", "t2_flair")
     assert_equals(out, expected, f"{small_study}::EchoTime=11")
     made = _headers(out)[0]
     assert made.ImageType[0] == "DERIVED" and "Not for diagnostic use" in made.SeriesDescription
