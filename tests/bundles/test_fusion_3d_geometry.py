@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -27,14 +28,10 @@ PAIRS = {
     "big endian first": ("spm_mni2mm/SPECT.nii", TEMPLATES),
     "nrrd": ("tcga_02_0003/brain1_image.nrrd", "tcga_02_0003/brain1_label.nrrd"),
 }
-ORDERS = [
-    ((0, 1, 2), ()),
-    ((0, 1, 2), (0,)),
-    ((0, 1, 2), (1, 2)),
-    ((2, 0, 1), ()),
-    ((1, 0, 2), (0, 1)),
-    ((2, 1, 0), (2,)),
-]
+# Order of the axes, and those that are flipped.
+ORDERS = [((0, 1, 2), (0,)), ((2, 0, 1), ()), ((1, 0, 2), (0, 1))]
+FLIPS = [flips for count in range(4) for flips in itertools.combinations(range(3), count)]
+ALL_ORDERS = [(order, flips) for order in itertools.permutations(range(3)) for flips in FLIPS]
 
 
 @pytest.fixture
@@ -98,11 +95,16 @@ def crop(shared_data: Path, folder: Path, order=(0, 1, 2), flips=()) -> list[Pat
     return paths
 
 
-@pytest.mark.parametrize(("order", "flips"), ORDERS, ids=str)
-def test_axis_orders_and_flips_are_kept(fused_by, shared_data, tmp_path, order, flips):
-    paths = crop(shared_data, tmp_path / "in", order, flips)
-    fused = fused_by(*paths, "turned")
+def assert_order_is_kept(fused_by, shared_data, folder: Path, order, flips, plain) -> None:
+    paths = crop(shared_data, folder, order, flips)
+    fused = fused_by(*paths, folder.name)
     assert_same_place(fused, paths[0])
     back = np.flip(np.asarray(nibabel.load(fused).dataobj).transpose(np.argsort(order)), flips)
+    assert np.array_equal(back, plain), (order, flips)  # turned to one order for the network
+
+
+@pytest.mark.parametrize("orders", [ORDERS, pytest.param(ALL_ORDERS, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_axis_orders_and_flips_are_kept(fused_by, shared_data, tmp_path, orders):
     plain = np.asarray(nibabel.load(fused_by(*crop(shared_data, tmp_path / "plain"), "plain")).dataobj)
-    assert np.array_equal(back, plain)  # turned to one order for the network
+    for number, (order, flips) in enumerate(orders):
+        assert_order_is_kept(fused_by, shared_data, tmp_path / f"turned{number}", order, flips, plain)
