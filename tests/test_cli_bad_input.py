@@ -30,9 +30,11 @@ REFUSED_NIFTI = {
     "nifti/complex64.nii.gz": "complex64",
     "nifti/constant.nii.gz": "constant.nii.gz",
 }
+# getrusage would count what this process used before the child replaced it; VmHWM begins anew.
 MEASURE = (
-    "import resource, sys\nfrom clinicalfmamba_nets.cli import main\ncode = main(sys.argv[1:])\n"
-    "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\nsys.exit(code)\n"
+    "import sys\nfrom clinicalfmamba_nets.cli import main\ncode = main(sys.argv[1:])\n"
+    "peak = open('/proc/self/status').read().split('VmHWM:')[1].split()[0]\n"
+    "print('peak', int(peak) // 1024)\nsys.exit(code)\n"
 )
 
 

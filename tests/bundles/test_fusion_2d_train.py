@@ -107,7 +107,7 @@ def test_a_training_starts_from_weights(tiny_training, tiny_weights, tmp_path):
         ({"epochz": 3}, "override 'epochz': .*did you mean 'epochs'"),
         ({"patchsize": [8, 8]}, "did you mean 'patch_size'"),
         ({"epochs": "ten"}, "override 'epochs': expected a whole number"),
-        ({"task": "ct"}, "task: expected one of ct_mri, spect_mri, pet_mri, ct_mri_published, found 'ct'"),
+        ({"task": "ct"}, "task: expected one of ct_mri, spect_mri, pet_mri, ct_mri_published, t2_flair, found 'ct'"),
         ({"datalist": None, "dataset_dir": "nowhere"}, "dataset_dir nowhere: expected a folder of image pairs"),
         ({"datalist": "nowhere.json"}, "nowhere.json: .*found no such file"),
         ({"start_from": "nowhere.pt"}, "start_from nowhere.pt: expected a file of weights, found no such file"),
@@ -124,7 +124,7 @@ def test_errors_of_the_user_are_one_line(tiny_training, tmp_path, given, told):
 
 
 def test_every_task_has_a_network_and_a_loss(bundle_dir):
-    tasks = ("ct_mri", "spect_mri", "pet_mri", "ct_mri_published")
+    tasks = ("ct_mri", "spect_mri", "pet_mri", "t2_flair", "ct_mri_published")
     for task in tasks:
         get = open_bundle("fusion_2d", "train", overrides={"task": task}).parser.get_parsed_content
         assert get("network_def").spatial_dims == 2
