@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from clinicalfmamba_nets.losses.fusion import FusionLoss
+from clinicalfmamba_nets.losses.reconstruction import ReconstructionLoss
 
-__all__ = ["FusionLoss"]
+__all__ = ["FusionLoss", "ReconstructionLoss"]
