@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clinicalfmamba_nets.data.aanlib import aanlib_datalist
 from clinicalfmamba_nets.data.brats import brats_datalist
+from clinicalfmamba_nets.data.brats_phantoms import glioma_phantom, ideal_auc, write_brats_phantoms
 from clinicalfmamba_nets.data.datalists import folder_datalist, load_datalist, unique_cases
 from clinicalfmamba_nets.data.phantom import head_phantom, nuclear_colors, write_phantom_pair
 from clinicalfmamba_nets.data.slices import brats_slices, slice_datalist
@@ -17,12 +18,15 @@ __all__ = [
     "brats_slices",
     "case_splits",
     "folder_datalist",
+    "glioma_phantom",
     "head_phantom",
+    "ideal_auc",
     "load_datalist",
     "nuclear_colors",
     "random_splits",
     "slice_datalist",
     "unique_cases",
     "write_brain_pair",
+    "write_brats_phantoms",
     "write_phantom_pair",
 ]

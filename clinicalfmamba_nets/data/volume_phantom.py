@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clinicalfmamba_nets.io import PathLike, to_path, write_image
 
+CONTRASTS = ("t2", "flair")
 # Brightness in T2 and FLAIR.
 TISSUES = {
     "csf": (0.95, 0.10),
@@ -22,6 +23,65 @@ TISSUES = {
     "vessel": (0.06, 0.12),
 }
 GREATEST = 1200  # stored value of brightness 1
+SPACING = 1.8  # mm
+Layer = tuple[str, NDArray]
+
+
+class BrainShapes:
+    """Signed distances, negative inside, from which a brain is painted.
+
+    Args:
+        size: voxels along right-left, back-front and down-up; the brain fills most of it.
+        generator: draws the folds.
+
+    Example:
+        >>> BrainShapes((8, 8, 8), np.random.default_rng(0)).brain.shape
+        (8, 8, 8)
+    """
+
+    def __init__(self, size: Sequence[int], generator: np.random.Generator) -> None:
+        axes = [(np.arange(side) + 0.5) / side * 2 - 1 for side in size]
+        self.x, self.y, self.z = np.meshgrid(*axes, indexing="ij")
+        self.edge = 0.5 / max(size)
+        phase = generator.uniform(0, 2 * np.pi, 3)
+        waves = [
+            np.sin(rate * axis + at)
+            for rate, axis, at in zip((17, 15, 16), (self.x, self.y, self.z), phase, strict=True)
+        ]
+        self.folds = 0.045 * waves[0] * waves[1] * waves[2]
+        self.brain = self.ball((0, 0, 0), (0.86, 0.9, 0.84))
+
+    def ball(self, center: Sequence[float] | NDArray, half: Sequence[float] | NDArray) -> NDArray:
+        """Distance, to first order, to an ellipsoid."""
+        axes = zip((self.x, self.y, self.z), center, half, strict=True)
+        return (np.sqrt(sum(((axis - at) / side) ** 2 for axis, at, side in axes)) - 1) * min(half)
+
+    def cover(self, distance: NDArray) -> NDArray:
+        """Share of each voxel, in [0, 1], that lies inside."""
+        return 1 / (1 + np.exp(np.clip(distance / self.edge, -40, 40)))
+
+    def tissue_layers(self) -> list[Layer]:
+        """Tissues of a healthy brain, in the order in which they are painted."""
+        return [
+            ("grey", self.brain + 0.06 + 0.8 * self.folds),
+            ("white", self.brain + 0.17 + 2.2 * self.folds),
+            ("nuclei", self.ball((0.2, 0.05, -0.1), (0.13, 0.2, 0.14))),
+            ("nuclei", self.ball((-0.2, 0.05, -0.1), (0.13, 0.2, 0.14))),
+            ("csf", self.ball((0.1, 0.05, 0.1), (0.06, 0.42, 0.13))),
+            ("csf", self.ball((-0.1, 0.05, 0.1), (0.06, 0.42, 0.13))),
+            ("csf", np.maximum(np.abs(self.x) - 0.012, -0.3 - self.brain)),
+        ]
+
+    def paint(self, layers: Sequence[Layer], contrast: int, tissues: Mapping[str, Sequence[float]]) -> NDArray:
+        """Paint layers over fluid in a contrast, 0 for T2 and 1 for FLAIR."""
+        image = np.full(self.brain.shape, tissues["csf"][contrast])
+        for tissue, distance in layers:
+            image += self.cover(distance) * (tissues[tissue][contrast] - image)
+        return image
+
+    def strip(self, image: NDArray) -> NDArray:
+        """Limit an image to [0.02, 1] in the brain and to 0 outside, float32."""
+        return np.where(self.brain < 0, image.clip(0.02, 1), 0).astype(np.float32)
 
 
 def brain_volumes(size: Sequence[int] = (96, 112, 88), seed: int = 0) -> dict[str, NDArray]:
@@ -39,41 +99,27 @@ def brain_volumes(size: Sequence[int] = (96, 112, 88), seed: int = 0) -> dict[st
         (24, 28, 22)
     """
     generator = np.random.default_rng(seed)
-    axes = [(np.arange(side) + 0.5) / side * 2 - 1 for side in size]
-    x, y, z = np.meshgrid(*axes, indexing="ij")
-    soft = 2.0 / max(size)
-    phase = generator.uniform(0, 2 * np.pi, 3)
-    folds = 0.045 * np.sin(17 * x + phase[0]) * np.sin(15 * y + phase[1]) * np.sin(16 * z + phase[2])
-
-    def ball(center: Sequence[float], half: Sequence[float]) -> NDArray:
-        """Signed distance, to first order, to an ellipsoid; negative inside."""
-        scaled = [(axis - at) / side for axis, at, side in zip((x, y, z), center, half, strict=True)]
-        return (np.sqrt(sum(part**2 for part in scaled)) - 1) * min(half)
-
-    brain = ball((0, 0, 0), (0.86, 0.9, 0.84))
+    shapes = BrainShapes(size, generator)
     lesion = generator.uniform((0.25, -0.25, 0.0), (0.42, 0.3, 0.25)).tolist()
     layers = [
-        ("grey", brain + 0.06 + 0.8 * folds),
-        ("white", brain + 0.17 + 2.2 * folds),
-        ("nuclei", ball((0.2, 0.05, -0.1), (0.13, 0.2, 0.14))),
-        ("nuclei", ball((-0.2, 0.05, -0.1), (0.13, 0.2, 0.14))),
-        ("csf", ball((0.1, 0.05, 0.1), (0.06, 0.42, 0.13))),
-        ("csf", ball((-0.1, 0.05, 0.1), (0.06, 0.42, 0.13))),
-        ("csf", np.maximum(np.abs(x) - 0.012, -0.3 - brain)),
-        ("edema", ball(lesion, (0.24, 0.27, 0.22)) + folds),
-        ("lesion", ball(lesion, (0.11, 0.13, 0.1))),
-        ("focus", ball((-0.42, -0.3, 0.25), (0.07, 0.07, 0.07))),
-        ("vessel", np.hypot(y - 0.45, z + 0.25) - 0.025),
+        *shapes.tissue_layers(),
+        ("edema", shapes.ball(lesion, (0.24, 0.27, 0.22)) + shapes.folds),
+        ("lesion", shapes.ball(lesion, (0.11, 0.13, 0.1))),
+        ("focus", shapes.ball((-0.42, -0.3, 0.25), (0.07, 0.07, 0.07))),
+        ("vessel", np.hypot(shapes.y - 0.45, shapes.z + 0.25) - 0.025),
     ]
     texture = generator.normal(0, 0.012, (2, *size))
-    volumes = {}
-    for number, name in enumerate(("t2", "flair")):
-        image = np.full(size, TISSUES["csf"][number])
-        for tissue, distance in layers:
-            cover = 1 / (1 + np.exp(np.clip(distance / (0.25 * soft), -40, 40)))
-            image += cover * (TISSUES[tissue][number] - image)
-        volumes[name] = np.where(brain < 0, (image + texture[number]).clip(0.02, 1), 0).astype(np.float32)
-    return volumes
+    return {
+        name: shapes.strip(shapes.paint(layers, number, TISSUES) + texture[number])
+        for number, name in enumerate(CONTRASTS)
+    }
+
+
+def centered_affine(size: Sequence[int], spacing: float = SPACING) -> NDArray:
+    """Index to RAS mm of a grid of cubic voxels around the origin."""
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = -0.5 * spacing * np.array(size)
+    return affine
 
 
 def write_brain_pair(folder: PathLike, size: Sequence[int] = (96, 112, 88), seed: int = 0) -> tuple[Path, Path]:
@@ -87,11 +133,9 @@ def write_brain_pair(folder: PathLike, size: Sequence[int] = (96, 112, 88), seed
     Returns:
         The paths of T2 and FLAIR.
     """
-    affine = np.diag([1.8, 1.8, 1.8, 1.0])
-    affine[:3, 3] = -0.9 * np.array(size)
     paths = []
     for name, volume in brain_volumes(size, seed).items():
         path = to_path(folder) / f"{name}.nii.gz"
-        write_image(path, np.round(GREATEST * volume), affine=affine, dtype="int16")
+        write_image(path, np.round(GREATEST * volume), affine=centered_affine(size), dtype="int16")
         paths.append(path)
     return paths[0], paths[1]

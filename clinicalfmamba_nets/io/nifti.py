@@ -164,6 +164,7 @@ def write_nifti(
     like: PathLike | None = None,
     affine: np.ndarray | None = None,
     dtype: Any = None,
+    description: str = "",
 ) -> None:
     """Write voxels as NIfTI, whole or not at all.
 
@@ -173,11 +174,14 @@ def write_nifti(
         like: NIfTI file whose header is kept: size, affine (qform and sform), units, type and scale.
         affine: 4 x 4, voxel index to RAS mm, where it is not that of `like`; None for the latter, or for 1 mm voxels.
         dtype: type to store instead of that of `like` (float32 without one).
+        description: up to 79 characters for the header; empty leaves what is there.
 
     Raises:
         FusionInputError: `like` cannot be read.
     """
     header = _new_header(array, affine, dtype) if like is None else _kept_header(array, like, affine, dtype)
+    if description:
+        header["descrip"] = description.encode("ascii", "replace")[:79]
     header.set_data_offset(int(header["sizeof_hdr"]) + 4)
     slope, intercept = header.get_slope_inter()
     scale = (slope or 1.0, intercept or 0.0)
