@@ -90,7 +90,7 @@ class VolumeInferer(WholeImageInferer):
         self,
         mode: str = "window",
         roi_size: Sequence[int] = (128, 128, 128),
-        overlap: float = 0.25,
+        overlap: float = 0.5,
         amp: bool = False,
         margin: int = 8,
     ) -> None:
