@@ -40,7 +40,7 @@ def _folder(entry: Mapping[str, Any], cache_dir: Path, least_shown: float) -> Pa
     return cache_dir / f"{case_name(str(entry['case']))}-{digest}"
 
 
-def _upright(path: str) -> tuple[np.ndarray, np.ndarray]:
+def upright_volume(path: str) -> tuple[np.ndarray, np.ndarray]:
     """Read a volume and turn its storage so that its third axis runs most upwards in the patient."""
     array, meta = read_image(path)
     if array.ndim != 3 or min(array.shape) < 2 or meta["affine"] is None:
@@ -54,8 +54,8 @@ def _upright(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _write(entry: Mapping[str, Any], folder: Path, least_shown: float) -> list[int]:
     """Write the slices of a case that show enough and return their places."""
-    first, affine = _upright(entry["image"])
-    second, affine2 = _upright(entry["image2"])
+    first, affine = upright_volume(entry["image"])
+    second, affine2 = upright_volume(entry["image2"])
     names = (printable(entry["image"]), printable(entry["image2"]))
     second, _ = match_grids(second, affine2, first.shape, affine, names)
     shown = np.minimum(*((volume != 0).mean(axis=(0, 1)) for volume in (first, second)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clinicalfmamba_nets.losses.fusion import FusionLoss
+from clinicalfmamba_nets.losses.grading import GradingLoss
 from clinicalfmamba_nets.losses.reconstruction import ReconstructionLoss
 
-__all__ = ["FusionLoss", "ReconstructionLoss"]
+__all__ = ["FusionLoss", "GradingLoss", "ReconstructionLoss"]
