@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # The bundles that fuse: single images (and DICOM series slice by slice), and whole volumes.
 IMAGES, VOLUMES = "fusion_2d", "fusion_3d"
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
-WORKFLOW_TYPES = {"train": "train", "inference": "infer"}
+WORKFLOW_TYPES = {"train": "train", "train_fusion": "train", "inference": "infer"}
 
 
 def bundle_folders() -> list[Path]:
