@@ -137,7 +137,7 @@ def plot_grading(patients: Sequence[Mapping[str, Any]], path: str | os.PathLike)
     confusion.imshow(matrix, cmap="Blues")
     for row in (0, 1):
         for column in (0, 1):
-            confusion.text(column, row, str(matrix[row][column]), ha="center", va="center", fontsize=14, color="0.4")
+            confusion.text(column, row, str(matrix[row][column]), ha="center", va="center", bbox={"facecolor": "white"})
     confusion.set(title="confusion", xlabel="graded", ylabel="is", xticks=[0, 1], yticks=[0, 1])
     confusion.set_xticklabels(["low", "high"])
     confusion.set_yticklabels(["low", "high"])

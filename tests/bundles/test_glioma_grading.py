@@ -9,11 +9,13 @@ import shutil
 import pytest
 import torch
 from monai import bundle as commands
+from PIL import Image
 
 from clinicalfmamba_nets.data import write_brats_phantoms
 from clinicalfmamba_nets.engine import open_bundle, run_bundle
 from clinicalfmamba_nets.engine.grading_lists import grading_datalist
 from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.io import case_name
 
 NAMES = ["evaluate", "experiment", "inference", "metadata", "train", "train_fusion"]
 CLASSIFIER = {"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [4, 8, 8, 8]}
@@ -130,6 +132,8 @@ def test_train_and_grade_one_patient(phantoms, tmp_path):
         (line,) = (tmp_path / "out" / "patients.csv").read_text().splitlines()[1:]
         assert 0 <= float(line.split(",")[2]) <= 1
         assert not (tmp_path / "out" / "metrics.json").exists()
+        with Image.open(tmp_path / "out" / f"{case_name(entry['image'])}_preview.png") as preview:
+            assert preview.mode == "RGB" and preview.width > 3 * 16
     with pytest.raises(FusionInputError, match="flair: expected a volume, found none"):
         alone = {"t2": entry["image"], "model_dir": str(model)}
         run_bundle("glioma_grading", "inference", overrides={**settings, **alone})
