@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -17,7 +20,7 @@ from clinicalfmamba_nets.engine.grading_lists import grading_datalist
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import case_name
 
-NAMES = ["evaluate", "experiment", "inference", "metadata", "train", "train_fusion"]
+NAMES = ["evaluate", "experiment", "inference", "metadata", "multi_gpu_train", "train", "train_fusion"]
 CLASSIFIER = {"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [4, 8, 8, 8]}
 FUSION = {"fusion_features": 4, "fusion_dim": 16, "fusion_depth": 1, "fusion_decoder_depth": 1, "fusion_d_state": 4}
 COMMON = {"roi_size": [16, 16, 8]}
@@ -137,6 +140,21 @@ def test_train_and_grade_one_patient(phantoms, tmp_path):
     with pytest.raises(FusionInputError, match="flair: expected a volume, found none"):
         alone = {"t2": entry["image"], "model_dir": str(model)}
         run_bundle("glioma_grading", "inference", overrides={**settings, **alone})
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_programs(bundle, phantoms, tmp_path):
+    configs = [str(bundle / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
+    settings = {**COMMON, **CLASSIFIER, "input": "flair", "dataset_dir": phantoms, "output_dir": tmp_path / "flair"}
+    settings |= {"epochs": 1, "val_fraction": 0.25, "bundle_root": bundle}
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    program = ["-m", "monai.bundle", "run", "training", "--config_file", str(configs)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([*start, *program, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "flair" / "history.csv").read_text().splitlines()) == 2
+    assert (tmp_path / "flair" / "model.pt").is_file()
 
 
 @pytest.fixture(scope="module")
