@@ -225,3 +225,23 @@ def test_weights_of_another_run_are_refused_by_the_bundle(experiment, phantoms):
     with pytest.raises(FusionInputError, match="expected no patient of the test set"):
         overrides = {**settings, "split_run": "run2", "dataset_dir": str(phantoms), "device": CPU}
         run_bundle("glioma_grading", "inference", overrides=overrides)
+
+
+@pytest.mark.slow
+def test_volumes_are_graded_as_slices_are(phantoms, tmp_path):
+    settings = {
+        "dataset_dir": str(phantoms),
+        "output_dir": str(tmp_path),
+        "runs": ["run2"],
+        "inputs": ["t2_flair", "eh_dran", "clinicalfmamba"],
+        "spatial_dims": 3,
+        "device": "cpu",
+        "common": COMMON,
+        "fusion_settings": {**FUSION, "eh_dran_features": 4, "epochs": 1, "batch_size": 2},
+        "train_settings": {**CLASSIFIER, "epochs": 1, "val_fraction": 0.25},
+    }
+    run_bundle("glioma_grading", "experiment", overrides=settings)
+    rows = (tmp_path / "run2" / "clinicalfmamba" / "testing" / "slices.csv").read_text().splitlines()[1:]
+    tested = {entry["case"] for entry in grading_datalist(phantoms, "run2")}
+    assert {row.split(",")[0] for row in rows} == tested and len(rows) == len(tested)
+    assert len(json.loads((tmp_path / "summary.json").read_text())["comparisons"]) == 3
