@@ -5,7 +5,7 @@
 # make label STUDIES=images                                  start the MONAI Label server on this machine
 # make test-deploy | make test-label                         set up each in an environment of its own and test it
 # make picture                                               draw docs/phantom.png and docs/volume_phantom.png anew
-# make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into the README
+# make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into README and model card
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -85,3 +85,4 @@ picture: $(STAMP)
 
 results: $(STAMP)
 	$(BIN)/python -m clinicalfmamba_nets.engine.markdown README.md $(EVALUATIONS)
+	$(BIN)/python -m clinicalfmamba_nets.engine.markdown bundles/fusion_2d/docs/README.md $(EVALUATIONS)
