@@ -68,7 +68,10 @@ def test_a_known_motion_is_found_in_another_contrast_on_another_grid():
     assert found.warnings == ()
     assert [line.split(":")[0] for line in lines[1:]] == [f"level {n}/4, {8 / 2 ** (n - 1):g} mm" for n in range(1, 5)]
     again = register_rigid(fixed, GRID, moving, grid, tell=lines.append)
-    assert np.array_equal(again.matrix, found.matrix)
+    # ITK adds up its threads' sums in the order in which they end, which leaves rounding, and no more.
+    degrees, way = distance(again.matrix, found.matrix)
+    assert degrees < 0.01
+    assert way < 0.01
 
 
 def test_an_aligned_pair_stays_where_it_is():
