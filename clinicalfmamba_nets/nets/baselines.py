@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-class _Baseline(nn.Module):
+class _Baseline(nn.Module, ABC):
     """Base of the parameter-free fusions: checks the input and limits the output to [0, 1].
 
     Args:
@@ -40,8 +42,9 @@ class _Baseline(nn.Module):
             raise ValueError(f"image must be {wanted}, got shape {tuple(image.shape)}")
         return self._fuse(image[:, :1], image[:, 1:]).clamp(0, 1)
 
+    @abstractmethod
     def _fuse(self, image_a: Tensor, image_b: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The rule: twice (B, 1, *spatial) -> (B, 1, *spatial), before clipping."""
 
 
 class AverageFusion(_Baseline):
