@@ -35,7 +35,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "volume": (48, 56, 40),
         "roi": [32, 32, 8],
         "runs": ["run1"],
-        "fusion": {**FUSION, "epochs": 3},
+        "fusion": {**FUSION, "epochs": 2},
         "train": {**SMALL_NET, "epochs": 12, "batch_size": 32, "val_fraction": 0.15},
     },
     "full": {
@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--difficulty", default="medium", help="easy, medium, hard, or the distance of the grades")
     parser.add_argument("--spatial_dims", type=int, choices=(2, 3), default=2)
     parser.add_argument("--device", help="in torch's words; default: a GPU where there is one")
+    parser.add_argument("--runs", nargs="+", help="trials: some of run1 run2 run3; default: run1, all for full")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", required=True, metavar="OUT")
     given = parser.parse_args(arguments)
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     summary = GradingExperiment(
         root,
         output,
-        runs=size["runs"],
+        runs=given.runs or size["runs"],
         spatial_dims=given.spatial_dims,
         device=given.device,
         shuffled=True,

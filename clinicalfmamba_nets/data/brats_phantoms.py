@@ -6,6 +6,7 @@ It is a test bench for the grading pipeline. A score on it says whether the pipe
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -27,8 +28,10 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import PathLike, atomic_file, printable, to_path
 from clinicalfmamba_nets.io.nifti import write_nifti
 
-# Distance of the two grades in the strength of one sign, in standard deviations.
-DIFFICULTIES = {"easy": 2.6, "medium": 1.8, "hard": 1.0}
+# Distance of a sign that is there from one that is not, in standard deviations of its strength.
+DIFFICULTIES = {"easy": 4.5, "medium": 3.5, "hard": 1.8}
+# Shares of the patients of high grade whose signs are there in T2 alone, in FLAIR alone, and in both.
+SHOWN_IN = {("t2",): 0.4, ("flair",): 0.4, ("t2", "flair"): 0.2}
 DESCRIPTION = "PHANTOM computed from formulas: not a patient, no clinical meaning"
 NOTE_FILE, FACTS_FILE = "PHANTOM.txt", "phantoms.json"
 NECROSIS, EDEMA, TUMOR = 1, 2, 4  # labels of BraTS
@@ -37,7 +40,7 @@ _MAPPING = ("Grade", "BraTS_2017_subject_ID", "BraTS_2018_subject_ID", "TCGA_TCI
 
 
 def separation(difficulty: str | float) -> float:
-    """Return the distance of the grades for a name of `DIFFICULTIES` or a number of at least 0.
+    """Return the distance of the signs for a name of `DIFFICULTIES` or a number of at least 0.
 
     Raises:
         FusionInputError: another name, or a negative number.
@@ -57,14 +60,24 @@ def separation(difficulty: str | float) -> float:
 def ideal_auc(difficulty: str | float, contrasts: int) -> float:
     """Return the AUC of a reader who measures the signs of one contrast, or of both, without error.
 
-    The signs are normal with unit variance and independent given the grade, d apart: Phi(d / sqrt 2), and Phi(d).
+    The signs are normal with unit variance and independent, `separation` apart where they are there; the reader goes by
+    the ratio of the likelihoods. Computed on a grid of strengths.
 
     Example:
         >>> round(ideal_auc("medium", 1), 3), round(ideal_auc("medium", 2), 3)
-        (0.898, 0.964)
+        (0.796, 0.99)
     """
-    distance = separation(difficulty) * math.sqrt(contrasts)
-    return 0.5 * (1 + math.erf(distance / 2))
+    distance = separation(difficulty)
+    axis = np.arange(-6 - distance / 2, 6 + distance / 2, 0.02)
+    absent, present = (np.exp(-0.5 * (axis - sign * distance / 2) ** 2) for sign in (-1, 1))
+    high = np.zeros(1)
+    for shown, share in SHOWN_IN.items():
+        densities = [present if name in shown else absent for name in CONTRASTS[:contrasts]]
+        high = high + share * functools.reduce(np.multiply.outer, densities)
+    low = functools.reduce(np.multiply.outer, [absent] * contrasts)
+    order = np.argsort(high / low, axis=None)
+    low, high = (values.ravel()[order] / values.sum() for values in (low, high))
+    return float(high @ (low.cumsum() - low / 2))
 
 
 def _squashed(strength: float) -> float:
@@ -137,15 +150,16 @@ def write_brats_phantoms(
 ) -> Path:
     """Write a phantom data set that `brats_datalist` reads: HGG, LGG, name_mapping.csv, T2, FLAIR and tumor labels.
 
-    A patient of high grade has signs drawn around half the distance of the grades above 0, one of low grade around half
-    of it below. Every name and header says that these are phantoms; `phantoms.json` holds how each was drawn. A set
-    that is there already, of the same settings, is left as it is.
+    A patient of high grade has signs in T2, in FLAIR or in both (`SHOWN_IN`), so that neither contrast tells the grade
+    alone. The strength of a sign that is there is drawn around half of `separation` above 0; that of one that is not,
+    as of all at low grade, around half of it below. Every name and header says that these are phantoms; `phantoms.json`
+    holds how each was drawn. A set that is there already, of the same settings, is left as it is.
 
     Args:
         folder: where to; its own name must hold the word "phantom".
         high: patients of high grade.
         low: patients of low grade.
-        difficulty: "easy", "medium", "hard", or the distance of the grades; at 0 the images do not tell them.
+        difficulty: "easy", "medium", "hard", or the distance of the signs; at 0 the images do not tell them.
         size: voxels of each volume.
         seed: of the whole set.
 
@@ -171,8 +185,9 @@ def write_brats_phantoms(
         return root
     generator, cases, rows = np.random.default_rng(seed), {}, []
     for number, grade in enumerate(["HGG"] * high + ["LGG"] * low):
-        name, center = f"BraTS19_PHANTOM_{number + 1:03d}_1", distance * (GRADES[grade] - 0.5)
-        signs = {contrast: float(generator.normal(center)) for contrast in CONTRASTS}
+        name = f"BraTS19_PHANTOM_{number + 1:03d}_1"
+        shown = list(SHOWN_IN)[generator.choice(len(SHOWN_IN), p=list(SHOWN_IN.values()))] if GRADES[grade] else ()
+        signs = {one: float(generator.normal(distance * ((one in shown) - 0.5))) for one in CONTRASTS}
         own_seed = int(generator.integers(2**31))
         _write_case(root / grade, name, glioma_phantom(signs, size, own_seed))
         cases[name] = {"grade": grade, "signs": signs, "seed": own_seed}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from clinicalfmamba_nets.data import brats_datalist, brats_slices, glioma_phantom, ideal_auc, write_brats_phantoms
+from clinicalfmamba_nets.data.brats_phantoms import DIFFICULTIES
 from clinicalfmamba_nets.errors import FusionInputError
 
 SIZE = (40, 48, 36)
@@ -63,11 +64,27 @@ def test_labels_grow_with_the_signs():
 
 def test_the_ideal_auc_is_that_of_drawn_signs():
     generator = np.random.default_rng(0)
-    high, low = (generator.normal(center, size=(3000, 2)) for center in (0.9, -0.9))
+    shown = np.repeat([(1, 0), (0, 1), (1, 1)], [1600, 1600, 800], axis=0)
+    distance = DIFFICULTIES["medium"]
+    high, low = (generator.normal(distance * (there - 0.5)) for there in (shown, 0 * shown))
     for contrasts in (1, 2):
-        scores = [signs[:, :contrasts].sum(1) for signs in (high, low)]
-        assert (scores[0][:, None] > scores[1]).mean() == pytest.approx(ideal_auc("medium", contrasts), abs=0.01)
-    assert ideal_auc(0, 2) == 0.5
+        ratios = []
+        for signs in (high, low):
+            t2, flair = np.exp(distance * signs).T
+            ratios.append(0.6 * t2 + 0.4 if contrasts == 1 else 0.4 * t2 + 0.4 * flair + 0.2 * t2 * flair)
+        assert (ratios[0][:, None] > ratios[1]).mean() == pytest.approx(ideal_auc("medium", contrasts), abs=0.01)
+    assert ideal_auc(0, 2) == pytest.approx(0.5)
+
+
+def test_signs_are_split_between_the_contrasts(tmp_path):
+    root = write_brats_phantoms(tmp_path / "phantoms", 30, 10, 8.0, (12, 14, 10), seed=1)
+    cases = json.loads((root / "phantoms.json").read_text())["cases"].values()
+    there = {
+        grade: [tuple(case["signs"][name] > 0 for name in ("t2", "flair")) for case in cases if case["grade"] == grade]
+        for grade in ("HGG", "LGG")
+    }
+    assert set(there["LGG"]) == {(False, False)}
+    assert set(there["HGG"]) == {(True, False), (False, True), (True, True)}
 
 
 def test_the_same_set_is_kept_and_another_refused(root):
