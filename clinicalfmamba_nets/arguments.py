@@ -91,6 +91,38 @@ def fuse_parser() -> Parser:
     return with_run_options(parser, "folder for <case>_fused.<ext>, <case>_preview.png and run.json")
 
 
+def grade_parser() -> Parser:
+    """Arguments of `grade`."""
+    parser = Parser(
+        "grade",
+        ["T2 FLAIR -o OUT [options]", "FOLDER -o OUT [options]"],
+        "Tell high from low grade of a glioma by T2 and FLAIR, with a classifier that you trained.",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="T2 FLAIR",
+        help="two volumes (NIfTI, NRRD, DICOM folder), or one folder: a patient of BraTS or a DICOM study",
+    )
+    parser.add_argument("--mask", metavar="SEG", help="tumor mask on the grid of T2; without one: the whole brain")
+    parser.add_argument(
+        "--model_dir", "--model-dir", metavar="DIR", help="folder of a training: model.pt, run.json, fusion/"
+    )
+    parser.add_argument("--input", metavar="NAME", help="what DIR must be trained on; default: what it was trained on")
+    parser.add_argument(
+        "--series",
+        action="append",
+        metavar="CHOICE",
+        help="DICOM: once for T2, once for FLAIR: #row of `info FOLDER`, SeriesNumber, or SeriesDescription=*flair*",
+    )
+    parser.add_argument(
+        "--register", choices=["none", "rigid"], default="none", help="rigid: turn and move FLAIR onto T2 first"
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for tables, report and picture")
+    parser.add_argument("--device", help="device in torch's words, such as cpu; default: the bundle's own choice")
+    return with_common_options(parser)
+
+
 def evaluate_parser() -> Parser:
     """Arguments of `evaluate`."""
     parser = Parser(
@@ -142,6 +174,7 @@ def add_settings(parser: Parser) -> None:
 
 PARSERS: dict[str, tuple[Callable[[], Parser], str]] = {
     "fuse": (fuse_parser, "fuse a pair, a folder of pairs, a data list or the phantom"),
+    "grade": (grade_parser, "grade the glioma of one patient by T2 and FLAIR"),
     "evaluate": (evaluate_parser, "measure fused test pairs beside the free baselines"),
     "train": (train_parser, "train the network of a bundle"),
     "info": (info_parser, "show versions, bundles, weights, device and scan backend"),

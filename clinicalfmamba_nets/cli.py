@@ -1,4 +1,4 @@
-"""The command line: `clinicalfmamba fuse | evaluate | train | info`. It checks and calls; bundles do the work.
+"""The command line: `clinicalfmamba fuse | grade | evaluate | train | info`. It checks and calls; bundles do the work.
 
 Exit codes: 0 done, 1 failed (in a batch: at least one case failed), 2 wrong arguments. The last line on stderr tells
 the cause. Modules are loaded where they are needed, so that help, wrong arguments and the first lines of `info` come
@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 from clinicalfmamba_nets import __version__
 from clinicalfmamba_nets.arguments import PARSERS, PROGRAM, Parser, nearest, overview
 from clinicalfmamba_nets.errors import FusionInputError
+
+GRADING_INPUTS = ("t2", "flair", "t2_flair", "eh_dran", "clinicalfmamba")
 
 
 def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
@@ -96,6 +98,41 @@ def tell_case(number: int, total: int, result: Any, seconds: float, notes: Seque
     else:
         told = "  (already there; --overwrite fuses again)" if result.status == "skipped" else ""
         say(f"fused    {output / result.fused}{told}\npreview  {output / result.preview}")
+
+
+def run_grade(parser: Parser, options: argparse.Namespace) -> int:
+    """Grade one patient and tell the outcome."""
+    check_grade_inputs(parser, options)
+    from clinicalfmamba_nets.engine.grading_patient import grade_patient, patient_entry
+
+    entry = patient_entry(options.inputs, options.mask, options.series or ())
+    switches = (options.model_dir, options.input, options.device, options.register)
+    found = grade_patient(entry, options.output, *switches)
+    for note in filter(None, found["notes"].split("; ")):
+        say(f"note: {note}")
+    from clinicalfmamba_nets.engine.grading_log import told_grade
+
+    say(told_grade(found, options.output))
+    return 0
+
+
+def check_grade_inputs(parser: Parser, options: argparse.Namespace) -> None:
+    """Leave with exit code 2 unless T2 and FLAIR, or one folder, are named, and an input that is known."""
+    if options.mask == "":
+        parser.error("expected a file behind --mask, found an empty name")
+    if not all(options.inputs) or not 1 <= len(options.inputs) <= 2:
+        found = "an empty name" if len(options.inputs) in (1, 2) else len(options.inputs)
+        parser.error(f"expected T2 and FLAIR, or one folder, found {found}")
+    if len(options.inputs) == 1 and Path(options.inputs[0]).is_file() and not options.series:
+        from clinicalfmamba_nets.io.dicom_files import starts_like_dicom
+
+        if not starts_like_dicom(options.inputs[0]):
+            parser.error(f"expected T2 and FLAIR, found only {options.inputs[0]!r}")
+    if options.series and len(options.series) != 2:
+        parser.error(f"expected --series twice, for T2 and for FLAIR, found {len(options.series)}")
+    if options.input and options.input not in GRADING_INPUTS:
+        known = ", ".join(GRADING_INPUTS)
+        parser.error(f"input {options.input!r}: expected one of {known}{nearest(options.input, GRADING_INPUTS)}")
 
 
 def run_evaluate(parser: Parser, options: argparse.Namespace) -> int:
@@ -177,6 +214,7 @@ def run_info(parser: Parser, options: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[Parser, argparse.Namespace], int]] = {
     "fuse": run_fuse,
+    "grade": run_grade,
     "evaluate": run_evaluate,
     "train": run_train,
     "info": run_info,

@@ -28,6 +28,7 @@ _HOMES = {
         "user_case",
     ),
     "grading_log": ("GradingLog",),
+    "grading_patient": ("grade_patient", "patient_entry"),
     "grading_preview": ("GradingPreview",),
     "grading_runs": (
         "fusion_folder",

@@ -1,4 +1,4 @@
-"""Images that a grading network reads: tumor regions in [0, 1], slices of them, fused or not, kept by content."""
+"""Images that a grading network reads: tumor regions or slices of them, fused or not, kept by content."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from monai.transforms import MapTransform
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clinicalfmamba_nets.data.slices import LEAST_SHOWN, upright_volume
+from clinicalfmamba_nets.data.slices import LEAST_SHOWN
+from clinicalfmamba_nets.engine.grading_regions import BRAIN, TUMOR, read_region, region_slices
 from clinicalfmamba_nets.engine.weights import require_weights
-from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io import atomic_file, case_name, match_grids, printable
-from clinicalfmamba_nets.transforms import ScaleIntensityPair
+from clinicalfmamba_nets.errors import FusionInputError, input_error
+from clinicalfmamba_nets.io import atomic_file, case_name, check_file, is_dicom, printable
+from clinicalfmamba_nets.io.dicom_files import find_dicom_files, split_selector
 
 CHANNELS = {"t2": (0,), "flair": (1,), "t2_flair": (0, 1)}
 FUSED = ("eh_dran", "clinicalfmamba")
-_FORM = 1  # of the kept files; another number makes them anew
+_FORM = 2  # of the kept files; another number makes them anew
 _BATCH = 8  # slices fused at once
 _logger = logging.getLogger("clinicalfmamba.grading")
 
@@ -51,76 +51,17 @@ def input_channels(name: str) -> int:
     return 1 if is_fused(name) else len(CHANNELS[name])
 
 
-def tumor_region(image: Tensor, mask: NDArray | None, roi_size: Sequence[int], case: str = "case") -> Tensor:
-    """Cut a box of fixed size around the middle of a tumor; without a mask, resize the box of the brain to that size.
-
-    Args:
-        image: (C, X, Y, Z), 0 outside the brain.
-        mask: (X, Y, Z), not 0 in the tumor, or None.
-        roi_size: voxels of the box.
-        case: for the message.
-
-    Returns:
-        (C, *roi_size); what lies outside the image is 0.
-
-    Raises:
-        FusionInputError: an empty mask, or an empty image.
-    """
-    shown = image.amax(0).numpy() > 0 if mask is None else np.asarray(mask) > 0
-    places = np.argwhere(shown)
-    if not len(places):
-        what = "image" if mask is None else "tumor mask"
-        raise input_error(f"{case}, {what}", "voxels that are not 0", "none", "give another, or leave the case out")
-    low, high = places.min(0), places.max(0) + 1
-    if mask is None:
-        box = image[:, low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-        size = tuple(roi_size)
-        return torch.nn.functional.interpolate(box[None], size, mode="trilinear", align_corners=False)[0]
-    starts = ((low + high) // 2 - np.array(roi_size) // 2).tolist()
-    region = image.new_zeros([image.shape[0], *roi_size])
-    source, target = [slice(None)], [slice(None)]
-    for start, side, length in zip(starts, roi_size, image.shape[1:], strict=True):
-        first, last = max(start, 0), min(start + side, length)
-        source.append(slice(first, last))
-        target.append(slice(first - start, last - start))
-    region[tuple(target)] = image[tuple(source)]
-    return region
-
-
-def _read_case(entry: Mapping[str, Any], roi_size: Sequence[int]) -> Tensor:
-    """Return T2 and FLAIR of a case, (2, *roi_size), each scaled to [0, 1] over its whole volume."""
-    first, affine = upright_volume(entry["image"])
-    volumes = []
-    for key in ("image2", "seg"):
-        if key in entry:
-            other, own = upright_volume(entry[key])
-            names = (printable(entry["image"]), printable(entry[key]))
-            volumes.append(match_grids(other, own, first.shape, affine, names)[0])
-    pair = ScaleIntensityPair(clip_undershoot=True)(np.stack([first, volumes[0]]).astype(np.float32))
-    mask = volumes[1] if len(volumes) > 1 else None
-    return tumor_region(pair.as_tensor(), mask, roi_size, printable(entry["case"]))
-
-
-def _as_slices(region: Tensor, least_shown: float, case: str) -> tuple[Tensor, list[int]]:
-    """Return the axial slices (S, 2, X, Y) of which both channels show enough, and their places."""
-    shown = (region != 0).float().mean((1, 2)).amin(0)  # (Z,)
-    places = torch.nonzero(shown >= least_shown).flatten()
-    if not len(places):
-        found = f"at most {100 * shown.max():.1f} %"
-        expected = f"slices with {100 * least_shown:g} % of non-zero pixels"
-        raise input_error(printable(case), expected, found, "lower least_shown or leave the case out")
-    return region[..., places].permute(3, 0, 1, 2).contiguous(), places.tolist()
-
-
 def _contents(path: str | os.PathLike) -> str:
+    """Return the digest of a file, or of all DICOM files of a folder and of what chooses one of its series."""
+    digest = hashlib.sha256(split_selector(path)[1].encode(errors="surrogateescape"))
     try:
-        with open(path, "rb") as file:
-            digest = hashlib.sha256()
-            while part := file.read(2**20):
-                digest.update(part)
-            return digest.hexdigest()
+        for name in find_dicom_files(path)[0] if is_dicom(path) else [check_file(path)]:
+            with open(name, "rb") as file:
+                while part := file.read(2**20):
+                    digest.update(part)
     except OSError as error:
         raise input_error(printable(path), "a file", "none that can be read", "correct the path") from error
+    return digest.hexdigest()
 
 
 class GradingImages:
@@ -135,6 +76,8 @@ class GradingImages:
         fusion_weights: its file of weights.
         least_shown: share of non-zero pixels that a slice must have.
         device: where to fuse.
+        other_grid: "refuse" or "resample" a FLAIR on another grid than T2.
+        register: "rigid" to align FLAIR with T2 first, "none" to trust the headers.
 
     Raises:
         FusionInputError: an unknown input, a fused one without weights, or weights that do not fit.
@@ -150,15 +93,20 @@ class GradingImages:
         fusion_weights: str | os.PathLike | None = None,
         least_shown: float = LEAST_SHOWN,
         device: torch.device | str = "cpu",
+        other_grid: str = "refuse",
+        register: str = "none",
     ) -> None:
         self.name, self.spatial_dims, self.roi_size = name, spatial_dims, tuple(roi_size)
+        self.other_grid, self.register = other_grid, register
         self.cache_dir, self.least_shown, self.device = Path(cache_dir), least_shown, device
         self.fusion: nn.Module | None = None
         self.fusion_key = ""
         if is_fused(name):
+            remedy = "train it by configs/train_fusion.json"
             if fusion is None or fusion_weights is None:
-                remedy = "train it by configs/train_fusion.json"
                 raise input_error(f"input {name}", "a fusion network with weights", "none", remedy)
+            if not Path(fusion_weights).is_file():
+                raise input_error(printable(fusion_weights), f"weights that fuse for {name}", "no such file", remedy)
             require_weights(fusion, fusion_weights)
             fusion.load_state_dict(torch.load(fusion_weights, map_location="cpu", weights_only=True))
             self.fusion, self.fusion_key = fusion.to(device).eval(), _contents(fusion_weights)
@@ -166,37 +114,47 @@ class GradingImages:
     def __call__(self, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return one item for each slice (in 3D: each case): `image` (file), `index` in it, and the keys of the entry.
 
-        In 2D `case` ends in `_z` and the slice's place in the region.
+        In 2D `case` ends in `_z` and the slice's place in the region. `region` tells what that was cut by, `notes` what
+        a user should know.
+
+        Raises:
+            FusionInputError: images that cannot be read or paired, a mask that does not fit; naming the case.
         """
         items = []
         for entry in entries:
-            path, places = self._prepared(entry)
-            for index, place in enumerate(places):
+            try:
+                path, kept = self._prepared(entry)
+            except FusionInputError as error:
+                case = printable(entry["case"])
+                raise error if case in str(error) else FusionInputError(f"{case}: {error}") from error
+            about = {key: value for key, value in entry.items() if key not in ("image", "image2", "seg")}
+            about |= {"image": str(path), "volume": entry["case"], "notes": "; ".join(kept["notes"])}
+            about["region"] = TUMOR if "seg" in entry else BRAIN
+            for index, place in enumerate(kept["places"]):
                 case = f"{entry['case']}_z{place:03d}" if self.spatial_dims == 2 else entry["case"]
-                kept = {key: value for key, value in entry.items() if key not in ("image", "image2", "seg")}
-                items.append({**kept, "image": str(path), "index": index, "case": case, "volume": entry["case"]})
+                items.append({**about, "index": index, "case": case})
         return items
 
-    def _prepared(self, entry: Mapping[str, Any]) -> tuple[Path, list[int]]:
+    def _prepared(self, entry: Mapping[str, Any]) -> tuple[Path, dict[str, list]]:
         files = [_contents(entry[key]) for key in ("image", "image2", "seg") if key in entry]
-        facts = [_FORM, self.spatial_dims, self.roi_size, self.least_shown, files]
+        facts = [_FORM, self.spatial_dims, self.roi_size, self.least_shown, self.register, files]
         plain = self._place(entry, facts)
         if not plain.with_suffix(".json").is_file():
-            region = _read_case(entry, self.roi_size)
+            region, notes = read_region(entry, self.roi_size, self.other_grid, self.register)
             images, places = (
-                _as_slices(region, self.least_shown, str(entry["case"]))
+                region_slices(region, self.least_shown, str(entry["case"]))
                 if self.spatial_dims == 2
                 else (region[None], [0])
             )
-            _keep(plain, images, places)
+            _keep(plain, images, {"places": places, "notes": notes})
         path = plain
         if self.fusion is not None:
             path = self._place(entry, [*facts, self.name, self.fusion_key])
             if not path.with_suffix(".json").is_file():
                 images = torch.from_numpy(np.load(plain)).float()
-                _keep(path, self._fused(images), json.loads(plain.with_suffix(".json").read_text(encoding="utf-8")))
+                _keep(path, self._fused(images), _kept(plain))
                 _logger.info("%s: fused by %s", printable(entry["case"]), self.name)
-        return path, json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return path, _kept(path)
 
     def _place(self, entry: Mapping[str, Any], facts: list[Any]) -> Path:
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -208,11 +166,15 @@ class GradingImages:
         return torch.cat([self.fusion(part.to(self.device)).float().cpu() for part in images.split(_BATCH)])
 
 
-def _keep(path: Path, images: Tensor, places: list[int]) -> None:
+def _keep(path: Path, images: Tensor, about: dict[str, list]) -> None:
     with atomic_file(path) as partial, open(partial, "wb") as file:
         np.save(file, images.half().numpy())
     with atomic_file(path.with_suffix(".json")) as partial:  # last: the array is whole once this is there
-        partial.write_text(json.dumps(places), encoding="utf-8")
+        partial.write_text(json.dumps(about), encoding="utf-8")
+
+
+def _kept(path: Path) -> dict[str, list]:
+    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 class LoadGradingImaged(MapTransform):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -13,29 +14,39 @@ from ignite.engine import Engine, Events
 
 from clinicalfmamba_nets import __version__
 from clinicalfmamba_nets.engine.report import machine_facts, write_json
-from clinicalfmamba_nets.io import atomic_file, printable
+from clinicalfmamba_nets.io import atomic_file, case_name, printable
 from clinicalfmamba_nets.metrics.grading import POOLS, THRESHOLD, grading_scores, patient_scores, reliability
 from clinicalfmamba_nets.metrics.roc import auc_interval, roc_points
 
 SLICES, PATIENTS, METRICS, PLOTS = "slices.csv", "patients.csv", "metrics.json", "plots.png"
+GRADES = "grades.json"
 NOTICE = "Research only. Not a medical device; not for diagnosis or any clinical decision."
 
 
 class GradingLog:
-    """Write `slices.csv` and `patients.csv` at the end of an evaluator; with `score` also `metrics.json`, `plots.png`.
+    """Write `slices.csv` and `patients.csv` at the end of an evaluator, and `grades.json` with all about each patient.
+
+    With `score`, `metrics.json` and `plots.png` take the place of the last.
 
     Args:
         output_dir: where they lie.
         settings: plain settings of the run, kept in the JSON.
         score: compare with the known grades.
+        weights: files of weights whose digests are kept in `grades.json`; None in it is left out.
     """
 
     def __init__(
-        self, output_dir: str | os.PathLike, settings: Mapping[str, Any] | None = None, score: bool = False
+        self,
+        output_dir: str | os.PathLike,
+        settings: Mapping[str, Any] | None = None,
+        score: bool = False,
+        weights: Sequence[str | os.PathLike | None] = (),
     ) -> None:
         self.output_dir, self.settings, self.score = Path(output_dir), dict(settings or {}), score
+        self.weights = [Path(path) for path in weights if path is not None]
         self.logger = logging.getLogger("clinicalfmamba.grading")
         self.rows: list[dict[str, Any]] = []
+        self.about: dict[str, dict[str, str]] = {}
 
     def attach(self, engine: Engine) -> None:
         """Follow `engine`, an evaluator whose `pred` is the probability of high grade."""
@@ -45,12 +56,13 @@ class GradingLog:
 
     def start(self, engine: Engine) -> None:
         """Forget an earlier run."""
-        self.rows = []
+        self.rows, self.about = [], {}
 
     def collect(self, engine: Engine) -> None:
         """Keep the scores of a step."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             row = {"case": item["case"], "patient": item["patient"], "score": float(output["pred"])}
+            self.about[item["patient"]] = {key: item[key] for key in ("region", "notes") if key in item}
             label = item.get("label")
             self.rows.append(row | ({} if label is None else {"label": int(label)}))
 
@@ -60,16 +72,64 @@ class GradingLog:
         write_rows(self.rows, self.output_dir / SLICES)
         write_rows(patients, self.output_dir / PATIENTS)
         for row in patients:
-            grade = "high grade" if row["mean"] >= THRESHOLD else "low grade"
-            self.logger.info("%s: %s, probability of high grade %.3f", printable(row["patient"]), grade, row["mean"])
+            grade, name = grade_of(row["mean"]), printable(row["patient"])
+            self.logger.info("%s: %s grade, probability of high grade %.3f", name, grade, row["mean"])
+        facts = {"version": __version__, "notice": NOTICE, "settings": self.settings, "system": machine_facts()}
         if self.score:
             metrics = score_gradings(self.rows, patients)
-            facts = {"version": __version__, "notice": NOTICE, "settings": self.settings, "system": machine_facts()}
             plot_grading(patients, self.output_dir / PLOTS)
             write_json({**facts, **metrics}, self.output_dir / METRICS)  # last: tells that all is there
             auc, (low, high) = metrics["patients"]["auc"], metrics["patients"]["auc_interval"]
             self.logger.info("AUC of patients %.3f [%.3f, %.3f]", auc, low, high)
+        else:
+            told = [self._patient(row) for row in patients]
+            digests = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in self.weights}
+            write_json({**facts, "weights": digests, "patients": told}, self.output_dir / GRADES)
         self.logger.info(NOTICE)
+
+    def _patient(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what `grades.json` tells about one patient."""
+        name = row["patient"]
+        scores = {found["case"]: found["score"] for found in self.rows if found["patient"] == name}
+        grade = {"grade": grade_of(row["mean"]), "probability": row["mean"], "greatest": row["max"]}
+        return {"patient": name, **grade, **self.about[name], "slices": scores}
+
+
+def grade_of(probability: float) -> str:
+    """Return the grade, "high" or "low", for a probability of high grade.
+
+    Example:
+        >>> grade_of(0.7)
+        'high'
+    """
+    return "high" if probability >= THRESHOLD else "low"
+
+
+def told_grade(patient: Mapping[str, Any], output_dir: str | os.PathLike) -> str:
+    """Return what `grades.json` tells about a patient, for a terminal.
+
+    Args:
+        patient: one of its `patients`.
+        output_dir: the folder of the files.
+
+    Returns:
+        Lines: grade and probability, the region, the scores of the slices, the files, the notice.
+    """
+    output, scores = Path(output_dir), list(patient["slices"].items())
+    probability = f"probability of high grade {patient['probability']:.3f}"
+    pooled = f": mean of {len(scores)} slices, greatest {patient['greatest']:.3f}" if len(scores) > 1 else ""
+    singles = [f"{case.removeprefix(patient['patient']).lstrip('_') or case} {score:.3f}" for case, score in scores]
+    lines = [singles[start : start + 8] for start in range(0, len(singles), 8)] if len(scores) > 1 else []
+    files = (output / SLICES, output / f"{case_name(patient['patient'])}_preview.png", output / GRADES)
+    return "\n".join(
+        [
+            f"grade    {patient['grade']}, {probability}{pooled}",
+            f"region   {patient['region']}",
+            *(f"{'slices' if not number else '':<9}{'  '.join(line)}" for number, line in enumerate(lines)),
+            *(f"{name:<9}{path}" for name, path in zip(("scores", "preview", "report"), files, strict=True)),
+            NOTICE,
+        ]
+    )
 
 
 def grade_patients(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -15,10 +15,13 @@ from clinicalfmamba_nets.engine.plots import write_contact_sheet
 from clinicalfmamba_nets.io import case_name
 
 LAYER = "layer4"  # the last block of MONAI's ResNet
+LEAST_SIDE = 256  # pixels of a picture; smaller images are enlarged by a whole number
 
 
 class GradingPreview:
     """Write `PATIENT_preview.png` for each patient: every channel of the image, and the saliency over the first.
+
+    At its foot stand the score of the slice and that nothing here is for diagnosis.
 
     Of a patient's slices the one of the highest score is shown, of a volume the axial slice of the greatest saliency.
 
@@ -64,7 +67,7 @@ class GradingPreview:
         from monai.visualize import GradCAM
 
         cam = GradCAM(nn_module=self.network, target_layers=LAYER)
-        for patient, (_, index) in self.best.items():
+        for patient, (score, index) in self.best.items():
             item = engine.state.dataloader.dataset[index]
             image = item["image"][None].to(next(self.network.parameters()).device)
             with torch.enable_grad():
@@ -76,7 +79,8 @@ class GradingPreview:
             pictures = [_upright(picture) for picture in (*channels, overlay(channels[0], salient))]
             titles = self.name.split("_") if len(channels) == 2 else [self.name]
             path = self.output_dir / f"{case_name(str(patient))}_preview.png"
-            write_contact_sheet([(str(item["case"]), pictures)], [*titles, "saliency"], path)
+            words = f"research only, not for diagnosis - probability of high grade {score:.3f} - right side on the left"
+            write_contact_sheet([(str(item["case"]), pictures)], [*titles, "saliency"], path, words)
 
 
 def overlay(image: NDArray, salient: NDArray) -> NDArray:
@@ -99,5 +103,6 @@ def overlay(image: NDArray, salient: NDArray) -> NDArray:
 
 
 def _upright(picture: NDArray) -> NDArray:
-    """Turn (X, Y, ...) for the screen: rows run down, columns to the right."""
-    return np.flip(np.swapaxes(picture, 0, 1), 0)
+    """Turn (X, Y, ...), right and anterior, for the screen: the nose up, the patient's right on the left; enlarged."""
+    factor = -(-LEAST_SIDE // max(picture.shape[:2]))
+    return np.flip(np.swapaxes(picture, 0, 1), (0, 1)).repeat(factor, 0).repeat(factor, 1)

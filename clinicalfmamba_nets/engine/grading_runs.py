@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from clinicalfmamba_nets.data.brats import HELD_OUT
 from clinicalfmamba_nets.engine.grading_images import is_fused
 from clinicalfmamba_nets.engine.grading_lists import Entry, grading_datalist, require_unseen, user_case
+from clinicalfmamba_nets.engine.report import RUN_FILE
 from clinicalfmamba_nets.engine.weights import require_weights
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io import printable
 from clinicalfmamba_nets.nets import EHDRAN, EHDRANReconstruction
+
+# What makes the images: a network grades by those that it was trained on.
+IMAGE_SETTINGS = ("input", "spatial_dims", "roi_size", "least_shown")
 
 
 def fusion_folder(output_dir: str | os.PathLike, name: str) -> str | None:
@@ -49,16 +57,44 @@ def require_fold(
         require_unseen(fusion_dir, known, test)
 
 
-def require_grading_weights(network: nn.Module, path: str | os.PathLike) -> None:
+def require_grading_weights(
+    network: nn.Module, path: str | os.PathLike, settings: Mapping[str, Any] | None = None
+) -> None:
     """Raise an error where a grading network has no trained weights: a random one has no opinion to give.
 
+    Args:
+        network: the bare network.
+        path: its file of weights, with the run.json of its training beside it.
+        settings: of the grading; those that make the images must be the training's.
+
     Raises:
-        FusionInputError: no file, or weights of another network.
+        FusionInputError: no file, weights of another network, or of one that was trained on other images.
+    """
+    given, trained = settings or {}, training_settings(path)
+    for name in IMAGE_SETTINGS:
+        if name in given and name in trained and _plain(given[name]) != _plain(trained[name]):
+            expected = f"{trained[name]!r}, as in the training of {printable(path)}"
+            raise input_error(name, expected, repr(given[name]), "give that one, or name other weights")
+    require_weights(network, path)
+
+
+def training_settings(path: str | os.PathLike) -> dict[str, Any]:
+    """Return the settings in the run.json beside trained weights; nothing where there is none.
+
+    Raises:
+        FusionInputError: there are no weights.
     """
     if not Path(path).is_file():
-        remedy = "train first (configs/train.json); no weights are shipped with this bundle"
-        raise input_error(f"ckpt_path {path}", "weights of a trained grading network", "no such file", remedy)
-    require_weights(network, path)
+        remedy = "train first (docs/README.md of the bundle: `run evaluating`), and name its folder by model_dir"
+        raise input_error(printable(path), "weights of a trained grading network", "no such file", remedy)
+    try:
+        return dict(json.loads((Path(path).parent / RUN_FILE).read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def grading_cases(
@@ -69,6 +105,7 @@ def grading_cases(
     t2: str | None = None,
     flair: str | None = None,
     mask: str | None = None,
+    case: str | None = None,
 ) -> list[Entry]:
     """Return the cases to grade: those of a section of a run, or the one patient whose files are given.
 
@@ -80,6 +117,7 @@ def grading_cases(
         t2: volume of one patient.
         flair: its other contrast.
         mask: its tumor mask; without one the whole brain is graded.
+        case: its name; default: that of the T2 file.
 
     Raises:
         FusionInputError: see there; or one contrast alone.
@@ -89,4 +127,4 @@ def grading_cases(
     if t2 is None or flair is None:
         missing = "t2" if t2 is None else "flair"
         raise input_error(missing, "a volume", "none", "give both --t2 and --flair")
-    return user_case(t2, flair, mask)
+    return user_case(t2, flair, mask, case)

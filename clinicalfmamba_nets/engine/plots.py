@@ -17,12 +17,13 @@ MARGIN, HEADER, SIDE = 4, 20, 96
 PAPER, INK = (18, 18, 20), (225, 225, 228)
 
 
-def contact_sheet(rows: Sequence[tuple[str, Sequence[NDArray]]], titles: Sequence[str]) -> NDArray:
+def contact_sheet(rows: Sequence[tuple[str, Sequence[NDArray]]], titles: Sequence[str], foot: str = "") -> NDArray:
     """Lay pictures out as a table, one pixel per pixel, one pair in each row.
 
     Args:
         rows: case name and its pictures, (H, W) or (H, W, 3) in [0, 1]; the sizes may differ between rows.
         titles: one for each column.
+        foot: words below the table.
 
     Returns:
         (height, width, 3) uint8.
@@ -42,6 +43,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[NDArray]]], titles: Sequenc
     width = max(width, SIDE)
     heights = [max(picture.shape[0] for picture in pictures) for _, pictures in rows]
     size = (SIDE + (width + MARGIN) * len(titles) + MARGIN, HEADER + sum(heights) + MARGIN * len(rows) + MARGIN)
+    size = (size[0], size[1] + HEADER * bool(foot))
     sheet = Image.new("RGB", size, PAPER)
     draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(12), HEADER
     for column, title in enumerate(titles):
@@ -53,6 +55,9 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[NDArray]]], titles: Sequenc
             levels = np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
             sheet.paste(Image.fromarray(levels), (SIDE + MARGIN + column * (width + MARGIN), top))
         top += height + MARGIN
+    if foot:
+        words = _shortened(draw, foot, size[0] - 2 * MARGIN, font)
+        draw.text((MARGIN, top + HEADER / 2), words, INK, font, anchor="lm")
     return np.asarray(sheet)
 
 
@@ -65,7 +70,7 @@ def _shortened(draw: Any, words: str, width: float, font: Any) -> str:
 
 
 def write_contact_sheet(
-    rows: Sequence[tuple[str, Sequence[NDArray]]], titles: Sequence[str], path: str | os.PathLike[str]
+    rows: Sequence[tuple[str, Sequence[NDArray]]], titles: Sequence[str], path: str | os.PathLike[str], foot: str = ""
 ) -> None:
     """Write `contact_sheet` as PNG, whole or not at all.
 
@@ -73,10 +78,11 @@ def write_contact_sheet(
         rows: see `contact_sheet`.
         titles: see `contact_sheet`.
         path: the PNG file.
+        foot: see `contact_sheet`.
     """
     from PIL import Image
 
-    sheet = Image.fromarray(contact_sheet(rows, titles))
+    sheet = Image.fromarray(contact_sheet(rows, titles, foot))
     with atomic_file(path) as partial:
         sheet.save(partial, format="PNG", optimize=True)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.data import write_brats_phantoms
-from clinicalfmamba_nets.engine.grading_images import GradingImages, LoadGradingImaged, tumor_region
+from clinicalfmamba_nets.engine.grading_images import GradingImages, LoadGradingImaged
 from clinicalfmamba_nets.engine.grading_lists import (
     check_apart,
     check_grades,
@@ -20,6 +20,7 @@ from clinicalfmamba_nets.engine.grading_lists import (
     training_patients,
     user_case,
 )
+from clinicalfmamba_nets.engine.grading_regions import tumor_region
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import write_image
 from clinicalfmamba_nets.nets import EHDRAN, AverageFusion
