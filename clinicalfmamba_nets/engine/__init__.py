@@ -18,7 +18,7 @@ _HOMES = {
     "failures": ("find_input_error", "tell_errors_in_one_line"),
     "fusion_log": ("FusionLog",),
     "grading_experiment": ("GradingExperiment",),
-    "grading_images": ("GradingImages", "LoadGradingImaged", "input_channels", "is_fused"),
+    "grading_images": ("GradingImages", "LoadGradingImaged", "RandMirrord", "input_channels", "is_fused"),
     "grading_lists": (
         "grading_datalist",
         "positive_weight",

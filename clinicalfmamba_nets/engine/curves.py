@@ -13,7 +13,7 @@ from ignite.engine import Engine, Events
 from clinicalfmamba_nets.engine.distributed import is_main_process
 from clinicalfmamba_nets.io.files import atomic_file
 
-NOT_CURVES = ("epoch", "best", "seconds", "seconds_per_pair")
+NOT_CURVES = ("epoch", "best", "seconds", "seconds_per_pair", "loading_share")
 COLUMNS = 3
 
 

@@ -132,6 +132,10 @@ class GradingExperiment:
     def _metrics(self, run: str, name: str, shuffle: bool = False) -> dict[str, Any]:
         return json.loads((self._folder(run, name, shuffle) / "testing" / METRICS).read_text(encoding="utf-8"))
 
+    def _loading_share(self, run: str, name: str) -> float:
+        """Return the share of a classifier's training that was spent waiting for batches."""
+        return json.loads((self._folder(run, name) / RUN_FILE).read_text(encoding="utf-8")).get("loading_share", 0.0)
+
     def _summary(self) -> dict[str, Any]:
         inputs: dict[str, Any] = {}
         for name in self.inputs:
@@ -140,6 +144,7 @@ class GradingExperiment:
                 "auc_intervals": [one["patients"]["auc_interval"] for one in found],
                 "patients_by_max": _spread([one["patients_by_max"] for one in found]),
                 "slices": _spread([one["slices"] for one in found]),
+                "loading_share": float(np.mean([self._loading_share(run, name) for run in self.runs])),
             }
         summary = {
             "version": __version__,
@@ -149,6 +154,7 @@ class GradingExperiment:
             "system": machine_facts(),
             "settings": self._settings(),
             "inputs": inputs,
+            "loading_share": max(scores["loading_share"] for scores in inputs.values()),
             "comparisons": self._comparisons(),
         }
         if self.shuffled:

@@ -7,12 +7,14 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, Randomizable
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.data.slices import LEAST_SHOWN
@@ -193,8 +195,40 @@ class LoadGradingImaged(MapTransform):
         """Return the item with the image (C, *spatial) in [0, 1]."""
         item = dict(data)
         for key in self.key_iterator(item):
-            stored = np.load(item[key], mmap_mode="r")[item["index"]]
-            item[key] = torch.from_numpy(stored[self.chosen].astype(np.float32))
+            item[key] = torch.from_numpy(_opened(item[key])[item["index"]][self.chosen].astype(np.float32))
         if "label" in item:
             item["label"] = torch.tensor([float(item["label"])])
         return item
+
+
+class RandMirrord(MapTransform, Randomizable):
+    """Mirror an image along each of some spatial axes, or not, by chance.
+
+    As MONAI's RandFlipd without metadata, which would take more time than a step of a small classifier.
+
+    Args:
+        keys: of the image (C, *spatial), a plain tensor.
+        axes: spatial axes.
+        prob: of each.
+    """
+
+    def __init__(self, keys: str = "image", axes: Sequence[int] = (0, 1), prob: float = 0.5) -> None:
+        super().__init__(keys)
+        self.axes, self.prob = tuple(axes), prob
+
+    def randomize(self, data: Any = None) -> list[int]:
+        """Draw the dimensions that are mirrored."""
+        return [axis + 1 for axis in self.axes if self.R.random() < self.prob]
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the item with the image mirrored."""
+        item, dims = dict(data), self.randomize()
+        for key in self.key_iterator(item):
+            item[key] = item[key].flip(dims)
+        return item
+
+
+@lru_cache(maxsize=1024)
+def _opened(path: str) -> NDArray:
+    """Open a kept file once: its name tells its contents, so that it never changes."""
+    return np.load(path, mmap_mode="r").view(np.ndarray)

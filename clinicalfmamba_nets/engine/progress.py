@@ -17,7 +17,7 @@ from clinicalfmamba_nets.engine.distributed import is_main_process, mean_over_ra
 from clinicalfmamba_nets.errors import input_error
 
 LIVE_INTERVAL = 0.5  # seconds between two updates of the live line
-TIMES = ("seconds", "seconds_per_pair")
+TIMES = ("seconds", "seconds_per_pair", "loading_share")
 
 
 def duration(seconds: float) -> str:
@@ -37,8 +37,9 @@ class TrainingProgress:
     """Collect loss terms, learning rate, speed and validation metrics of each epoch and tell them.
 
     The trainer's `state.history` is a list with one dictionary an epoch: epoch, loss, each loss term, lr, seconds,
-    seconds_per_pair, and the validation metrics of the epochs that were validated. Give this handler after the
-    validation handler and before those that read the history.
+    seconds_per_pair, loading_share (of the time of the steps, spent waiting for batches), and the validation metrics of
+    the epochs that were validated. Give this handler after the validation handler and before those that read the
+    history.
 
     Args:
         loss: the loss of the trainer, which keeps its latest terms.
@@ -55,20 +56,30 @@ class TrainingProgress:
         self.live = sys.stderr.isatty() and is_main_process()
         self._sums: dict[str, float] = {}
         self._pairs = 0
-        self._lr = self._started = self._shown = 0.0
+        self._lr = self._started = self._shown = self._asked = self._waited = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Follow `engine`, a trainer."""
         engine.state.history = []
         engine.add_event_handler(Events.EPOCH_STARTED, self.begin_epoch)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self.ask)
+        engine.add_event_handler(Events.GET_BATCH_COMPLETED, self.get)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.end_epoch)
 
     def begin_epoch(self, engine: Engine) -> None:
         """Start the sums and the clock of an epoch."""
-        self._sums, self._pairs = {}, 0
+        self._sums, self._pairs, self._waited = {}, 0, 0.0
         self._lr = float(self.optimizer.param_groups[0]["lr"])
         self._started = time.perf_counter()
+
+    def ask(self, engine: Engine) -> None:
+        """Note when a batch was asked for."""
+        self._asked = time.perf_counter()
+
+    def get(self, engine: Engine) -> None:
+        """Add the time until it came."""
+        self._waited += time.perf_counter() - self._asked
 
     def step(self, engine: Engine) -> None:
         """Add the terms of a training step, and refresh the live line."""
@@ -87,7 +98,9 @@ class TrainingProgress:
         """Add the epoch to the history and tell it in one line."""
         seconds = time.perf_counter() - self._started
         means = mean_over_ranks({name: total / max(1, self._pairs) for name, total in self._sums.items()})
-        speed = {"seconds": seconds, "seconds_per_pair": self._train_seconds(engine) / max(1, self._pairs)}
+        trained = self._train_seconds(engine)
+        speed = {"seconds": seconds, "seconds_per_pair": trained / max(1, self._pairs)}
+        speed["loading_share"] = self._waited / trained
         row = {"epoch": engine.state.epoch, **means, "lr": self._lr, **speed, **self._validation(engine)}
         engine.state.history.append(row)
         if is_main_process():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ class TrainingReport:
             "parameters": sum(value.numel() for value in engine.network.parameters()),
             "epochs": {"done": engine.state.epoch, "planned": engine.state.max_epochs},
             "seconds": round(sum(row["seconds"] for row in history), 1),
+            "loading_share": round(statistics.mean(row.get("loading_share", 0.0) for row in history), 4),
             "best": best[-1] if best else history[-1],
             "last": history[-1],
         }

@@ -76,15 +76,17 @@ def test_metadata_is_verified_offline(bundle, tmp_path):
     assert metadata["eval_metrics"] == {}  # no score on phantoms is given as one of patients
 
 
+@pytest.mark.parametrize("dims", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("workflow", ["train", "inference", "train_fusion"])
-def test_properties(workflow, phantoms, tmp_path):
+def test_properties(workflow, phantoms, tmp_path, dims):
     settings = {**COMMON, **FUSION, "input": "clinicalfmamba", "dataset_dir": str(phantoms), "device": CPU}
+    settings["spatial_dims"] = dims
     if workflow != "train_fusion":
         settings |= {**CLASSIFIER, "input": "t2_flair", "cache_dir": str(tmp_path)}
     if workflow != "inference":
         settings["output_dir"] = str(tmp_path)
     opened = open_bundle("glioma_grading", workflow, overrides=settings)
-    assert not opened.check_properties()
+    assert opened.check_properties() == []
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -95,23 +97,6 @@ def test_the_network_follows_two_ids(bundle, dims, name, channels):
     parser.update({**CLASSIFIER, "spatial_dims": dims, "input": name})
     network = parser.get_parsed_content("network_def").eval()
     assert network(torch.rand(2, channels, *[32] * dims)).shape == (2, 1)
-
-
-def test_the_network_is_verified_and_exported(bundle, tmp_path):
-    files = {
-        "meta_file": str(bundle / "configs" / "metadata.json"),
-        "config_file": str(bundle / "configs" / "inference.json"),
-    }
-    commands.verify_net_in_out(net_id="network_def", device="cpu", **files, **CLASSIFIER)
-    parser = commands.ConfigParser()
-    parser.read_config(files["config_file"])
-    parser.update(CLASSIFIER)
-    network = parser.get_parsed_content("network_def").eval()
-    torch.save(network.state_dict(), tmp_path / "model.pt")
-    given = {"ckpt_file": str(tmp_path / "model.pt"), "filepath": str(tmp_path / "model.ts")}
-    commands.ckpt_export(net_id="network_def", **given, **files, **CLASSIFIER)
-    image = torch.rand(1, 1, 32, 32)
-    torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(image), network(image))
 
 
 def test_without_trained_weights_no_opinion(phantoms, tmp_path):
@@ -128,6 +113,7 @@ def test_train_and_grade_one_patient(phantoms, tmp_path):
     run_bundle("glioma_grading", "train", overrides={**training, "epochs": 1})
     run_bundle("glioma_grading", "train", overrides={**training, "epochs": 2, "resume": True})
     assert len((model / "history.csv").read_text().splitlines()) == 3
+    assert 0 < json.loads((model / "run.json").read_text())["loading_share"] < 1
     entry = grading_datalist(phantoms)[0]
     for mask in (entry["seg"], None):
         given = {"t2": entry["image"], "flair": entry["image2"], "mask": mask, "output_dir": str(tmp_path / "out")}
@@ -140,6 +126,15 @@ def test_train_and_grade_one_patient(phantoms, tmp_path):
     with pytest.raises(FusionInputError, match="flair: expected a volume, found none"):
         alone = {"t2": entry["image"], "model_dir": str(model)}
         run_bundle("glioma_grading", "inference", overrides={**settings, **alone})
+
+
+@pytest.mark.slow
+def test_loading_takes_less_than_a_fifth_of_the_steps(tmp_path):
+    root = write_brats_phantoms(tmp_path / "phantoms", 12, 12, "medium", (48, 56, 40))
+    settings = {"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [8, 16, 32, 32], "roi_size": [32, 32, 8]}
+    settings |= {"input": "t2_flair", "dataset_dir": str(root), "output_dir": str(tmp_path / "out"), "device": CPU}
+    run_bundle("glioma_grading", "train", overrides={**settings, "batch_size": 32, "val_fraction": 0.15, "epochs": 4})
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["loading_share"] < 0.2
 
 
 @pytest.mark.slow
@@ -188,6 +183,7 @@ def test_all_inputs_end_in_one_table(experiment):
     for scores in summary["inputs"].values():
         assert all(0 <= scores[name]["mean"] <= 1 for name in ("auc", "f1", "accuracy"))
     assert 0 <= summary["shuffled"]["auc"] <= 1
+    assert summary["loading_share"] == max(scores["loading_share"] for scores in summary["inputs"].values()) > 0
     assert len(summary["comparisons"]) == 7
     assert "phantoms" in summary["title"] and "not for diagnosis" in summary["notice"]
     assert (folder / "table.md").read_text().count("\n| ") == 6

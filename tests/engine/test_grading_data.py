@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.data import write_brats_phantoms
-from clinicalfmamba_nets.engine.grading_images import GradingImages, LoadGradingImaged
+from clinicalfmamba_nets.engine.grading_images import GradingImages, LoadGradingImaged, RandMirrord
 from clinicalfmamba_nets.engine.grading_lists import (
     check_apart,
     check_grades,
@@ -127,6 +127,14 @@ def test_fused_images_are_kept_by_content(root, tmp_path):
             LoadGradingImaged("image", "eh_dran")(items[0])["image"], expected, atol=1e-3, rtol=0
         )
     assert files[0] == files[2] != files[1]
+
+
+def test_images_are_mirrored_by_chance_along_both_axes():
+    image, mirror = torch.arange(6.0).reshape(1, 2, 3), RandMirrord("image").set_random_state(0)
+    made = [mirror({"image": image})["image"] for _ in range(40)]
+    ways = [image.flip(dims) for dims in ([], [1], [2], [1, 2])]
+    assert all(any(torch.equal(one, way) for one in made) for way in ways)
+    assert all(any(torch.equal(one, way) for way in ways) for one in made)
 
 
 def test_refusals(root, tmp_path):
