@@ -41,6 +41,7 @@ def grading_datalist(
         name: brats_datalist(dataset_dir, run=split_run, section=name, held_out=held_out)
         for name in ("training", "testing")
     }
+    check_grades([*parts["training"], *parts["testing"]], printable(dataset_dir))
     check_apart(parts["training"], parts["testing"])
     entries = [*parts["training"], *parts["testing"]] if section == "all" else parts[section]
     for entry in entries:
@@ -52,18 +53,23 @@ def grading_datalist(
 
 
 def check_grades(entries: Iterable[Mapping[str, Any]], what: str) -> None:
-    """Raise an error where a grade has no patient in a list, or an entry another grade.
+    """Raise an error where a grade has no patient in a list, an entry another grade, or a patient two.
 
     Raises:
         FusionInputError: naming the list, or the case.
     """
-    found = set()
+    found: set[str] = set()
+    known_by: dict[str, str] = {}
     for entry in entries:
         if entry.get("grade") not in GRADES:
             known = " or ".join(GRADES)
             raise input_error(
                 printable(entry["case"]), f"the grade {known}", repr(entry.get("grade")), "correct the list"
             )
+        patient = entry.get("patient", entry["case"])
+        if known_by.setdefault(patient, entry["grade"]) != entry["grade"]:
+            both = f"{known_by[patient]} and {entry['grade']}"
+            raise input_error(f"patient {printable(patient)}", "one grade", both, "correct name_mapping.csv")
         found.add(entry["grade"])
     for grade in GRADES:
         if grade not in found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -171,3 +172,42 @@ def test_a_missing_mask_is_refused(tmp_path):
     next(root.rglob("*_seg.nii.gz")).unlink()
     with pytest.raises(FusionInputError, match="a tumor mask, found no BraTS19_PHANTOM_001_1_seg"):
         grading_datalist(root, section="all")
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("no flair", "BraTS19_PHANTOM_001_1_flair.nii.gz, found no such file"),
+        ("no grade", "LGG: expected folders BraTS19_"),
+        ("other grade", "BraTS19_PHANTOM_001_1: expected the grade LGG of name_mapping.csv, found a folder in HGG"),
+        ("two grades", "patient TCGA-1: expected one grade, found HGG and LGG"),
+        ("mask", "BraTS19_PHANTOM_001_1_seg.nii.gz: expected the size 12 x 14 x 10"),
+        ("one patient", "LGG"),
+    ],
+)
+def test_a_bad_data_set_is_refused_with_patient_and_reason(tmp_path, fault, told):
+    root = write_brats_phantoms(tmp_path / "phantoms", 4, 1 if fault == "one patient" else 4, size=(12, 14, 10))
+    mapping = root / "name_mapping.csv"
+    if fault == "no flair":
+        (root / "HGG" / "BraTS19_PHANTOM_001_1" / "BraTS19_PHANTOM_001_1_flair.nii.gz").unlink()
+    elif fault == "no grade":
+        shutil.rmtree(root / "LGG")
+        (root / "LGG").mkdir()
+    elif fault == "other grade":
+        mapping.write_text(
+            mapping.read_text().replace("HGG,NA,NA,NA,BraTS19_PHANTOM_001", "LGG,NA,NA,NA,BraTS19_PHANTOM_001")
+        )
+    elif fault == "two grades":
+        lines = [
+            line.replace(",NA,BraTS", ",TCGA-1,BraTS") if "_001_1" in line or "_008_1" in line else line
+            for line in mapping.read_text().splitlines()
+        ]
+        mapping.write_text("\n".join(lines))
+    elif fault == "mask":
+        mask = root / "HGG" / "BraTS19_PHANTOM_001_1" / "BraTS19_PHANTOM_001_1_seg.nii.gz"
+        write_image(mask, np.ones((12, 14, 9), np.uint8), affine=np.eye(4))
+    with pytest.raises(FusionInputError, match=told) as caught:
+        entries = grading_datalist(root, section="all")
+        training_patients(entries, "training", 0.3)
+        GradingImages("t2", 2, ROI, tmp_path / "kept")(entries)
+    assert "\n" not in str(caught.value)
