@@ -248,6 +248,40 @@ def test_images_that_cannot_be_graded_are_refused_with_patient_and_reason(run_cl
     assert not list((tmp_path / "out").glob("*"))
 
 
+@pytest.mark.slow
+def test_real_cases_go_through_from_end_to_end(run_cli, phantoms, shared_data, tmp_path):
+    """One patient of low grade, also on native grids, and one of high grade whose FLAIR alone is there.
+
+    The network has seen phantoms alone: nothing is said about its answers, for which there are far too few cases.
+    """
+    folder = shared_data / "vol"
+    low, native, high = (folder / name for name in ("tcga_fg_6692", "tcga_fg_6692_native", "brats2013_pat0001"))
+    models = {name: train(phantoms, tmp_path / name, name) for name in ("flair", "clinicalfmamba")}
+    pair = [low / f"TCGA-FG-6692_{name}.nii.gz" for name in ("t2", "flair")]
+    raw = [native / f"TCGA-FG-6692_native_{name}.nii.gz" for name in ("t2", "flair")]
+    cases = {
+        "low": ("clinicalfmamba", (*pair, "--mask", low / "TCGA-FG-6692_seg_machine.nii.gz")),
+        "no_mask": ("clinicalfmamba", pair),
+        "native": ("clinicalfmamba", raw),
+        "high": (  # the input flair does not look at the first image
+            "flair",
+            (
+                *(high / f"{name}_subtrMeanDivStd.nii.gz" for name in ("T1c", "Flair")),
+                "--mask",
+                high / "OTMultiClass.nii.gz",
+            ),
+        ),
+    }
+    for name, (network, words) in cases.items():
+        done = run_cli("grade", *words, "--model_dir", models[network], "-o", tmp_path / f"out_{name}")
+        assert done.code == 0, done.err
+        told = report(tmp_path / f"out_{name}")
+        assert 0 <= told["probability"] <= 1 and told["slices"]
+        assert told["region"] == ("tumor mask" if "--mask" in words else "whole brain")
+    assert "interpolated on the grid" in report(tmp_path / "out_native")["notes"]
+    assert "not a brain alone" in report(tmp_path / "out_native")["notes"]
+
+
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
