@@ -43,12 +43,13 @@ ACQUISITION = {
     CT: _words("KVP AcquisitionNumber"),
     SECONDARY: [],
 }
-# Elements that must be there, though empty where the source does not tell (type 2).
+# Elements that must be there, though empty where the source does not tell (type 2): of any object, of any image.
+IDENTITY = _words(
+    "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID "
+    "AccessionNumber"
+)
 REQUIRED = {
-    "": _words(
-        "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime ReferringPhysicianName StudyID "
-        "AccessionNumber PositionReferenceIndicator PatientPosition SliceThickness AcquisitionNumber"
-    ),
+    "": [*IDENTITY, *_words("PositionReferenceIndicator PatientPosition SliceThickness AcquisitionNumber")],
     MR: _words("ScanOptions MRAcquisitionType RepetitionTime EchoTime EchoTrainLength"),
     CT: ["KVP"],
     SECONDARY: [],
@@ -136,7 +137,7 @@ def derived_header(source: Any, new: NewSeries, number: int, affine: np.ndarray)
     made = Dataset()
     kept = ["SpecificCharacterSet", *PATIENT, *STUDY, *PLACE, *ACQUISITION[new.sop_class], *LOSSY]
     for keyword in kept:
-        _keep(made, source, keyword, told=number == 0)
+        keep_element(made, source, keyword, told=number == 0)
     for keyword in (*REQUIRED[""], *REQUIRED[new.sop_class]):
         if keyword not in made:
             setattr(made, keyword, None)
@@ -145,7 +146,7 @@ def derived_header(source: Any, new: NewSeries, number: int, affine: np.ndarray)
     made.FrameOfReferenceUID = new.space
     _describe(made, new, number)
     _place(made, number, affine)
-    _equip(made, source, new)
+    name_equipment(made, source, new.version)
     if made.get("BodyPartExamined") not in UNPAIRED:
         made.Laterality = source.get("Laterality") if source.get("Laterality") in ("L", "R") else None
     if new.sop_class == MR:
@@ -160,8 +161,15 @@ def derived_header(source: Any, new: NewSeries, number: int, affine: np.ndarray)
     return made
 
 
-def _keep(made: Any, source: Any, keyword: str, told: bool) -> None:
-    """Copy an element; a value that is no valid DICOM is not taken over, one name in several parts is joined."""
+def keep_element(made: Any, source: Any, keyword: str, told: bool) -> None:
+    """Copy an element; a value that is no valid DICOM is not taken over, one name in several parts is joined.
+
+    Args:
+        made: the dataset that is made.
+        source: the one that is copied from.
+        keyword: of the element; nothing is done where the source has none.
+        told: whether to log what is left out.
+    """
     from pydicom.config import RAISE
     from pydicom.datadict import dictionary_VM
     from pydicom.multival import MultiValue
@@ -209,13 +217,19 @@ def _place(made: Any, number: int, affine: np.ndarray) -> None:
         del made.SpacingBetweenSlices
 
 
-def _equip(made: Any, source: Any, new: NewSeries) -> None:
-    """Name this software as what made the image, and what took the source as having contributed."""
+def name_equipment(made: Any, source: Any, version: str) -> None:
+    """Name this software as what made an object, and what took the source as having contributed.
+
+    Args:
+        made: the dataset that is made.
+        source: the one that it is made from.
+        version: of this software.
+    """
     from pydicom.dataset import Dataset
 
-    made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = "ClinicalFMamba", MODEL, new.version
+    made.Manufacturer, made.ManufacturerModelName, made.SoftwareVersions = "ClinicalFMamba", MODEL, version
     scanner = Dataset()
-    scanner.PurposeOfReferenceCodeSequence = [_code("109101", "Acquisition Equipment")]
+    scanner.PurposeOfReferenceCodeSequence = [coded("109101", "DCM", "Acquisition Equipment")]
     for keyword in EQUIPMENT:
         if source.get(keyword):
             scanner[keyword] = source[keyword]
@@ -224,15 +238,17 @@ def _equip(made: Any, source: Any, new: NewSeries) -> None:
     made.ContributingEquipmentSequence = [scanner]
 
 
-def _code(value: str, meaning: str) -> Any:
+def coded(value: str, scheme: str, meaning: str) -> Any:
+    """Return a coded concept as the item of a code sequence."""
     from pydicom.dataset import Dataset
 
     code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, scheme, meaning
     return code
 
 
-def _instance(series: Series, item: Slice) -> Any:
+def instance_reference(series: Series, item: Slice) -> Any:
+    """Return a reference to the image that holds a slice of a series."""
     from pydicom.dataset import Dataset
 
     reference = Dataset()
@@ -255,15 +271,17 @@ def add_references(made: Any, used: Sequence[tuple[Series, Sequence[Slice]]]) ->
     for series, slices in used:
         named = [item for item in slices if item.uid and series.headers[item.path].sop_class]
         for item in named:
-            reference = _instance(series, item)
+            reference = instance_reference(series, item)
             if series.headers[item.path].frames > 1:
                 reference.ReferencedFrameNumber = item.frame + 1
-            reference.PurposeOfReferenceCodeSequence = [_code("121322", "Source image for image processing operation")]
+            purpose = coded("121322", "DCM", "Source image for image processing operation")
+            reference.PurposeOfReferenceCodeSequence = [purpose]
             sources.append(reference)
         if named and series.header.series:
             entry = Dataset()
             entry.SeriesInstanceUID = series.header.series
-            entry.ReferencedInstanceSequence = list({item.uid: _instance(series, item) for item in named}.values())
+            images = {item.uid: instance_reference(series, item) for item in named}
+            entry.ReferencedInstanceSequence = list(images.values())
             studies.setdefault(series.header.study or made.StudyInstanceUID, []).append(entry)
     if sources:
         made.SourceImageSequence = sources

@@ -61,7 +61,7 @@ def write_dicom(
     Example:
         >>> write_dicom("fused", volume, "study::MR", references=["study::CT"])  # doctest: +SKIP
     """
-    source, others = _series(like, path), [_series(item, path) for item in references]
+    source, others = source_series(like, path), [source_series(item, path) for item in references]
     check_values(array, printable(path))
     _check_grid(path, array, affine, source)
     from clinicalfmamba_nets import __version__
@@ -84,7 +84,16 @@ def write_dicom(
                 os.fsync(file.fileno())
 
 
-def _series(path: PathLike | None, target: PathLike) -> Series:
+def source_series(path: PathLike | None, target: PathLike) -> Series:
+    """Return the series that an object is made from.
+
+    Args:
+        path: `folder::selector`.
+        target: what is to be written, for the message.
+
+    Raises:
+        FusionInputError: no DICOM series, or not one alone.
+    """
     if path is None or not is_dicom(path):
         found = "none" if path is None else printable(path)
         raise input_error(printable(target), "a DICOM series to derive from", found, "write NIfTI or PNG instead")
