@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from monai.deploy.core import Fragment, Operator, OperatorSpec
-from study_operators import LOGGER
+from study_operators import LOGGER, ResultOperator
 
 from clinicalfmamba_nets.engine.bundles import IMAGES, VOLUMES
 from clinicalfmamba_nets.engine.cases import output_names, preview_case
@@ -63,44 +62,28 @@ class FusionOperator(Operator):
         return task
 
 
-class _ResultOperator(Operator):
-    """Writes a part of a result to the output folder.
-
-    Args:
-        fragment: the application.
-        output_dir: where results go; made when it is missing.
-
-    Named input:
-        fused: see `FusionOperator`.
-    """
-
-    def __init__(self, fragment: Fragment, *args: Any, output_dir: Path, **kwargs: Any) -> None:
-        self.output_dir = output_dir
-        super().__init__(fragment, *args, **kwargs)
-
-    def setup(self, spec: OperatorSpec) -> None:
-        """Name the port."""
-        spec.input("fused")
-
-
-class SeriesWriterOperator(_ResultOperator):
+class SeriesWriterOperator(ResultOperator):
     """Writes the fused volume as a derived DICOM series, folder `<case>_fused`, whole or not at all."""
+
+    port = "fused"
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Write one series."""
-        fused = op_input.receive("fused")
+        fused = op_input.receive(self.port)
         sample = fused["sample"]
         save = SaveFused(make_folder(self.output_dir), output_ext=".dcm")
         path = save(sample["pred"], sample["image"].meta, fused["case"]["case"])
         _logger.info("fused    %s", path)
 
 
-class PreviewOperator(_ResultOperator):
+class PreviewOperator(ResultOperator):
     """Draws the middle slices of both series and of the fused one, `<case>_preview.png`."""
+
+    port = "fused"
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Draw one picture."""
-        fused = op_input.receive("fused")
+        fused = op_input.receive(self.port)
         _, name = output_names(fused["case"], ".dcm")
         path = preview_case(fused["sample"], fused["case"], fused["task"], make_folder(self.output_dir) / name)
         _logger.info("preview  %s", path)

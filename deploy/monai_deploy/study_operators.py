@@ -1,4 +1,4 @@
-"""Operators that find the series of a study and choose the pair that a network is given."""
+"""Operators that find the series of a study and choose the pair that a network is given, and those that write."""
 
 from __future__ import annotations
 
@@ -138,3 +138,25 @@ class PairOperator(Operator):
 
 def _names(rows: Sequence[Series]) -> str:
     return "; ".join(row.name for row in rows if row.image) or "no images"
+
+
+class ResultOperator(Operator):
+    """Writes a part of a result to the output folder.
+
+    Args:
+        fragment: the application.
+        output_dir: where results go; made when it is missing.
+
+    Named input:
+        `port`: what the operator before it emits.
+    """
+
+    port = ""
+
+    def __init__(self, fragment: Fragment, *args: Any, output_dir: Path, **kwargs: Any) -> None:
+        self.output_dir = output_dir
+        super().__init__(fragment, *args, **kwargs)
+
+    def setup(self, spec: OperatorSpec) -> None:
+        """Name the port."""
+        spec.input(self.port)

@@ -120,3 +120,70 @@ def test_paths_come_from_the_variables_of_a_container(run_app, interpreter, tmp_
     environment = {**os.environ, "HOLOSCAN_INPUT_PATH": str(tmp_path / "elsewhere")}
     done = subprocess.run([python, APP], env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1 and "elsewhere: expected" in cause(done)
+
+
+def report_of(out):
+    """The written report, and its texts by what they are about."""
+    import pydicom
+
+    report = pydicom.dcmread(out / "study_grade.dcm")
+    items = [item for item in report.ContentSequence if item.ValueType == "TEXT"]
+    return report, {item.ConceptNameCodeSequence[0].CodeValue: item.TextValue for item in items}
+
+
+def test_a_glioma_is_graded_as_the_bundle_grades_it(
+    run_app, grading_study, grading_model, graded_by_the_bundle, tmp_path
+):
+    out = tmp_path / "out"
+    done = run_app(grading_study, out, "--app", "glioma_grading", "--model", grading_model)
+    assert done.returncode == 0, done.stderr
+    assert sorted(item.name for item in out.iterdir()) == ["study_grade.dcm", "study_preview.png"]
+    report, told = report_of(out)
+    assert float(told["PROBABILITY"]) == pytest.approx(graded_by_the_bundle["mean"], abs=1e-6)
+    assert float(told["GREATEST"]) == pytest.approx(graded_by_the_bundle["max"], abs=1e-6)
+    grade = "high" if graded_by_the_bundle["mean"] >= 0.5 else "low"
+    assert told["GRADE"].startswith(grade) and int(told["SLICES"]) == graded_by_the_bundle["slices"]
+    assert "whole brain" in told["REGION"] and "whole brain" in done.stderr
+    assert "t2_tse_tra" in told["SOURCE_T2"] and "t2_flair_tra" in told["SOURCE_FLAIR"]
+    assert "input clinicalfmamba" in told["METHOD"]
+    assert report.SOPClassUID.name == "Basic Text SR Storage" and "Not for diagnostic use" in report.SeriesDescription
+    assert (report.PatientID, report.PatientBirthDate, report.StudyInstanceUID) == ("P7", "19700101", "1.2.3.1")
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    listed = {item.SeriesInstanceUID: len(item.ReferencedSOPSequence) for item in study.ReferencedSeriesSequence}
+    assert listed == {"1.2.3.2.3": 20, "1.2.3.2.2": 20}
+    assert (out / "study_preview.png").read_bytes().startswith(b"\x89PNG")
+    if shutil.which("dciodvfy"):
+        validator = subprocess.run(["dciodvfy", out / "study_grade.dcm"], capture_output=True, text=True, check=False)
+        assert "BasicTextSR" in validator.stderr and "Error" not in validator.stderr, validator.stderr
+
+
+def test_no_grade_without_trained_weights_or_a_clear_choice(
+    interpreter, grading_study, grading_model, checkout, tmp_path
+):
+    """All in one process: starting the SDK takes longer than what is tested."""
+    import pydicom
+
+    for file in grading_study.glob("1_*.dcm"):
+        image = pydicom.dcmread(file)
+        image.SeriesDescription = "t2_blade_cor"
+        image.save_as(file)
+    source = checkout / "bundles" / "glioma_grading"
+    bundle = shutil.copytree(source, tmp_path / "bundles" / source.name, ignore=shutil.ignore_patterns("output"))
+    words = "expected weights of a trained grading network"
+    refused = {
+        ("--model", tmp_path / "none"): f"none/model.pt: {words}",
+        ("--model", bundle.parent): f"output/run1/clinicalfmamba/model.pt: {words}",
+        ("--model", grading_model, "--task", "ct_mri"): "--task: expected none",
+        ("--model", grading_model): "expected one series that fits the rule of image, found #1 MR 1 t2_blade_cor",
+    }
+    given = ["-i", grading_study, "-o", tmp_path / "out", "--app", "glioma_grading", "--device", "cpu"]
+    runs = [[str(word) for word in (*given, *options)] for options in refused]
+    code = f"import sys; sys.path.insert(0, {str(APP)!r}); from command import main; "
+    code += f"sys.exit(sum(main(words) for words in {runs!r}))"
+    python = interpreter("monai.deploy.operators", "CLINICALFMAMBA_DEPLOY_PYTHON")
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == len(refused) == len(told), done.stderr
+    for expected, line in zip(refused.values(), told, strict=True):
+        assert expected in line and (words not in expected or "train" in line), line
+    assert not (tmp_path / "out").exists() and "Traceback" not in done.stderr
