@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import HTTPException
 from lib.fusion import FusionTask
+from lib.grading import GradingTask
+from lib.pairs import PairTask
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
@@ -16,16 +18,20 @@ from clinicalfmamba_nets.engine.bundles import list_bundles
 from clinicalfmamba_nets.errors import input_error
 
 # What serves each bundle.
-TASKS: dict[str, type[FusionTask]] = {"fusion_2d": FusionTask, "fusion_3d": FusionTask}
+TASKS: dict[str, Callable[[str, Callable[[str], str], Mapping[str, str]], PairTask]] = {
+    "fusion_2d": FusionTask,
+    "fusion_3d": FusionTask,
+    "glioma_grading": GradingTask,
+}
 
 
 class ClinicalFMambaApp(MONAILabelApp):
-    """Serves every bundle of `TASKS` that has weights, or those of `--conf models NAME,NAME`.
+    """Serves every bundle of `TASKS` that can be asked, or those of `--conf models NAME,NAME`.
 
     Args:
         app_dir: folder of this file.
         studies: folder with the images of the data store.
-        conf: settings of the command line; `models` is the only one that is used here.
+        conf: settings of the command line: `models`, and those that a task knows.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
@@ -34,7 +40,7 @@ class ClinicalFMambaApp(MONAILabelApp):
             studies=studies,
             conf=dict(conf),
             name="ClinicalFMamba",
-            description="Fusion of two registered images of one head. Research only; not for diagnosis.",
+            description="Fusion of two registered images of one head, and grading. Research only; not for diagnosis.",
             version=__version__,
         )
 
@@ -50,7 +56,8 @@ class ClinicalFMambaApp(MONAILabelApp):
             if name not in TASKS or name not in found:
                 known = ", ".join(name for name in TASKS if name in found) or "no bundle"
                 raise input_error(f"--conf models {name}", "a bundle that is served", known, "choose among these")
-        tasks = {name: TASKS[name](name, self.datastore().get_image_uri) for name in named or TASKS if name in found}
+        image_uri = self.datastore().get_image_uri
+        tasks = {name: TASKS[name](name, image_uri, self.conf) for name in named or TASKS if name in found}
         return {name: task for name, task in tasks.items() if named or task.is_valid()}
 
     def infer(self, request: Mapping[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:

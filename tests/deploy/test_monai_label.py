@@ -56,8 +56,8 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(interpreter, toy_bundles, shared_data, tmp_path_factory):
-    """The app with random weights on a free port of this machine; its data store holds one pair."""
+def server(interpreter, toy_bundles, grading_model, shared_data, tmp_path_factory):
+    """The app with random weights and a tiny grading on a free port of this machine; its data store holds one pair."""
     python = interpreter("monailabel.main", "CLINICALFMAMBA_LABEL_PYTHON")
     folder = tmp_path_factory.mktemp("label")
     app = shutil.copytree(APP, folder / "app", ignore=shutil.ignore_patterns("model", "logs", "bin", "__pycache__"))
@@ -69,7 +69,8 @@ def server(interpreter, toy_bundles, shared_data, tmp_path_factory):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [python, "-m", "monailabel.main", "start_server", "--app", app, "--studies", folder / "studies"]
-    command += ["--host", "127.0.0.1", "--port", port, "--conf", "models", "fusion_2d,fusion_3d"]
+    command += ["--host", "127.0.0.1", "--port", port, "--conf", "models", "fusion_2d,fusion_3d,glioma_grading"]
+    command += ["--conf", "grading_model", grading_model]
     environment = {**os.environ, "CLINICALFMAMBA_BUNDLES": str(toy_bundles), "TMPDIR": str(folder / "temporary")}
     with open(folder / "log", "wb") as log:
         running = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment, cwd=folder)
@@ -126,9 +127,11 @@ def answered(server, tmp_path, ending, *arguments, model="fusion_2d", **files):
     return read_image(path)
 
 
-def test_the_server_lists_the_bundle(server):
+def test_the_server_lists_the_bundles(server):
     told = server.get("/info/")
-    assert {name: model["dimension"] for name, model in told["models"].items()} == {"fusion_2d": 2, "fusion_3d": 3}
+    dimensions = {name: model["dimension"] for name, model in told["models"].items()}
+    assert dimensions == {"fusion_2d": 2, "fusion_3d": 3, "glioma_grading": 3}
+    assert told["models"]["glioma_grading"]["type"] == "classification"
     assert "ct_mri" in told["models"]["fusion_2d"]["config"]["task"]
 
 
@@ -191,6 +194,42 @@ def test_task_and_weights_are_told(server, bundle, tmp_path):
     fused, _ = answered(server, tmp_path, ".png", "output=image&image=mri", params)
     other, _ = answered(server, tmp_path, ".png", "output=image&image=mri", {"image2": "ct"})
     assert not np.array_equal(fused, other)
+
+
+def test_a_glioma_is_graded_as_the_bundle_grades_it(server, grading_patient, graded_by_the_bundle, tmp_path):
+    image, image2 = (Path(grading_patient[key]) for key in ("image", "image2"))
+    volumes = [nibabel.load(path) for path in (image, image2)]
+    both = np.stack([np.asarray(volume.dataobj) for volume in volumes], -1)
+    nibabel.save(nibabel.Nifti1Image(both, volumes[0].affine), tmp_path / "both.nii.gz")
+    given = [(None, {"file": image, "label": image2}), ({"image2": str(image2)}, {"file": image})]
+    for params, files in (*given, (None, {"file": tmp_path / "both.nii.gz"})):
+        status, body = server.post("glioma_grading", "output=json", params, **files)
+        told = json.loads(body)
+        assert status == 200, told
+        scores = {item["label"]: item["score"] for item in told["prediction"]}
+        assert scores["high"] == pytest.approx(graded_by_the_bundle["mean"], abs=1e-6)
+        assert scores["low"] == pytest.approx(1 - scores["high"]) and told["label"] == max(scores, key=scores.get)
+        assert told["greatest_of_slices"] == pytest.approx(graded_by_the_bundle["max"], abs=1e-6)
+        assert told["slices"] == graded_by_the_bundle["slices"] and told["region"] == "whole brain"
+        assert "not for diagnosis" in told["notice"] and len(told["weights_sha256"]) == 2
+    status, body = server.post("glioma_grading", "output=image", file=image, label=image2)
+    assert status == 200 and body.startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_graded_is_refused_with_the_cause(server, grading_patient, grading_model, nifti_pair):
+    image, image2 = (Path(grading_patient[key]) for key in ("image", "image2"))
+    status, cause = server.refused("glioma_grading", "output=json", file=image)
+    assert status == 422 and cause.startswith("image: expected two images")
+    status, cause = server.refused("glioma_grading", "output=json", file=nifti_pair[0], label=nifti_pair[1])
+    assert status == 422 and "expected a volume" in cause
+    weights = grading_model / "model.pt"
+    weights.rename(grading_model / "hidden")
+    try:
+        status, cause = server.refused("glioma_grading", "output=json", file=image, label=image2)
+    finally:
+        (grading_model / "hidden").rename(weights)
+    assert status == 422 and "expected weights of a trained grading network" in cause and "train first" in cause
+    assert list((server.folder / "temporary").glob("*graded*")) == []
 
 
 def test_what_cannot_be_fused_is_refused_with_the_cause(server, nifti_pair, shared_data, tmp_path):
