@@ -2,7 +2,8 @@
 # make test                                                  set up and run the quick tests
 # make test-slow | make lint | make setup
 # make deploy STUDY=dicom [OUT=fused] [RULES=rules.json]     fuse a DICOM study by the MONAI Deploy application
-# make label STUDIES=images                                  start the MONAI Label server on this machine
+# make deploy APP=glioma_grading MODEL=RUN STUDY=dicom [...]  grade its glioma by the training in the folder RUN
+# make label STUDIES=images [MODEL=RUN]                      start the MONAI Label server on this machine
 # make test-deploy | make test-label                         set up each in an environment of its own and test it
 # make picture                                               draw docs/phantom.png and docs/volume_phantom.png anew
 # make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into README and model card
@@ -65,10 +66,12 @@ setup-deploy: $(DEPLOY_STAMP)
 setup-label: $(LABEL_STAMP)
 
 deploy: $(DEPLOY_STAMP)
-	@$(DEPLOY_VENV)/bin/python deploy/monai_deploy --input "$(STUDY)" --output "$(OUT)" $(if $(RULES),--rules "$(RULES)")
+	@$(DEPLOY_VENV)/bin/python deploy/monai_deploy --input "$(STUDY)" --output "$(OUT)" $(if $(RULES),--rules "$(RULES)") \
+		$(if $(APP),--app $(APP)) $(if $(MODEL),--model "$(MODEL)")
 
 label: $(LABEL_STAMP)
-	@$(LABEL_VENV)/bin/python -m monailabel.main start_server --app deploy/monai_label --studies "$(STUDIES)" --host 127.0.0.1
+	@$(LABEL_VENV)/bin/python -m monailabel.main start_server --app deploy/monai_label --studies "$(STUDIES)" --host 127.0.0.1 \
+		$(if $(MODEL),--conf grading_model "$(MODEL)")
 
 test-deploy: $(DEPLOY_STAMP)
 	$(DEPLOY_VENV)/bin/python -m pytest -q tests/deploy/test_monai_deploy.py
