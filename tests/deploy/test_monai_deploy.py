@@ -31,6 +31,25 @@ def run_app(interpreter, toy_bundles, monkeypatch):
     return run
 
 
+@pytest.fixture
+def refused(interpreter, toy_bundles):
+    """`refused(runs, ...)` gives the errors of runs that all fail, in one process: the SDK takes long to start."""
+    python = interpreter("monai.deploy.operators", "CLINICALFMAMBA_DEPLOY_PYTHON")
+
+    def run(runs, **variables):
+        words = [[str(word) for word in (*options, "--device", "cpu")] for options in runs]
+        code = f"import sys; sys.path.insert(0, {str(APP)!r}); from command import main; "
+        code += f"sys.exit(sum(main(words) for words in {words!r}))"
+        environment = {**os.environ, "CLINICALFMAMBA_BUNDLES": str(toy_bundles), **variables}
+        command = [python, "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert done.returncode == len(words) == len(told) and "Traceback" not in done.stderr, done.stderr
+        return told
+
+    return run
+
+
 def cause(done):
     """The last line on stderr."""
     return done.stderr.strip().splitlines()[-1]
@@ -102,24 +121,23 @@ def test_an_unclear_choice_leaves_no_output(run_app, small_study, tmp_path):
     assert "expected one series that fits the rule of image, found #1 MR" in cause(done)
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [("{", "JSONDecodeError"), ('{"selections": []}', "those for nothing"), (None, "No such file")],
-)
-def test_rules_that_cannot_be_used(run_app, small_study, tmp_path, text, found):
-    if text is not None:
-        (tmp_path / "rules.json").write_text(text)
-    done = run_app(small_study, tmp_path / "out", "--rules", tmp_path / "rules.json")
-    assert done.returncode == 1 and found in cause(done) and "rules.json: expected selection rules" in cause(done)
+def test_rules_that_cannot_be_used(refused, small_study, tmp_path):
+    texts = {"JSONDecodeError": "{", "those for nothing": '{"selections": []}', "No such file": None}
+    runs = []
+    for number, text in enumerate(texts.values()):
+        rules = tmp_path / f"{number}_rules.json"
+        if text is not None:
+            rules.write_text(text)
+        runs.append(["-i", small_study, "-o", tmp_path / "out", "--rules", rules])
+    for found, line in zip(texts, refused(runs), strict=True):
+        assert found in line and "rules.json: expected selection rules" in line
+    assert not (tmp_path / "out").exists()
 
 
-def test_paths_come_from_the_variables_of_a_container(run_app, interpreter, tmp_path):
-    done = run_app(tmp_path / "missing", tmp_path / "out")
-    assert done.returncode == 1 and "missing: expected the folder of a study, found no such folder" in cause(done)
-    python = interpreter("monai.deploy.operators", "CLINICALFMAMBA_DEPLOY_PYTHON")
-    environment = {**os.environ, "HOLOSCAN_INPUT_PATH": str(tmp_path / "elsewhere")}
-    done = subprocess.run([python, APP], env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 1 and "elsewhere: expected" in cause(done)
+def test_paths_come_from_the_variables_of_a_container(refused, tmp_path):
+    told = refused([["-i", tmp_path / "missing"], []], HOLOSCAN_INPUT_PATH=str(tmp_path / "elsewhere"))
+    assert "missing: expected the folder of a study, found no such folder" in told[0]
+    assert "elsewhere: expected" in told[1]
 
 
 def report_of(out):
@@ -157,10 +175,7 @@ def test_a_glioma_is_graded_as_the_bundle_grades_it(
         assert "BasicTextSR" in validator.stderr and "Error" not in validator.stderr, validator.stderr
 
 
-def test_no_grade_without_trained_weights_or_a_clear_choice(
-    interpreter, grading_study, grading_model, checkout, tmp_path
-):
-    """All in one process: starting the SDK takes longer than what is tested."""
+def test_no_grade_without_trained_weights_or_a_clear_choice(refused, grading_study, grading_model, checkout, tmp_path):
     import pydicom
 
     for file in grading_study.glob("1_*.dcm"):
@@ -170,20 +185,14 @@ def test_no_grade_without_trained_weights_or_a_clear_choice(
     source = checkout / "bundles" / "glioma_grading"
     bundle = shutil.copytree(source, tmp_path / "bundles" / source.name, ignore=shutil.ignore_patterns("output"))
     words = "expected weights of a trained grading network"
-    refused = {
+    expected = {
         ("--model", tmp_path / "none"): f"none/model.pt: {words}",
         ("--model", bundle.parent): f"output/run1/clinicalfmamba/model.pt: {words}",
         ("--model", grading_model, "--task", "ct_mri"): "--task: expected none",
         ("--model", grading_model): "expected one series that fits the rule of image, found #1 MR 1 t2_blade_cor",
     }
-    given = ["-i", grading_study, "-o", tmp_path / "out", "--app", "glioma_grading", "--device", "cpu"]
-    runs = [[str(word) for word in (*given, *options)] for options in refused]
-    code = f"import sys; sys.path.insert(0, {str(APP)!r}); from command import main; "
-    code += f"sys.exit(sum(main(words) for words in {runs!r}))"
-    python = interpreter("monai.deploy.operators", "CLINICALFMAMBA_DEPLOY_PYTHON")
-    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False, timeout=300)
-    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode == len(refused) == len(told), done.stderr
-    for expected, line in zip(refused.values(), told, strict=True):
-        assert expected in line and (words not in expected or "train" in line), line
-    assert not (tmp_path / "out").exists() and "Traceback" not in done.stderr
+    given = ["-i", grading_study, "-o", tmp_path / "out", "--app", "glioma_grading"]
+    told = refused([[*given, *options] for options in expected])
+    for text, line in zip(expected.values(), told, strict=True):
+        assert text in line and (words not in text or "train first" in line), line
+    assert not (tmp_path / "out").exists()
