@@ -12,6 +12,7 @@ import pytest
 import clinicalfmamba_nets
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
 FUSION = ("fusion_2d", "fusion_3d")
 NAMES = ("evaluate.json", "inference.json", "metadata.json", "multi_gpu_train.json", "train.json")
 SIZES = ("patch_size", "epochs", "batch_size", "num_workers", "seed", "learning_rate", "val_interval")
@@ -59,15 +60,11 @@ def test_all_configurations_are_there(bundle):
     assert (bundle / "configs" / "logging.conf").is_file()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_style(read, name):
-    told = [f"{text}: {fault}" for text in texts(read(name)) for fault in faults(text)]
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
+def test_style(path):
+    text = path.read_text()
+    told = [f"{string}: {fault}" for string in texts(json.loads(text)) for fault in faults(string)]
     assert not told, "\n".join(told)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_indent_of_four(bundle, name):
-    text = (bundle / "configs" / name).read_text()
     assert text == json.dumps(json.loads(text), indent=4, ensure_ascii=False) + "\n"
 
 
