@@ -100,6 +100,15 @@ def test_without_a_mask_the_whole_brain_is_graded_and_told(run_cli, model, patie
     assert report(tmp_path)["region"] == "whole brain" and "no tumor mask" in report(tmp_path)["notes"]
 
 
+def test_it_tells_that_the_network_knows_phantoms_alone(run_cli, model, patient, tmp_path):
+    done = run_cli("grade", *patient[:2], "--model_dir", model, "-o", tmp_path / "phantoms")
+    assert "note: the network was trained on PHANTOMS" in done.out
+    other = shutil.copytree(model, tmp_path / "model")
+    (other / "run.json").write_text((other / "run.json").read_text().replace("PHANTOM", "CBICA"))
+    done = run_cli("grade", *patient[:2], "--model_dir", other, "-o", tmp_path / "patients")
+    assert done.code == 0 and "PHANTOM" not in report(tmp_path / "patients")["notes"]
+
+
 def test_the_order_of_storage_does_not_matter(run_cli, model, patient, tmp_path):
     turned = []
     for path in patient:

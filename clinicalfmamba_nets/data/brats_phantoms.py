@@ -32,7 +32,8 @@ from clinicalfmamba_nets.io.nifti import write_nifti
 DIFFICULTIES = {"easy": 4.5, "medium": 3.5, "hard": 1.8}
 # Shares of the patients of high grade whose signs are there in T2 alone, in FLAIR alone, and in both.
 SHOWN_IN = {("t2",): 0.4, ("flair",): 0.4, ("t2", "flair"): 0.2}
-DESCRIPTION = "PHANTOM computed from formulas: not a patient, no clinical meaning"
+PHANTOM = "PHANTOM"  # in the name of every case
+DESCRIPTION = f"{PHANTOM} computed from formulas: not a patient, no clinical meaning"
 NOTE_FILE, FACTS_FILE = "PHANTOM.txt", "phantoms.json"
 NECROSIS, EDEMA, TUMOR = 1, 2, 4  # labels of BraTS
 WIDTH = 170.0  # mm that the longest side of the grid spans
@@ -185,7 +186,7 @@ def write_brats_phantoms(
         return root
     generator, cases, rows = np.random.default_rng(seed), {}, []
     for number, grade in enumerate(["HGG"] * high + ["LGG"] * low):
-        name = f"BraTS19_PHANTOM_{number + 1:03d}_1"
+        name = f"BraTS19_{PHANTOM}_{number + 1:03d}_1"
         shown = list(SHOWN_IN)[generator.choice(len(SHOWN_IN), p=list(SHOWN_IN.values()))] if GRADES[grade] else ()
         signs = {one: float(generator.normal(distance * ((one in shown) - 0.5))) for one in CONTRASTS}
         own_seed = int(generator.integers(2**31))
@@ -210,7 +211,7 @@ def _is_written(root: Path, settings: Mapping[str, Any]) -> bool:
         raise input_error(printable(root), "these settings", "phantoms of other settings", "name another folder")
     if not root.is_dir() or (root / NOTE_FILE).is_file():
         return False
-    strange = [item.name for item in root.rglob("*") if item.is_file() and "PHANTOM" not in item.name]
+    strange = [item.name for item in root.rglob("*") if item.is_file() and PHANTOM not in item.name]
     if strange:
         found = f"other files, such as {printable(strange[0])}"
         raise input_error(printable(root), "an empty or new folder", found, "name another folder")

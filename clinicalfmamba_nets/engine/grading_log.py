@@ -13,6 +13,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from clinicalfmamba_nets import __version__
+from clinicalfmamba_nets.engine.grading_runs import training_note
 from clinicalfmamba_nets.engine.report import machine_facts, write_json
 from clinicalfmamba_nets.io import atomic_file, case_name, printable
 from clinicalfmamba_nets.metrics.grading import POOLS, THRESHOLD, grading_scores, patient_scores, reliability
@@ -32,7 +33,7 @@ class GradingLog:
         output_dir: where they lie.
         settings: plain settings of the run, kept in the JSON.
         score: compare with the known grades.
-        weights: files of weights whose digests are kept in `grades.json`; None in it is left out.
+        weights: files of weights, the classifier's first, whose digests are kept in `grades.json`; None is left out.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class GradingLog:
         name = row["patient"]
         scores = {found["case"]: found["score"] for found in self.rows if found["patient"] == name}
         grade = {"grade": grade_of(row["mean"]), "probability": row["mean"], "greatest": row["max"]}
-        return {"patient": name, **grade, **self.about[name], "slices": scores}
+        about = self.about[name]
+        notes = "; ".join(filter(None, [*map(training_note, self.weights[:1]), about.get("notes", "")]))
+        return {"patient": name, **grade, **about, "notes": notes, "slices": scores}
 
 
 def grade_of(probability: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from clinicalfmamba_nets.data.brats import HELD_OUT
+from clinicalfmamba_nets.data.brats_phantoms import PHANTOM
 from clinicalfmamba_nets.engine.grading_images import is_fused
 from clinicalfmamba_nets.engine.grading_lists import Entry, grading_datalist, require_unseen, user_case
 from clinicalfmamba_nets.engine.report import RUN_FILE
@@ -18,6 +19,8 @@ from clinicalfmamba_nets.engine.weights import require_weights
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import printable
 from clinicalfmamba_nets.nets import EHDRAN, EHDRANReconstruction
+
+TRAINED_ON_PHANTOMS = "the network was trained on PHANTOMS: its grade has no clinical meaning"
 
 # What makes the images: a network grades by those that it was trained on.
 IMAGE_SETTINGS = ("input", "spatial_dims", "roi_size", "least_shown")
@@ -87,8 +90,19 @@ def training_settings(path: str | os.PathLike) -> dict[str, Any]:
     if not Path(path).is_file():
         remedy = "train first (docs/README.md of the bundle: `run evaluating`), and name its folder by model_dir"
         raise input_error(printable(path), "weights of a trained grading network", "no such file", remedy)
+    return _training_facts(path, "settings")
+
+
+def training_note(path: str | os.PathLike) -> str:
+    """Return what a user of trained weights must know of their training cases: that they were phantoms; else nothing."""
+    cases = _training_facts(path, "cases").get("training", ())
+    return TRAINED_ON_PHANTOMS if any(PHANTOM in str(case) for case in cases) else ""
+
+
+def _training_facts(path: str | os.PathLike, part: str) -> dict[str, Any]:
+    """Return one part of the run.json beside trained weights; nothing where there is none."""
     try:
-        return dict(json.loads((Path(path).parent / RUN_FILE).read_text(encoding="utf-8"))["settings"])
+        return dict(json.loads((Path(path).parent / RUN_FILE).read_text(encoding="utf-8"))[part])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
