@@ -94,7 +94,7 @@ def training_settings(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def training_note(path: str | os.PathLike) -> str:
-    """Return what a user of trained weights must know of their training cases: that they were phantoms; else nothing."""
+    """Return what a user must know of the training cases of weights: that they were phantoms; else nothing."""
     cases = _training_facts(path, "cases").get("training", ())
     return TRAINED_ON_PHANTOMS if any(PHANTOM in str(case) for case in cases) else ""
 
