@@ -118,7 +118,7 @@ def settings_for(phantoms, folder, **more):
     return {**given, "cache_dir": str(phantoms.parent / "images"), **more}
 
 
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("dims", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_two_and_two_epochs_equal_four(phantoms, tmp_path, dims):
     def train(name, epochs, resume=False):
         settings = settings_for(phantoms, tmp_path / name, epochs=epochs, resume=resume, spatial_dims=dims)
@@ -167,6 +167,7 @@ def test_train_evaluate_and_grade_as_programs(bundle, phantoms, elsewhere):
     assert code == 1 and last.startswith("error: input: expected 't2_flair', as in the training of")
 
 
+@pytest.mark.slow
 def test_a_wrong_name_ends_the_program_with_one_line(bundle, elsewhere):
     config = bundle / "configs" / "train.json"
     code, text, last = run_program("run", "training", "--config_file", config, "--epochz", 3, cwd=elsewhere)
