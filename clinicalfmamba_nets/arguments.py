@@ -62,6 +62,14 @@ def with_run_options(parser: Parser, output: str) -> Parser:
     return with_common_options(parser)
 
 
+def add_volume_options(parser: Parser, names: tuple[str, str], choices: str) -> None:
+    """Let a user choose the DICOM series of both images, and align the second volume with the first."""
+    told = f"DICOM: once for {names[0]}, once for {names[1]}: #row of `info FOLDER`, SeriesNumber, {choices}"
+    parser.add_argument("--series", action="append", metavar="CHOICE", help=told)
+    told = f"rigid: turn and move volume {names[1]} onto {names[0]} first"
+    parser.add_argument("--register", choices=["none", "rigid"], default="none", help=told)
+
+
 def fuse_parser() -> Parser:
     """Arguments of `fuse`."""
     usage = [
@@ -77,16 +85,8 @@ def fuse_parser() -> Parser:
     )
     parser.add_argument("--datalist", metavar="FILE", help="MONAI data list: key testing, entries image, image2, case")
     parser.add_argument("--phantom", action="store_true", help="fuse a head phantom that the program computes itself")
-    parser.add_argument(
-        "--series",
-        action="append",
-        metavar="CHOICE",
-        help="DICOM: once for A, once for B: #row of `info FOLDER`, SeriesNumber, UID, modality or EchoTime=11",
-    )
+    add_volume_options(parser, ("A", "B"), "UID, modality or EchoTime=11")
     parser.add_argument("--format", choices=["dicom", "nifti", "png"], help="format of the result instead of A's")
-    parser.add_argument(
-        "--register", choices=["none", "rigid"], default="none", help="rigid: turn and move volume B onto A first"
-    )
     parser.add_argument("--overwrite", action="store_true", help="fuse again what OUT already holds")
     return with_run_options(parser, "folder for <case>_fused.<ext>, <case>_preview.png and run.json")
 
@@ -109,15 +109,7 @@ def grade_parser() -> Parser:
         "--model_dir", "--model-dir", metavar="DIR", help="folder of a training: model.pt, run.json, fusion/"
     )
     parser.add_argument("--input", metavar="NAME", help="what DIR must be trained on; default: what it was trained on")
-    parser.add_argument(
-        "--series",
-        action="append",
-        metavar="CHOICE",
-        help="DICOM: once for T2, once for FLAIR: #row of `info FOLDER`, SeriesNumber, or SeriesDescription=*flair*",
-    )
-    parser.add_argument(
-        "--register", choices=["none", "rigid"], default="none", help="rigid: turn and move FLAIR onto T2 first"
-    )
+    add_volume_options(parser, ("T2", "FLAIR"), "or SeriesDescription=*flair*")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for tables, report and picture")
     parser.add_argument("--device", help="device in torch's words, such as cpu; default: the bundle's own choice")
     return with_common_options(parser)
