@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.backends import resolve_backend
 from clinicalfmamba_nets.ops.chunked import scan_tokens
 from clinicalfmamba_nets.ops.cuda import selective_scan_cuda
+from clinicalfmamba_nets.ops.native.scan_ops import selective_scan as selective_scan_native
 from clinicalfmamba_nets.ops.reference import selective_scan_reference
 
 
@@ -60,8 +60,7 @@ def selective_scan(
     if name == "reference":
         y, last = selective_scan_reference(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     elif name == "native":
-        grouped = [p if p.dim() == 4 else p.unsqueeze(1) for p in (B, C)]
-        y, last = torch.ops.clinicalfmamba.selective_scan(u, delta, A, *grouped, D, z, delta_bias, delta_softplus)
+        y, last = selective_scan_native(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     elif name == "cuda":
         y, last = selective_scan_cuda(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     else:
@@ -121,7 +120,7 @@ def _check_shapes(
     states = A.shape[1]
     for name, p in (("B", B), ("C", C)):
         shape = (batch, states, length) if p.dim() == 3 else (batch, p.shape[1], states, length)
-        if p.dim() not in (3, 4) or tuple(p.shape) != shape or (p.dim() == 4 and channels % p.shape[1]):
+        if p.shape != shape or (p.dim() == 4 and channels % p.shape[1]):
             raise ValueError(
                 f"{name}: expected (B, N, L) or (B, G, N, L) for u {tuple(u.shape)}, found {tuple(p.shape)}"
             )
@@ -132,5 +131,5 @@ def _check_shapes(
         ("delta_bias", delta_bias, (channels,)),
     )
     for name, value, expected in optional:
-        if value is not None and tuple(value.shape) != expected:
+        if value is not None and value.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}, found {tuple(value.shape)}")

@@ -14,12 +14,19 @@ ops = torch.ops.clinicalfmamba
 
 
 def _strides(x: Tensor | None) -> tuple[int, ...]:
-    return abi.NO_STRIDES if x is None else (0, 0, x.stride(0), x.stride(2), x.stride(1))
+    if x is None:
+        return abi.NO_STRIDES
+    batch, channel, token = x.stride()
+    return 0, 0, batch, token, channel
+
+
+def _groups(B: Tensor) -> int:
+    return B.shape[1] if B.dim() == 4 else 1
 
 
 def _state_strides(x: Tensor) -> tuple[int, ...]:
-    batch, group, state, token = x.stride()
-    return 0, 0, batch, group, token, state
+    batch, *group, state, token = x.stride()
+    return 0, 0, batch, group[0] if group else 0, token, state
 
 
 def _readable(x: Tensor) -> Tensor:
@@ -42,21 +49,25 @@ def _fields(
     """The part of the kernels' struct that forward and backward share."""
     batch, channels, length = u.shape
     return [
-        *(1, 1, batch, B.shape[1], length, channels, A.shape[1], int(softplus), abi.threads()),
+        *(1, 1, batch, _groups(B), length, channels, A.shape[1], int(softplus), abi.threads()),
         *(u.data_ptr(), delta.data_ptr(), abi.address(z), *_strides(u), *_strides(delta), *_strides(z)),
         *(A.data_ptr(), B.data_ptr(), C.data_ptr(), *_state_strides(B), *_state_strides(C)),
         *(abi.address(D), abi.address(delta_bias), 0, abi.address(states)),
     ]
 
 
+def _single(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float32 else x.float()
+
+
 def _dense(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.float().contiguous()
+    return None if x is None else _single(x).contiguous()
 
 
 def _outputs(u: Tensor, A: Tensor, B: Tensor, save_states: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Room for y in the layout of u, for the last state, and for the states that are saved."""
     batch, channels, length = u.shape
-    groups, size = B.shape[1], 0
+    groups = _groups(B)
     shape: tuple[int, ...] = (0,)
     if save_states:
         tiles, width = abi.tiles(length)
@@ -80,7 +91,7 @@ def _forward(
     """Output (B, D, L), state after the last token (B, D, N), and the states a backward pass starts from."""
     y, last, states = _outputs(u, A, B, save_states)
     u, delta, A, D, delta_bias = _readable(u), _readable(delta), A.contiguous(), _dense(D), _dense(delta_bias)
-    z = None if z is None else _readable(z.float())
+    z = None if z is None else _readable(_single(z))
     fields = _fields(u, delta, A, B, C, D, z, delta_bias, delta_softplus, states if save_states else None)
     abi.call("cfm_scan_forward", [*fields, y.data_ptr(), *_strides(y), last.data_ptr()])
     return y, last, states
@@ -95,8 +106,8 @@ def _gradients(
     """Room for the gradients of u, delta, A, B, C, D, z, delta_bias; empty for those that are None."""
     dD, dbias = (u.new_empty((u.shape[1] if x is not None else 0,)) for x in (D, delta_bias))
     dz = u.new_empty((0,)) if z is None else torch.empty_like(z, dtype=u.dtype)
-    dA, dB, dC = u.new_empty(A.shape), u.new_empty(B.shape), u.new_empty(B.shape)
-    return torch.empty_like(u), torch.empty_like(delta), dA, dB, dC, dD, dz, dbias
+    du, ddelta, dA, dB, dC = (torch.empty_like(x) for x in (u, delta, A, B, B))
+    return du, ddelta, dA, dB, dC, dD, dz, dbias
 
 
 def _backward(
@@ -116,7 +127,7 @@ def _backward(
     """Gradients of u, delta, A, B, C, D, z, delta_bias; empty for those that are None."""
     grads = du, ddelta, dA, dB, dC, dD, dz, dbias = _gradients(u, delta, A, B, D, z, delta_bias)
     dy, u, delta, A = _readable(dy), _readable(u), _readable(delta), A.contiguous()
-    D, delta_bias, dlast, z = _dense(D), _dense(delta_bias), _dense(dlast), None if z is None else _readable(z.float())
+    D, delta_bias, dlast, z = _dense(D), _dense(delta_bias), _dense(dlast), None if z is None else _readable(_single(z))
     optional = [None if x is None else g for x, g in ((z, dz), (D, dD), (delta_bias, dbias))]
     fields = [
         *_fields(u, delta, A, B, C, D, z, delta_bias, delta_softplus, states),
@@ -189,7 +200,7 @@ class _EagerScan(torch.autograd.Function):
         return *_returned(run(dy, dlast, *tensors, ctx.softplus, states), tensors), None
 
 
-def _selective_scan(
+def selective_scan(
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -201,12 +212,24 @@ def _selective_scan(
     delta_softplus: bool,
 ) -> tuple[Tensor, Tensor]:
     """y (B, D, L) and the last state (B, D, N); see :func:`clinicalfmamba_nets.ops.selective_scan`."""
-    tensors = (u.float(), delta.float(), A.float(), B.float(), C.float(), D, z, delta_bias)
-    save, plain = wants_gradient(*tensors), is_plain(*tensors)
-    if plain and save:
+    if not is_plain(u, delta, A, B, C, D, z, delta_bias):
+        return ops.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    tensors = _arguments(u, delta, A, B, C, D, z, delta_bias)
+    if wants_gradient(*tensors):
         return _EagerScan.apply(*tensors, delta_softplus)
-    run: Any = _forward if plain else ops.selective_scan_states
-    y, last, _ = run(*tensors, delta_softplus, save)
+    run: Any = _forward
+    y, last, _ = run(*tensors, delta_softplus, False)
+    return y, last
+
+
+def _arguments(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *rest: Tensor | None) -> tuple[Any, ...]:
+    """The tensors, those in single precision that the kernels read whole."""
+    return _single(u), _single(delta), _single(A), _single(B), _single(C), *rest
+
+
+def _registered_scan(*arguments: Any) -> tuple[Tensor, Tensor]:
+    tensors, softplus = _arguments(*arguments[:-1]), arguments[-1]
+    y, last, _ = ops.selective_scan_states(*tensors, softplus, wants_gradient(*tensors))
     return y, last
 
 
@@ -215,4 +238,4 @@ _library.define(
     "selective_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
     "bool delta_softplus) -> (Tensor, Tensor)"
 )
-_library.impl("selective_scan", _selective_scan, "CompositeImplicitAutograd")
+_library.impl("selective_scan", _registered_scan, "CompositeImplicitAutograd")

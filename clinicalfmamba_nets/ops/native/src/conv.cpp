@@ -37,29 +37,19 @@ struct Taps {
 // The tokens at positions first - (K - 1) to first + tokens - 1; zero before the start.
 template <int K>
 struct Window {
-    Tile tile, before;
+    Tile tile, before[K - 1];
     const float* rows[T + K - 1];
 
     Window(const CfmConv& p, const float* x0, const int64_t* order, int64_t first, int tokens, int channels) {
-        read_rows({p.xs.l, p.xs.d, order, first, tokens, channels}, x0, tile, rows + K - 1);
-#pragma GCC unroll 4
+        const auto own = read_rows({p.xs.l, p.xs.d, order, first, tokens, channels}, x0, tile);
+        for (int i = 0; i < tokens; ++i) rows[K - 1 + i] = own[i];
         for (int j = 0; j < K - 1; ++j) {
             const int64_t position = first - (K - 1) + j;
-            if (position >= 0) {
-                const float* one[1];
-                Tile& own = before;
-                Place place{p.xs.l, p.xs.d, order, position, 1, channels};
-                if (place.whole_rows()) {
-                    rows[j] = x0 + place.offset(0);
-                    continue;
-                }
-                Tile single;
-                read_rows(place, x0, single, one);
-                std::memcpy(own.at[j], one[0], sizeof(own.at[j]));
-            } else {
-                std::memset(before.at[j], 0, sizeof(before.at[j]));
-            }
-            rows[j] = before.at[j];
+            rows[j] = before[j].at[0];
+            if (position >= 0)
+                rows[j] = read_rows({p.xs.l, p.xs.d, order, position, 1, channels}, x0, before[j])[0];
+            else
+                std::memset(before[j].at[0], 0, sizeof(before[j].at[0]));
         }
     }
 };
@@ -134,9 +124,8 @@ struct Backward {
         const Window<K> window(p, p.x + s * p.xs.s + b * p.xs.b + channel * p.xs.d, order, first, tokens, channels);
         const Taps<K> taps(p, s * p.K + k, channel, channels);
         Tile copy;
-        const float* du[T];
         const float* du0 = p.du + ((s * p.K + k) * p.B + b) * p.L * p.D + channel;
-        read_rows({p.D, 1, nullptr, first, tokens, channels}, du0, copy, du);
+        const auto du = read_rows({p.D, 1, nullptr, first, tokens, channels}, du0, copy);
         V x[K], g[K], dweight[K]{}, dbias{};  // g[j] is K-1-j positions back
 #pragma GCC unroll 4
         for (int j = 1; j < K; ++j) x[j] = load(window.rows[j - 1]), g[j] = carry.late[j - 1];

@@ -18,29 +18,42 @@ struct Sum {
 
 template <int N>
 struct alignas(64) BackwardScratch {
+    static constexpr int P = N < PASS ? N : PASS;
     float A[CHUNK_BLOCKS][N][W];       // A log2 e
     float carry[CHUNK_BLOCKS][N][W];   // gradient of the state after the tile
     Sum dA[CHUNK_BLOCKS][N], dD[CHUNK_BLOCKS], dbias[CHUNK_BLOCKS];
     float B[T][N], C[T][N];
-    float dB[T][N][W], dC[T][N][W];    // summed over the blocks, lanes apart
-    float h[T + 1][PASS][W], decay[T][PASS][W];
-    Tile u, delta, z, dy_in, dy, dt, slope, dtu, y, ddt, ddtu, du, ddelta, dz;
+    float dB[N / P][T][W], dC[N / P][T][W];  // W / P lanes for each state, summed over the blocks
+    float h[T + 1][P][W], decay[T][P][W];
+    Tile u, delta, z, dy_out, du, ddelta, dz;           // of the tensors, where their layout asks for copies
+    Tile dt, dtu, slope, dy, dgate, y, ddt, ddtu;  // per token, see prepare
 };
 
 // What the passes over a block read and write besides the scratch.
-struct Rows {
-    const float *u[T], *delta[T], *dy[T], *z[T];
-    float *du[T], *ddelta[T], *dz[T];
+struct Inputs {
+    Rows<const float> u, delta, dy, z;
+    Rows<float> du, ddelta, dz;
     int64_t next_u, next_delta, next_dy, next_z, next_du, next_ddelta, next_dz;
     V skip, bias;
-    V dD, dbias;  // sums over the tile
 };
+
+// Adds what fold leaves of P vectors, two by two where they come from.
+template <int P, class Function>
+CFM_INLINE void add_folded(float* lanes, Function function) {
+    V half[P / 2];
+#pragma GCC unroll 8
+    for (int n = 0; n < P / 2; ++n) {
+        const V low = function(n), high = function(n + P / 2);
+        half[n] = fold_two<W / 2>(low, high);
+    }
+    store(lanes, load(lanes) + fold<P / 2, W / 4>(half));
+}
 
 // Runs P states forward over the tile, keeping them, and adds dC (and y where the gate needs it).
 template <int N, int P, int FIRST, bool GATED>
-CFM_INLINE void replay(int tokens, BackwardScratch<N>& w, int block, const float* saved, const Rows& rows) {
+CFM_INLINE void replay(int tokens, BackwardScratch<N>& w, int block, const float* saved, const Inputs& in) {
     const float *A = w.A[block][FIRST], *B = w.B[0] + FIRST, *C = w.C[0] + FIRST;
-    float *dC = w.dC[0][FIRST], *h_out = w.h[0][0], *decay_out = w.decay[0][0];
+    float *h_out = w.h[0][0], *decay_out = w.decay[0][0];
     V a[P], h[P];
 #pragma GCC unroll 8
     for (int n = 0; n < P; ++n) {
@@ -48,30 +61,33 @@ CFM_INLINE void replay(int tokens, BackwardScratch<N>& w, int block, const float
         h[n] = load(saved + (FIRST + n) * W);
         store(h_out + n * W, h[n]);
     }
-    for (int i = 0; i < tokens; ++i, B += N, C += N, dC += N * W, decay_out += PASS * W) {
-        const V dt = load(w.dt.at[i]), dtu = load(w.dtu.at[i]), dy = load(w.dy.at[i]);
-        prefetch(rows.u[i], rows.next_u);
-        prefetch(rows.delta[i], rows.next_delta);
-        V y = GATED ? load(w.y.at[i]) : V{};
-        h_out += PASS * W;
+    for (int i = 0; i < tokens; ++i, B += N, C += N, decay_out += P * W) {
+        const V dt = load(w.dt.at[i]), dtu = load(w.dtu.at[i]);
+        prefetch(in.u[i], in.next_u);
+        prefetch(in.delta[i], in.next_delta);
+        V y[2] = {GATED ? (FIRST ? load(w.y.at[i]) : in.skip * load(in.u[i])) : V{}, V{}};
+        h_out += P * W;
 #pragma GCC unroll 8
-        for (int n = 0; n < P; ++n) {
-            const V decay = exp2_product(dt, a[n]);
-            h[n] = decay * h[n] + dtu * B[n];
-            store(decay_out + n * W, decay);
-            store(h_out + n * W, h[n]);
-            store(dC + n * W, load(dC + n * W) + dy * h[n]);
-            if (GATED) y += h[n] * C[n];
+        for (int first = 0; first < P; first += TOGETHER) {
+            const auto step = exp2_product(dt, each<TOGETHER>([&](int n) { return a[first + n]; }));
+#pragma GCC unroll 8
+            for (int j = 0; j < TOGETHER; ++j) {
+                const int n = first + j;
+                h[n] = step.v[j] * h[n] + dtu * B[n];
+                store(decay_out + n * W, step.v[j]);
+                store(h_out + n * W, h[n]);
+                if (GATED) y[n & 1] += h[n] * C[n];
+            }
         }
-        if (GATED) store(w.y.at[i], y);
+        if (GATED) store(w.y.at[i], y[0] + y[1]);
     }
 }
 
 // Sweeps P states back over the tile; the last pass has the gradients of u and delta.
 template <int N, int P, int FIRST>
-CFM_INLINE void sweep(int tokens, BackwardScratch<N>& w, int block, Rows& rows) {
+CFM_INLINE void sweep(int tokens, BackwardScratch<N>& w, int block, const Inputs& in) {
     const float *A = w.A[block][FIRST];
-    V carry[P], dA[P];
+    V carry[P], dA[P], dD{}, dbias{};
 #pragma GCC unroll 8
     for (int n = 0; n < P; ++n) {
         carry[n] = load(w.carry[block][FIRST + n]);
@@ -79,31 +95,31 @@ CFM_INLINE void sweep(int tokens, BackwardScratch<N>& w, int block, Rows& rows) 
     }
     for (int i = tokens - 1; i >= 0; --i) {
         const float *B = w.B[i] + FIRST, *C = w.C[i] + FIRST, *decay = w.decay[i][0], *h = w.h[i][0];
-        float* dB = w.dB[i][FIRST];
         const V dt = load(w.dt.at[i]), dtu = load(w.dtu.at[i]), dy = load(w.dy.at[i]);
-        prefetch(rows.dy[i], rows.next_dy);
-        prefetch(rows.du[i], rows.next_du);
-        prefetch(rows.ddelta[i], rows.next_ddelta);
-        V ddtu = FIRST ? load(w.ddtu.at[i]) : V{}, ddt = FIRST ? load(w.ddt.at[i]) : V{};
-#pragma GCC unroll 8
-        for (int n = 0; n < P; ++n) {
+        prefetch(in.dy[i], in.next_dy);
+        prefetch(in.du[i], in.next_du);
+        prefetch(in.ddelta[i], in.next_ddelta);
+        V ddtu[2] = {FIRST ? load(w.ddtu.at[i]) : V{}, V{}}, ddt[2] = {FIRST ? load(w.ddt.at[i]) : V{}, V{}};
+        add_folded<P>(w.dB[FIRST / P][i], [&](int n) {
             const V g = dy * C[n] + carry[n];
-            store(dB + n * W, load(dB + n * W) + dtu * g);
-            ddtu += g * B[n];
+            ddtu[n & 1] += g * B[n];
             carry[n] = g * load(decay + n * W);
             const V gx = carry[n] * load(h + n * W);  // gradient of dt A
             dA[n] += gx * dt;
-            ddt += gx * load(A + n * W);
-        }
+            ddt[n & 1] += gx * load(A + n * W);
+            return dtu * g;
+        });
+        add_folded<P>(w.dC[FIRST / P][i], [&](int n) { return dy * load(h + (P + n) * W); });
+        const V sum_dtu = ddtu[0] + ddtu[1], sum_dt = ddt[0] + ddt[1];
         if (FIRST + P < N) {
-            store(w.ddtu.at[i], ddtu);
-            store(w.ddt.at[i], ddt);
+            store(w.ddtu.at[i], sum_dtu);
+            store(w.ddt.at[i], sum_dt);
         } else {
-            const V u = load(rows.u[i]), ddelta = (ddtu * u + ddt * LN2) * load(w.slope.at[i]);
-            store(rows.du[i], ddtu * dt + rows.skip * dy);
-            store(rows.ddelta[i], ddelta);
-            rows.dD += dy * u;
-            rows.dbias += ddelta;
+            const V u = load(in.u[i]), ddelta = (sum_dtu * u + sum_dt * LN2) * load(w.slope.at[i]);
+            store(in.du[i], sum_dtu * dt + in.skip * dy);
+            store(in.ddelta[i], ddelta);
+            dD += dy * u;
+            dbias += ddelta;
         }
     }
 #pragma GCC unroll 8
@@ -111,6 +127,9 @@ CFM_INLINE void sweep(int tokens, BackwardScratch<N>& w, int block, Rows& rows) 
         store(w.carry[block][FIRST + n], carry[n]);
         Sum::add(w.dA[block][FIRST + n], dA[n]);
     }
+    if (FIRST + P < N) return;
+    Sum::add(w.dD[block], dD);
+    Sum::add(w.dbias[block], dbias);
 }
 
 struct Task {
@@ -162,67 +181,68 @@ struct Backward {
         const int tokens = static_cast<int>(std::min<int64_t>(T, p.L - first));
         read_states<N>(p.Bm + at(p.Bs, s, k, b, task.slice.g), p.Bs, first, tokens, w.B);
         read_states<N>(p.Cm + at(p.Cs, s, k, b, task.slice.g), p.Cs, first, tokens, w.C);
-        std::memset(w.dB, 0, tokens * sizeof(w.dB[0]));
-        std::memset(w.dC, 0, tokens * sizeof(w.dC[0]));
+        std::memset(w.dB, 0, sizeof(w.dB));
+        std::memset(w.dC, 0, sizeof(w.dC));
         for (int64_t j = task.slice.block_begin; j < task.slice.block_end; ++j)
             block_tile(Block(cut, task.slice.g, j), j, index, first, tokens);
-        reduce(w.dB, task.dB, task.dBs, first, tokens);
-        reduce(w.dC, task.dC, task.dCs, first, tokens);
+        finish(w.dB, task.dB, task.dBs, first, tokens);
+        finish(w.dC, task.dC, task.dCs, first, tokens);
     }
 
-    void reduce(const float (*lanes)[N][W], float* out, const CfmStateStrides& t, int64_t first, int tokens) {
-        const float(*flat)[W] = lanes[0];
-        alignas(64) float sums[T * N];
-        for (int i = 0; i < tokens * N; i += W) {
-            V v[W];
-#pragma GCC unroll 16
-            for (int j = 0; j < W; ++j) v[j] = load(flat[i + j]);
-            store(sums + i, sum_each(v));
-        }
-        for (int i = 0; i < tokens; ++i)
-            for (int n = 0; n < N; ++n) {
-                float& to = out[(first + i) * t.l + n * t.n];
-                to = task.add ? to + sums[i * N + n] : sums[i * N + n];
+    // Adds up the lanes of each state, for EACH tokens at a time.
+    void finish(const float (*lanes)[T][W], float* out, const CfmStateStrides& t, int64_t first, int tokens) {
+        constexpr int P = BackwardScratch<N>::P, EACH = W / P;
+        for (int begin = 0; begin < N; begin += P, ++lanes)
+            for (int i = 0; i < tokens; i += EACH) {
+                alignas(64) float sums[P][EACH];
+                V v[EACH];
+#pragma GCC unroll 4
+                for (int j = 0; j < EACH; ++j) v[j] = load((*lanes)[i + j]);
+                store(sums[0], fold<EACH, EACH / 2>(v));
+                for (int j = 0; j < std::min(EACH, tokens - i); ++j)
+                    for (int n = 0; n < P; ++n) {
+                        float& to = out[(first + i + j) * t.l + (begin + n) * t.n];
+                        to = task.add ? to + sums[n][j] : sums[n][j];
+                    }
             }
     }
 
-    // dt and its slope, dt u, and dy as the state sees it.
-    void prepare(int tokens, const Rows& rows) {
-        if (p.softplus)
-            for (int i = 0; i < tokens; ++i) {
-                const V v = load(rows.delta[i]) + rows.bias, e = exp_minus_abs(v), r = reciprocal(1.0f + e);
-                store(w.dt.at[i], vmax(splat(0.0f), v) + log1p_unit(e));
-                store(w.slope.at[i], v < 0.0f ? e * r : r);
+    // Per token: dt and its slope, dt u, dy as the state sees it, and the gradient of z but for y.
+    void prepare(int tokens, const Inputs& in) {
+        in_packs(tokens, [&](auto pack, int i) {
+            using Tokens = decltype(pack);
+            const Tokens v = load_pack<Tokens>(in.delta, i) + in.bias;
+            Tokens dt = v, slope = 0.0f * v + 1.0f;
+            if (p.softplus) {
+                const Tokens e = exp_minus_abs(v), r = reciprocal(1.0f + e);
+                dt = positive_part(v) + log1p_unit(e);
+                slope = if_negative(v, e * r, r);
             }
-        else
-            for (int i = 0; i < tokens; ++i) {
-                store(w.dt.at[i], load(rows.delta[i]) + rows.bias);
-                store(w.slope.at[i], splat(1.0f));
-            }
-        for (int i = 0; i < tokens; ++i) {
-            store(w.dtu.at[i], load(w.dt.at[i]) * load(rows.u[i]));
-            store(w.dy.at[i], load(rows.dy[i]));
-        }
+            store_pack(rows_of(w.dt), i, dt);
+            store_pack(rows_of(w.slope), i, slope);
+            store_pack(rows_of(w.dtu), i, dt * load_pack<Tokens>(in.u, i));
+            if (!p.z) store_pack(rows_of(w.dy), i, load_pack<Tokens>(in.dy, i));
+        });
         if (!p.z) return;
-        for (int i = 0; i < tokens; ++i) {
-            prefetch(rows.z[i], rows.next_z);
-            prefetch(rows.dz[i], rows.next_dz);
-            const V z = load(rows.z[i]), gate = sigmoid(z), dy = load(w.dy.at[i]);
-            store(rows.dz[i], dy * gate * (1.0f + z * (1.0f - gate)));  // times y, once that is known
-            store(w.dy.at[i], dy * z * gate);
-            store(w.y.at[i], rows.skip * load(rows.u[i]));
-        }
+        in_packs(tokens, [&](auto pack, int i) {
+            using Tokens = decltype(pack);
+            prefetch_pack<Tokens>(in.z, i, in.next_z);
+            prefetch_pack<Tokens>(in.dz, i, in.next_dz);
+            const Tokens z = load_pack<Tokens>(in.z, i), gate = sigmoid(z), dy = load_pack<Tokens>(in.dy, i) * gate;
+            store_pack(rows_of(w.dy), i, dy * z);
+            store_pack(rows_of(w.dgate), i, dy * (1.0f + z * (1.0f - gate)));
+        });
     }
 
     template <int FIRST>
-    void passes(int tokens, int local, const float* saved, Rows& rows) {
-        constexpr int P = N < PASS ? N : PASS;
+    void passes(int tokens, int local, const float* saved, const Inputs& in) {
+        constexpr int P = BackwardScratch<N>::P;
         if (p.z)
-            replay<N, P, FIRST, true>(tokens, w, local, saved, rows);
+            replay<N, P, FIRST, true>(tokens, w, local, saved, in);
         else
-            replay<N, P, FIRST, false>(tokens, w, local, saved, rows);
-        sweep<N, P, FIRST>(tokens, w, local, rows);
-        if constexpr (FIRST + P < N) passes<FIRST + P>(tokens, local, saved, rows);
+            replay<N, P, FIRST, false>(tokens, w, local, saved, in);
+        sweep<N, P, FIRST>(tokens, w, local, in);
+        if constexpr (FIRST + P < N) passes<FIRST + P>(tokens, local, saved, in);
     }
 
     void block_tile(const Block& block, int64_t j, int64_t index, int64_t first, int tokens) {
@@ -231,33 +251,30 @@ struct Backward {
         const auto place = [&](const CfmStrides& t, const int64_t* by = nullptr) {
             return Place{t.l, t.d, by, first, tokens, block.channels};
         };
-        Rows rows;
-        read_rows(place(p.us), at(p.u, p.us, s, k, b, d), w.u, rows.u);
-        read_rows(place(p.deltas), at(p.delta, p.deltas, s, k, b, d), w.delta, rows.delta);
-        read_rows(place(p.dys, order), at(p.dy, p.dys, s, 0, b, d), w.dy_in, rows.dy);
-        float *du = at(p.du, p.dus, s, k, b, d), *ddelta = at(p.ddelta, p.ddeltas, s, k, b, d), *dz = nullptr;
-        target_rows(place(p.dus), du, w.du, rows.du);
-        target_rows(place(p.ddeltas), ddelta, w.ddelta, rows.ddelta);
         const auto next = [&](const CfmStrides& t) { return to_next(t, task.slice, j, -1); };
-        rows.next_u = next(p.us), rows.next_delta = next(p.deltas), rows.next_dy = next(p.dys);
-        rows.next_du = next(p.dus), rows.next_ddelta = next(p.ddeltas);
+        Inputs in;
+        in.next_u = next(p.us), in.next_delta = next(p.deltas), in.next_dy = next(p.dys);
+        in.next_du = next(p.dus), in.next_ddelta = next(p.ddeltas);
+        in.u = read_rows(place(p.us), at(p.u, p.us, s, k, b, d), w.u);
+        in.delta = read_rows(place(p.deltas), at(p.delta, p.deltas, s, k, b, d), w.delta);
+        in.dy = read_rows(place(p.dys, order), at(p.dy, p.dys, s, 0, b, d), w.dy_out, in.next_dy);
+        float *du = at(p.du, p.dus, s, k, b, d), *ddelta = at(p.ddelta, p.ddeltas, s, k, b, d), *dz = nullptr;
+        in.du = target_rows(place(p.dus), du, w.du);
+        in.ddelta = target_rows(place(p.ddeltas), ddelta, w.ddelta);
         if (p.z) {
-            read_rows(place(p.zs), at(p.z, p.zs, s, k, b, d), w.z, rows.z);
+            in.z = read_rows(place(p.zs), at(p.z, p.zs, s, k, b, d), w.z);
             dz = at(p.dz, p.dzs, s, k, b, d);
-            target_rows(place(p.dzs), dz, w.dz, rows.dz);
-            rows.next_z = next(p.zs), rows.next_dz = next(p.dzs);
+            in.dz = target_rows(place(p.dzs), dz, w.dz);
+            in.next_z = next(p.zs), in.next_dz = next(p.dzs);
         }
-        rows.bias = p.delta_bias ? load_channels(p.delta_bias + parameters, 1, block.channels) : V{};
-        rows.skip = p.D_skip ? load_channels(p.D_skip + parameters, 1, block.channels) : V{};
-        rows.dD = rows.dbias = V{};
-        prepare(tokens, rows);
-        passes<0>(tokens, local, states_at(p, cut, skb, index, block.index), rows);
-        Sum::add(w.dD[local], rows.dD);
-        Sum::add(w.dbias[local], rows.dbias);
+        in.bias = p.delta_bias ? load_channels(p.delta_bias + parameters, 1, block.channels) : V{};
+        in.skip = p.D_skip ? load_channels(p.D_skip + parameters, 1, block.channels) : V{};
+        prepare(tokens, in);
+        passes<0>(tokens, local, states_at(p, cut, skb, index, block.index), in);
         write_rows(place(p.dus), du, w.du);
         write_rows(place(p.ddeltas), ddelta, w.ddelta);
         if (!p.z) return;
-        for (int i = 0; i < tokens; ++i) store(rows.dz[i], load(rows.dz[i]) * load(w.y.at[i]));
+        for (int i = 0; i < tokens; ++i) store(in.dz[i], load(w.dgate.at[i]) * load(w.y.at[i]));
         write_rows(place(p.dzs), dz, w.dz);
     }
 

@@ -10,6 +10,7 @@
 namespace cfm {
 
 constexpr int PASS = W >= 16 ? 8 : 4;         // states held in registers at once
+constexpr int TOGETHER = PASS / 2;            // states whose decays are computed side by side
 constexpr int CHUNK_BLOCKS = 256 / W;         // vectors of channels in one task at most
 
 CFM_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

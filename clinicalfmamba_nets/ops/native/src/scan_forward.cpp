@@ -11,7 +11,7 @@ struct alignas(64) ForwardScratch {
     float decay[CHUNK_BLOCKS][N][W];  // A log2 e
     float h[CHUNK_BLOCKS][N][W];
     float B[T][N], C[T][N];
-    Tile u, delta, z, dt, dtu, y, y_out;
+    Tile u, delta, z, dt, dtu, y;
 };
 
 // Floats from a row to the one needed next, by tensor.
@@ -19,10 +19,10 @@ struct Next {
     int64_t u, delta, y, z;
 };
 
-// Advances P states over one tile; the first pass starts y at D u, the last one writes it out.
+// Advances P states over one tile; the first pass starts y at D u.
 template <int N, int P, int FIRST>
-CFM_INLINE void advance(int tokens, ForwardScratch<N>& w, int block, V skip, const float* const* u,
-                        const float* const* delta, float* const* out, const Next& next, bool add) {
+CFM_INLINE void advance(int tokens, ForwardScratch<N>& w, int block, V skip, const Rows<const float>& u,
+                        const Rows<const float>& delta, const Rows<float>& y, const Next& next) {
     const float *decay = w.decay[block][FIRST], *B = w.B[0] + FIRST, *C = w.C[0] + FIRST;
     float* state = w.h[block][FIRST];
     V a[P], h[P];
@@ -35,21 +35,22 @@ CFM_INLINE void advance(int tokens, ForwardScratch<N>& w, int block, V skip, con
         const V dt = load(w.dt.at[i]), dtu = load(w.dtu.at[i]);
         prefetch(u[i], next.u);
         prefetch(delta[i], next.delta);
-        prefetch(out[i], next.y);
-        V y = FIRST == 0 ? skip * load(u[i]) : load(w.y.at[i]);
+        prefetch(y[i], next.y);
+        V sum[2] = {FIRST == 0 ? skip * load(u[i]) : load(y[i]), V{}};
 #pragma GCC unroll 8
-        for (int n = 0; n < P; ++n) {
-            h[n] = exp2_product(dt, a[n]) * h[n] + dtu * B[n];
-            y += h[n] * C[n];
+        for (int first = 0; first < P; first += TOGETHER) {
+            const auto step = exp2_product(dt, each<TOGETHER>([&](int n) { return a[first + n]; }));
+#pragma GCC unroll 8
+            for (int n = 0; n < TOGETHER; ++n) {
+                h[first + n] = step.v[n] * h[first + n] + dtu * B[first + n];
+                sum[n & 1] += h[first + n] * C[first + n];
+            }
         }
-        if (FIRST + P < N)
-            store(w.y.at[i], y);
-        else
-            store(out[i], add ? y + load(out[i]) : y);
+        store(y[i], sum[0] + sum[1]);
     }
 #pragma GCC unroll 8
     for (int n = 0; n < P; ++n) store(state + n * W, h[n]);
-    if constexpr (FIRST + P < N) advance<N, P, FIRST + P>(tokens, w, block, skip, u, delta, out, next, add);
+    if constexpr (FIRST + P < N) advance<N, P, FIRST + P>(tokens, w, block, skip, u, delta, y, next);
 }
 
 // One block of channels over one tile of tokens.
@@ -66,30 +67,31 @@ struct ForwardTile {
         return {t.l, t.d, order, first, tokens, channels};
     }
 
-    void prepare(const float* const* u, const float* const* delta, V bias) const {
-        if (p.softplus)
-            for (int i = 0; i < tokens; ++i) store(w.dt.at[i], softplus(load(delta[i]) + bias));
-        else
-            for (int i = 0; i < tokens; ++i) store(w.dt.at[i], load(delta[i]) + bias);
-        for (int i = 0; i < tokens; ++i) store(w.dtu.at[i], load(w.dt.at[i]) * load(u[i]));
+    void prepare(const Rows<const float>& u, const Rows<const float>& delta, V bias) const {
+        in_packs(tokens, [&](auto pack, int i) {
+            const auto v = load_pack<decltype(pack)>(delta, i) + bias, dt = p.softplus ? softplus(v) : v;
+            store_pack(rows_of(w.dt), i, dt);
+            store_pack(rows_of(w.dtu), i, dt * load_pack<decltype(pack)>(u, i));
+        });
     }
 
-    void gate(const Block& block, float* const* out, const Next& next) const {
-        const float* z[T];
-        read_rows(place(p.zs, block.channels), at(p.z, p.zs, slice.s, k, slice.b, block.channel), w.z, z);
-        for (int i = 0; i < tokens; ++i) {
-            const V zi = load(z[i]);
-            prefetch(z[i], next.z);
-            store(out[i], load(out[i]) * zi * sigmoid(zi));
-        }
+    void gate(const Block& block, const Rows<float>& y, const Next& next) const {
+        const auto z = read_rows(place(p.zs, block.channels), at(p.z, p.zs, slice.s, k, slice.b, block.channel), w.z);
+        in_packs(tokens, [&](auto pack, int i) {
+            const auto zi = load_pack<decltype(pack)>(z, i);
+            prefetch_pack<decltype(pack)>(z, i, next.z);
+            store_pack(y, i, load_pack<decltype(pack)>(y, i) * zi * sigmoid(zi));
+        });
     }
 
     void run(const Block& block, int local) const {
         const int64_t s = slice.s, b = slice.b, parameters = (s * p.K + k) * p.D + block.channel;
-        const float *u[T], *delta[T];
-        float* out[T];
-        read_rows(place(p.us, block.channels), at(p.u, p.us, s, k, b, block.channel), w.u, u);
-        read_rows(place(p.deltas, block.channels), at(p.delta, p.deltas, s, k, b, block.channel), w.delta, delta);
+        const int64_t j = slice.block_begin + local;
+        const Next next{to_next(p.us, slice, j, 1), to_next(p.deltas, slice, j, 1), to_next(p.ys, slice, j, 1),
+                        to_next(p.zs, slice, j, 1)};
+        const auto u = read_rows(place(p.us, block.channels), at(p.u, p.us, s, k, b, block.channel), w.u);
+        const auto delta =
+            read_rows(place(p.deltas, block.channels), at(p.delta, p.deltas, s, k, b, block.channel), w.delta);
         const V bias = p.delta_bias ? load_channels(p.delta_bias + parameters, 1, block.channels) : V{};
         const V skip = p.D_skip ? load_channels(p.D_skip + parameters, 1, block.channels) : V{};
         prepare(u, delta, bias);
@@ -100,14 +102,10 @@ struct ForwardTile {
         // Directions are added to each other at their tokens; the first one finds nothing there yet.
         const Place place_y = place(p.ys, block.channels, p.order ? p.order + k * p.L : nullptr);
         float* y0 = at(p.y, p.ys, s, 0, b, block.channel);
-        target_rows(place_y, y0, w.y_out, out);
-        const int64_t j = slice.block_begin + local;
-        const Next next{to_next(p.us, slice, j, 1), to_next(p.deltas, slice, j, 1), to_next(p.ys, slice, j, 1),
-                        to_next(p.zs, slice, j, 1)};
-        const bool add = k > 0 && place_y.whole_rows();
-        advance<N, (N < PASS ? N : PASS), 0>(tokens, w, local, skip, u, delta, out, next, add);
-        if (p.z) gate(block, out, next);
-        write_rows(place_y, y0, w.y_out, k > 0);
+        const auto y = target_rows(place_y, y0, w.y, k > 0);
+        advance<N, (N < PASS ? N : PASS), 0>(tokens, w, local, skip, u, delta, y, next);
+        if (p.z) gate(block, y, next);
+        write_rows(place_y, y0, w.y, k > 0);
     }
 };
 

@@ -20,21 +20,54 @@ struct Place {
 
     int64_t offset(int i) const { return (order ? order[first + i] : first + i) * token_stride; }
 
-    template <class Float>
-    void rows_of(Float* base, Float** rows) const {
-        if (order)
-            for (int i = 0; i < tokens; ++i) rows[i] = base + order[first + i] * token_stride;
-        else
-            for (int i = 0; i < tokens; ++i) rows[i] = base + (first + i) * token_stride;
-    }
     bool whole_rows() const { return channel_stride == 1 && channels == W; }
+    bool in_place() const { return whole_rows() && !order; }
     bool channel_major() const { return token_stride == 1 && !order && tokens == T && channels == W; }
 };
 
-// Sets rows[i] to W readable floats of token i: in place where the layout allows, else copied to the tile.
-CFM_INLINE void read_rows(const Place& p, const float* base, Tile& tile, const float** rows) {
-    if (p.whole_rows()) return p.rows_of(base, rows);
-    for (int i = 0; i < p.tokens; ++i) rows[i] = tile.at[i];
+// Rows of W floats, one for each token of a tile.
+template <class Float>
+struct Rows {
+    Float* first;
+    int64_t stride;
+    Float* operator[](int i) const { return first + i * stride; }
+};
+
+template <class P, class Float>
+CFM_INLINE P load_pack(const Rows<Float>& rows, int i) {
+    P pack;
+#pragma GCC unroll 8
+    for (int j = 0; j < static_cast<int>(sizeof(P) / sizeof(V)); ++j) pack.v[j] = load(rows[i + j]);
+    return pack;
+}
+
+template <int K, class Float>
+CFM_INLINE void store_pack(const Rows<Float>& rows, int i, Pack<K> pack) {
+#pragma GCC unroll 8
+    for (int j = 0; j < K; ++j) store(rows[i + j], pack.v[j]);
+}
+
+// Asks for the rows that are `ahead` floats from those of a pack.
+template <class P, class Float>
+CFM_INLINE void prefetch_pack(const Rows<Float>& rows, int i, int64_t ahead) {
+#pragma GCC unroll 8
+    for (int j = 0; j < static_cast<int>(sizeof(P) / sizeof(V)); ++j) prefetch(rows[i + j], ahead);
+}
+
+CFM_INLINE Rows<float> rows_of(Tile& tile) { return {tile.at[0], W}; }
+
+// Calls function(pack, i) for tokens i to i + K - 1 at a time, the type of `pack` telling the K.
+template <class Function>
+CFM_INLINE void in_packs(int tokens, Function function) {
+    constexpr int TOGETHER = W >= 16 ? 8 : 2;  // what the registers hold
+    int i = 0;
+    for (; i + TOGETHER <= tokens; i += TOGETHER) function(Pack<TOGETHER>{}, i);
+    for (; i < tokens; ++i) function(Pack<1>{}, i);
+}
+
+// The tile's rows: in place where the layout allows, else copied to the tile. Asks for the rows `ahead` floats on.
+CFM_INLINE Rows<const float> read_rows(const Place& p, const float* base, Tile& tile, int64_t ahead = 0) {
+    if (p.in_place()) return {base + p.first * p.token_stride, p.token_stride};
     if (p.channel_major()) {
         for (int half = 0; half < T; half += W) {
             V v[W];
@@ -48,23 +81,37 @@ CFM_INLINE void read_rows(const Place& p, const float* base, Tile& tile, const f
 #pragma GCC unroll 16
             for (int i = 0; i < W; ++i) store(tile.at[half + i], v[i]);
         }
-        return;
+    } else if (p.whole_rows()) {
+        for (int i = 0; i < p.tokens; ++i) {
+            const float* row = base + p.offset(i);
+            prefetch(row, ahead);
+            store(tile.at[i], load(row));
+        }
+    } else {
+        for (int i = 0; i < p.tokens; ++i) {
+            const float* row = base + p.offset(i);
+            for (int c = 0; c < W; ++c) tile.at[i][c] = c < p.channels ? row[c * p.channel_stride] : 0.0f;
+        }
     }
-    for (int i = 0; i < p.tokens; ++i) {
-        const float* row = base + p.offset(i);
-        for (int c = 0; c < W; ++c) tile.at[i][c] = c < p.channels ? row[c * p.channel_stride] : 0.0f;
-    }
+    return {tile.at[0], W};
 }
 
-// Sets rows[i] to where token i may be written: in place, or in the tile, to be moved by write_rows.
-CFM_INLINE void target_rows(const Place& p, float* base, Tile& tile, float** rows) {
-    if (p.whole_rows()) return p.rows_of(base, rows);
-    for (int i = 0; i < p.tokens; ++i) rows[i] = tile.at[i];
+// Where the tile's rows may be written: in place, or in the tile, to be moved by write_rows.
+CFM_INLINE Rows<float> target_rows(const Place& p, float* base, Tile& tile, bool add = false) {
+    if (p.in_place() && !add) return {base + p.first * p.token_stride, p.token_stride};
+    return rows_of(tile);
 }
 
 // Moves what was written to the tile instead of in place to the tensor, or adds it to what is there.
 CFM_INLINE void write_rows(const Place& p, float* base, const Tile& tile, bool add = false) {
-    if (p.whole_rows()) return;
+    if (p.whole_rows()) {
+        if (p.in_place() && !add) return;
+        for (int i = 0; i < p.tokens; ++i) {
+            float* row = base + p.offset(i);
+            store(row, add ? load(tile.at[i]) + load(row) : load(tile.at[i]));
+        }
+        return;
+    }
     if (p.channel_major() && !add) {
         for (int half = 0; half < T; half += W) {
             V v[W];
