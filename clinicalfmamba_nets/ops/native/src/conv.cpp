@@ -26,6 +26,16 @@ struct Taps {
         for (int j = 0; j < K; ++j) weight[j] = load_channels(p.weight + (sk * p.D + channel) * K + j, K, channels);
         bias = p.bias ? load_channels(p.bias + sk * p.D + channel, 1, channels) : V{};
     }
+    // Of the tokens whose oldest rows are rows[0], rows[1] and so on.
+    template <class Tokens>
+    Tokens over(const float* const* rows) const {
+        constexpr int MANY = sizeof(Tokens) / sizeof(V);
+        Tokens sum = 0.0f * Tokens{} + bias;
+#pragma GCC unroll 4
+        for (int j = 0; j < K; ++j)
+            sum = weight[j] * each<MANY>([&](int i) { return load(rows[i + j]); }) + sum;
+        return sum;
+    }
     V operator()(const V* x) const {  // x[0 .. K-1], oldest first
         V sum = bias;
 #pragma GCC unroll 4
@@ -41,7 +51,7 @@ struct Window {
     const float* rows[T + K - 1];
 
     Window(const CfmConv& p, const float* x0, const int64_t* order, int64_t first, int tokens, int channels) {
-        const auto own = read_rows({p.xs.l, p.xs.d, order, first, tokens, channels}, x0, tile);
+        const auto own = read_rows({p.xs.l, p.xs.d, order, first, tokens, channels}, x0, tile, W);  // W: next block
         for (int i = 0; i < tokens; ++i) rows[K - 1 + i] = own[i];
         for (int j = 0; j < K - 1; ++j) {
             const int64_t position = first - (K - 1) + j;
@@ -63,21 +73,16 @@ void forward_tile(const CfmConv& p, int64_t s, int64_t k, int64_t b, int64_t cha
     const float* x0 = p.x + s * p.xs.s + b * p.xs.b + channel * p.xs.d;
     const Window<K> window(p, x0, order, first, tokens, channels);
     const Taps<K> taps(p, s * p.K + k, channel, channels);
-    V x[K];
-#pragma GCC unroll 4
-    for (int j = 1; j < K; ++j) x[j] = load(window.rows[j - 1]);
-    Tile out;
+    Tile copy;
     float* u0 = p.u + ((s * p.K + k) * p.B + b) * p.L * p.D + channel;
     const Place place{p.D, 1, nullptr, first, tokens, channels};
-    for (int i = 0; i < tokens; ++i) {
-#pragma GCC unroll 4
-        for (int j = 0; j < K - 1; ++j) x[j] = x[j + 1];
-        x[K - 1] = load(window.rows[i + K - 1]);
-        V v = taps(x);
-        V u = v * sigmoid(v);
-        store(channels == W ? u0 + (first + i) * p.D : out.at[i], u);
-    }
-    write_rows(place, u0, out);
+    const auto u = target_rows(place, u0, copy);
+    in_packs(tokens, [&](auto pack, int i) {
+        const auto v = taps.template over<decltype(pack)>(window.rows + i);
+        prefetch_pack<decltype(pack)>(u, i, W);
+        store_pack(u, i, v * sigmoid(v));
+    });
+    write_rows(place, u0, copy);
 }
 
 template <int K>
@@ -111,6 +116,7 @@ struct Backward {
     void put(int64_t position, int64_t channel, int channels, V value) const {
         float* row = p.dx + ((s * p.B + b) * p.L + (order ? order[position] : position)) * p.D + channel;
         if (channels == W) {
+            prefetch(row, W);
             store(row, k > 0 ? load(row) + value : value);
             return;
         }
@@ -133,6 +139,7 @@ struct Backward {
 #pragma GCC unroll 4
             for (int j = 0; j < K - 1; ++j) x[j] = x[j + 1], g[j] = g[j + 1];
             x[K - 1] = load(window.rows[i + K - 1]);
+            prefetch(du[i], W);
             const V v = taps(x), gate = sigmoid(v);
             g[K - 1] = load(du[i]) * gate * (1.0f + v * (1.0f - gate));
 #pragma GCC unroll 4

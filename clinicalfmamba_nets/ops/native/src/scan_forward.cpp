@@ -105,7 +105,7 @@ struct ForwardTile {
         const auto y = target_rows(place_y, y0, w.y, k > 0);
         advance<N, (N < PASS ? N : PASS), 0>(tokens, w, local, skip, u, delta, y, next);
         if (p.z) gate(block, y, next);
-        write_rows(place_y, y0, w.y, k > 0);
+        write_rows(place_y, y0, w.y, k > 0, W);
     }
 };
 

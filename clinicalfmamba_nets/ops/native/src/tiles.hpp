@@ -102,12 +102,14 @@ CFM_INLINE Rows<float> target_rows(const Place& p, float* base, Tile& tile, bool
     return rows_of(tile);
 }
 
-// Moves what was written to the tile instead of in place to the tensor, or adds it to what is there.
-CFM_INLINE void write_rows(const Place& p, float* base, const Tile& tile, bool add = false) {
+// Moves what was written to the tile instead of in place to the tensor, or adds it to what is there. Asks for the rows
+// `ahead` floats on.
+CFM_INLINE void write_rows(const Place& p, float* base, const Tile& tile, bool add = false, int64_t ahead = 0) {
     if (p.whole_rows()) {
         if (p.in_place() && !add) return;
         for (int i = 0; i < p.tokens; ++i) {
             float* row = base + p.offset(i);
+            prefetch(row, ahead);
             store(row, add ? load(tile.at[i]) + load(row) : load(tile.at[i]));
         }
         return;
