@@ -25,7 +25,7 @@ def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         >>> pointwise_conv(torch.ones(1, 2, 3, 3), torch.ones(4, 2, 1, 1), torch.zeros(4)).unique()
         tensor([2.])
     """
-    y = torch.matmul(weight.flatten(1), x.flatten(2))
+    y = torch.bmm(weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2))
     y += bias.to(y.dtype).unsqueeze(1)
     return y.unflatten(2, x.shape[2:])
 

@@ -136,8 +136,9 @@ class DirectionalMamba(nn.Module):
         """Low-rank time steps, B and C of each direction, (S, K, B, L, R + 2 N)."""
         if not self.cross:
             return torch.matmul(u, self.x_proj.transpose(-1, -2).unsqueeze(2))
-        guide = self.guide_proj(guide).unsqueeze(1)  # (S, 1, B, L, E)
-        at_tokens = torch.matmul(guide, self.x_proj.transpose(-1, -2).unsqueeze(2))  # (S, K, B, L, R + 2 N)
+        x_proj = self.x_proj.flatten(1, 2).transpose(1, 2).unsqueeze(1)  # (S, 1, E, K (R + 2 N))
+        at_tokens = torch.matmul(self.guide_proj(guide), x_proj).unflatten(3, self.x_proj.shape[1:3])
+        at_tokens = at_tokens.permute(0, 3, 1, 2, 4)  # (S, K, B, L, R + 2 N)
         index = order[None, :, None, :, None].expand_as(at_tokens)
         return torch.gather(at_tokens, 3, index)
 

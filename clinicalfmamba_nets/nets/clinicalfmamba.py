@@ -157,7 +157,7 @@ class ClinicalFMamba(nn.Module):
         f_x, f_y = shallow[:batch], shallow[batch:]
         deep = self.encoder(self._pad(shallow))  # (2B, C, *S / stride)
         grid = deep.shape[2:]
-        tokens = deep.flatten(2).transpose(1, 2)  # (2B, L, C)
+        tokens = deep.flatten(2).transpose(1, 2).contiguous()  # (2B, L, C)
         tokens = tokens.unflatten(0, [2, batch])  # (2, B, L, C)
         fused = self._mix(tokens, grid)  # (B, L, C)
         decoded = self.upsampling(fused.transpose(1, 2).contiguous().unflatten(2, grid))  # (B, C0, *S padded)
