@@ -13,11 +13,15 @@ from torch import Tensor
 
 from clinicalfmamba_nets.ops.recording import recording
 
-# A trace cannot loop over a length it does not know: it always takes this many doublings, enough for 131,072 tokens.
+# A recorded graph holds every turn of a loop: its chunks have this many tokens, and this many are linked to a block.
+RECORDED_CHUNK = 8
+# A trace cannot loop over a length it does not know: it always takes this many doublings, enough for 262,144 tokens.
 TRACED_DOUBLINGS = 12
 
 
-def scan_tokens(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = 0) -> tuple[Tensor, Tensor]:
+def scan_tokens(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = 0, recorded_chunk: int = RECORDED_CHUNK
+) -> tuple[Tensor, Tensor]:
     """Selective scan of token-major sequences, without skip, gate or softplus.
 
     Source: arXiv 2312.00752, equation 2; the chunked form is that of a blocked prefix scan.
@@ -29,6 +33,7 @@ def scan_tokens(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk
         B: input projections, (G, L, N).
         C: output projections, (G, L, N).
         chunk: tokens per chunk; 0 for what is fastest: 32 where gradients are kept, 64 elsewhere.
+        recorded_chunk: tokens per chunk, and chunks per block, in a graph that is recorded.
 
     Returns:
         y (G, L, D) and the last state (G, D, N), of the dtype of ``u``.
@@ -42,31 +47,53 @@ def scan_tokens(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk
     if chunk == 0:
         chunk = 32 if torch.is_grad_enabled() else 64
     groups, length, channels = u.shape
-    # A recorded graph takes one chunk more: a count of 1 would be recorded as a constant.
-    chunks = (length + chunk - 1) // chunk + (1 if recording() else 0)
+    block = 1
+    if recording():
+        chunk, block = recorded_chunk, recorded_chunk
+    # A recorded graph takes one block more: a count of 1 would be recorded as a constant.
+    blocks = (length + chunk * block - 1) // (chunk * block) + (1 if recording() else 0)
+    chunks = blocks * block
     pad = chunks * chunk - length
     # Padded tokens have delta 0: they keep the state as it is.
     delta = F.pad(delta, [0, 0, 0, pad]).view(groups, chunks, chunk, channels)
     driven = delta * F.pad(u, [0, 0, 0, pad]).view(groups, chunks, chunk, channels)
-    B = F.pad(B, [0, 0, 0, pad]).view(groups, chunks, chunk, -1)
-    C = F.pad(C, [0, 0, 0, pad]).view(groups, chunks, chunk, -1)
+    B = F.pad(B, [0, 0, 0, pad]).view(groups, chunks, chunk, -1, 1)
+    C = F.pad(C, [0, 0, 0, pad]).view(groups, chunks, chunk, -1, 1)
     rate = A.transpose(1, 2).unsqueeze(1)  # (G, 1, N, D)
+    # The tokens of the chunks one by one: (G, chunks, 1, D), and (G, chunks, N, 1) for the projections.
+    deltas, inputs = delta.split(1, 2), driven.split(1, 2)
+    into, out_of = B.unbind(2), C.unbind(2)
 
-    state = torch.zeros_like(B[:, :, 0, :, None] * driven[:, :, 0, None, :])  # (G, chunks, N, D)
+    state = torch.zeros_like(into[0] * inputs[0])  # (G, chunks, N, D)
     local = []
     for t in range(chunk):
-        state = torch.exp(delta[:, :, t, None, :] * rate) * state + B[:, :, t, :, None] * driven[:, :, t, None, :]
-        local.append((C[:, :, t, :, None] * state).sum(2))
+        state = torch.exp(deltas[t] * rate) * state + into[t] * inputs[t]
+        local.append((out_of[t] * state).sum(2))
 
-    elapsed = torch.cumsum(delta, dim=2)  # time since the chunk's start
-    after = _link_chunks(state, torch.exp(elapsed[:, :, chunk - 1, None, :] * rate), chunks)
+    elapsed = torch.cumsum(delta, dim=2).split(1, 2)  # time since the chunk's start
+    decay = torch.exp(elapsed[chunk - 1] * rate)
+    after = _link_blocks(state, decay, blocks, block) if recording() else _link_chunks(state, decay, chunks)
     entering = F.pad(after, [0, 0, 0, 0, 1, 0])[:, :-1]  # the state before each chunk
     outputs = []
     for t in range(chunk):
-        carried = torch.exp(elapsed[:, :, t, None, :] * rate) * entering
-        outputs.append(local[t] + (C[:, :, t, :, None] * carried).sum(2))
+        carried = torch.exp(elapsed[t] * rate) * entering
+        outputs.append(local[t] + (out_of[t] * carried).sum(2))
     y = torch.stack(outputs, dim=2).view(groups, chunks * chunk, channels)[:, :length]
     return y, after[:, -1].transpose(1, 2)
+
+
+def _link_blocks(state: Tensor, decay: Tensor, blocks: int, block: int) -> Tensor:
+    """As :func:`_link_chunks` with few operations: chunk by chunk within all blocks, then from block to block."""
+    shape = [state.shape[0], blocks, block, state.shape[2], state.shape[3]]
+    states = state.view(shape).unbind(2)
+    decays = decay.view(shape).unbind(2)
+    reached, left = [states[0]], [decays[0]]
+    for k in range(1, block):
+        reached.append(states[k] + decays[k] * reached[k - 1])
+        left.append(decays[k] * left[k - 1])
+    after = _link_chunks(reached[-1], left[-1], blocks)
+    entering = F.pad(after, [0, 0, 0, 0, 1, 0])[:, :-1].unsqueeze(2)  # the state before each block
+    return (torch.stack(reached, dim=2) + torch.stack(left, dim=2) * entering).view_as(state)
 
 
 def _link_chunks(state: Tensor, decay: Tensor, chunks: int, traced_doublings: int = TRACED_DOUBLINGS) -> Tensor:

@@ -51,6 +51,26 @@ def test_torch_form_equals_the_loop(batch, channels, length, states, groups) -> 
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9, msg=name)
 
 
+class _Scan(torch.nn.Module):
+    def forward(self, u, delta, A, B, C):
+        return selective_scan(u, delta, A, B, C, delta_softplus=True, return_last_state=True)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_recorded_scan_is_small_and_takes_any_length() -> None:
+    def inputs(length: int) -> list[torch.Tensor]:
+        return [_inputs(2, 4, length, 3, 2)[name].detach() for name in ("u", "delta", "A", "B", "C")]
+
+    with torch.no_grad():
+        traced = torch.jit.trace(_Scan(), inputs(100), check_trace=False)
+        for length in (1, 63, 64, 65, 513, 5000):
+            given = inputs(length)
+            expected = selective_scan(*given, delta_softplus=True, return_last_state=True, backend="reference")
+            torch.testing.assert_close(traced(*given), expected, rtol=1e-10, atol=1e-10)
+    operations = [node for node in traced.inlined_graph.nodes() if not node.kind().startswith("prim::")]
+    assert len(operations) < 500
+
+
 def test_long_sequences_and_large_steps_stay_finite() -> None:
     length = 65536
     u = torch.randn(1, 2, length, generator=torch.Generator().manual_seed(1))
