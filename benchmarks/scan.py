@@ -6,6 +6,7 @@ threads; ``x native`` its time over the native scan's. Implementations take turn
 turns, because other programs only ever add to it. Softplus, delta_bias, D and the gate z are all on; delta and A are
 distributed as a Mamba layer starts: time steps log-uniform in [0.001, 0.1], A = -1 to -N. ``tokens`` are views of
 token-major tensors, as a network's linear layers leave them; ``channels`` are contiguous (B, D, L), as mamba-ssm's are.
+``native, kernels`` is the part of ``native`` that its C++ functions take; the rest is Python and autograd.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
+import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +26,7 @@ from torch import Tensor
 
 from benchmarks.roofline import Roofline, describe, describe_machine, fastest, measure
 from clinicalfmamba_nets.ops import native, selective_scan
+from clinicalfmamba_nets.ops.native import abi
 
 Scan = Callable[..., Tensor]
 CASES = [  # layout; batch, channels, length, states; the first is the one that the documented ratios speak of
@@ -116,6 +121,25 @@ def best_times(runs: dict[str, Callable[[], None]], turns: int) -> dict[str, flo
     return best
 
 
+def kernel_time(mode: Callable[[Scan, list[Tensor]], None], inputs: list[Tensor], turns: int) -> float:
+    """Seconds within the C++ functions in the run of the native scan that spends the least there."""
+    call, seconds = abi.call, 0.0
+
+    def timed(*arguments: Any) -> None:
+        nonlocal seconds
+        start = time.perf_counter()
+        call(*arguments)
+        seconds += time.perf_counter() - start
+
+    best = math.inf
+    with patch.object(abi, "call", timed):
+        for _ in range(20 * turns):
+            seconds = 0.0
+            mode(partial(backend, "native"), inputs)
+            best = min(best, seconds)
+    return best
+
+
 def measure_case(case: tuple, with_loop: bool, turns: int) -> list[tuple[str, float, float]]:
     """Name, seconds forward and seconds forward + backward of each implementation on a layout and shape."""
     inputs, scans = make_inputs(*case), implementations(with_loop)
@@ -126,7 +150,9 @@ def measure_case(case: tuple, with_loop: bool, turns: int) -> list[tuple[str, fl
         best_times({name: partial(mode, scan, inputs) for name, scan in scans.items()}, turns)
         for mode in (forward, forward_and_backward)
     ]
-    return [(name, times[0][name], times[1][name]) for name in scans]
+    rows = [(name, times[0][name], times[1][name]) for name in scans]
+    kernels = [kernel_time(mode, inputs, turns) for mode in (forward, forward_and_backward)]
+    return [rows[0], ("native, kernels", kernels[0], kernels[1]), *rows[1:]]
 
 
 def print_case(case: tuple, threads: int, roofline: Roofline, rows: list[tuple[str, float, float]]) -> None:
