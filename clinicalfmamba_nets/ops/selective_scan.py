@@ -60,7 +60,7 @@ def selective_scan(
     if name == "reference":
         y, last = selective_scan_reference(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     elif name == "native":
-        y, last = selective_scan_native(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+        y, last = selective_scan_native(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)
     elif name == "cuda":
         y, last = selective_scan_cuda(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     else:

@@ -64,16 +64,38 @@ def _dense(x: Tensor | None) -> Tensor | None:
     return None if x is None else _single(x).contiguous()
 
 
+def _room_for_states(u: Tensor, A: Tensor, B: Tensor) -> Tensor:
+    """Room for the states that a backward pass starts from."""
+    batch, channels, length = u.shape
+    (tiles, width), groups = abi.tiles(length), _groups(B)
+    return u.new_empty((batch, tiles, groups * -(-(channels // groups) // width), A.shape[1], width))
+
+
 def _outputs(u: Tensor, A: Tensor, B: Tensor, save_states: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Room for y in the layout of u, for the last state, and for the states that are saved."""
-    batch, channels, length = u.shape
-    groups = _groups(B)
-    shape: tuple[int, ...] = (0,)
-    if save_states:
-        tiles, width = abi.tiles(length)
-        size = -(-(channels // groups) // width)
-        shape = (batch, tiles, groups * size, A.shape[1], width)
-    return torch.empty_like(u), u.new_empty((batch, channels, A.shape[1])), u.new_empty(shape)
+    states = _room_for_states(u, A, B) if save_states else u.new_empty((0,))
+    return torch.empty_like(u), u.new_empty((*u.shape[:2], A.shape[1])), states
+
+
+def _run(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+    y: Tensor,
+    last: Tensor | None,
+    states: Tensor | None,
+) -> None:
+    """Scan into y (B, D, L), and into the last state (B, D, N) and the saved states where there is room for them."""
+    u, delta, A, D, delta_bias = _readable(u), _readable(delta), A.contiguous(), _dense(D), _dense(delta_bias)
+    z = None if z is None else _readable(_single(z))
+    fields = _fields(u, delta, A, B, C, D, z, delta_bias, delta_softplus, states)
+    abi.call("cfm_scan_forward", [*fields, y.data_ptr(), *_strides(y), abi.address(last)])
 
 
 def _forward(
@@ -90,10 +112,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, D, L), state after the last token (B, D, N), and the states a backward pass starts from."""
     y, last, states = _outputs(u, A, B, save_states)
-    u, delta, A, D, delta_bias = _readable(u), _readable(delta), A.contiguous(), _dense(D), _dense(delta_bias)
-    z = None if z is None else _readable(_single(z))
-    fields = _fields(u, delta, A, B, C, D, z, delta_bias, delta_softplus, states if save_states else None)
-    abi.call("cfm_scan_forward", [*fields, y.data_ptr(), *_strides(y), last.data_ptr()])
+    _run(u, delta, A, B, C, D, z, delta_bias, delta_softplus, y, last, states if save_states else None)
     return y, last, states
 
 
@@ -183,13 +202,16 @@ class _EagerScan(torch.autograd.Function):
     """The same scan for plain tensors, past the dispatcher."""
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        run: Any = _forward
-        y, last, states = run(*arguments, True)
-        ctx.softplus = arguments[-1]
-        ctx.save_for_backward(*arguments[:-1], states)
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
+        *tensors, softplus, with_last = arguments
+        u, _, A, B, *_ = tensors
+        states, ctx.softplus = _room_for_states(u, A, B), softplus
+        outputs = torch.empty_like(u), _room_for_last(u, A, with_last)
+        run: Any = _run
+        run(*tensors, softplus, *outputs, states)
+        ctx.save_for_backward(*tensors, states)
         ctx.set_materialize_grads(False)
-        return y, last
+        return outputs
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -197,7 +219,11 @@ class _EagerScan(torch.autograd.Function):
         *tensors, states = ctx.saved_tensors
         dy = torch.zeros_like(tensors[0]) if dy is None else dy
         run: Any = _backward if is_plain(dy, dlast) else ops.selective_scan_backward
-        return *_returned(run(dy, dlast, *tensors, ctx.softplus, states), tensors), None
+        return *_returned(run(dy, dlast, *tensors, ctx.softplus, states), tensors), None, None
+
+
+def _room_for_last(u: Tensor, A: Tensor, wanted: bool) -> Tensor | None:
+    return u.new_empty((*u.shape[:2], A.shape[1])) if wanted else None
 
 
 def selective_scan(
@@ -210,15 +236,17 @@ def selective_scan(
     z: Tensor | None,
     delta_bias: Tensor | None,
     delta_softplus: bool,
-) -> tuple[Tensor, Tensor]:
-    """y (B, D, L) and the last state (B, D, N); see :func:`clinicalfmamba_nets.ops.selective_scan`."""
+    with_last: bool,
+) -> tuple[Tensor, Any]:
+    """y (B, D, L) and the last state (B, D, N) if it is wanted; see :func:`clinicalfmamba_nets.ops.selective_scan`."""
     if not is_plain(u, delta, A, B, C, D, z, delta_bias):
         return ops.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     tensors = _arguments(u, delta, A, B, C, D, z, delta_bias)
     if wants_gradient(*tensors):
-        return _EagerScan.apply(*tensors, delta_softplus)
-    run: Any = _forward
-    y, last, _ = run(*tensors, delta_softplus, False)
+        return _EagerScan.apply(*tensors, delta_softplus, with_last)
+    y, last = torch.empty_like(tensors[0]), _room_for_last(u, A, with_last)
+    run: Any = _run
+    run(*tensors, delta_softplus, y, last, None)
     return y, last
 
 
