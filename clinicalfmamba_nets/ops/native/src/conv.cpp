@@ -29,11 +29,10 @@ struct Taps {
     // Of the tokens whose oldest rows are rows[0], rows[1] and so on.
     template <class Tokens>
     Tokens over(const float* const* rows) const {
-        constexpr int MANY = sizeof(Tokens) / sizeof(V);
-        Tokens sum = 0.0f * Tokens{} + bias;
+        Tokens sum = filled<Tokens>(bias);
 #pragma GCC unroll 4
         for (int j = 0; j < K; ++j)
-            sum = weight[j] * each<MANY>([&](int i) { return load(rows[i + j]); }) + sum;
+            sum = weight[j] * each<Tokens::SIZE>([&](int i) { return load(rows[i + j]); }) + sum;
         return sum;
     }
     V operator()(const V* x) const {  // x[0 .. K-1], oldest first

@@ -212,7 +212,7 @@ struct Backward {
         in_packs(tokens, [&](auto pack, int i) {
             using Tokens = decltype(pack);
             const Tokens v = load_pack<Tokens>(in.delta, i) + in.bias;
-            Tokens dt = v, slope = 0.0f * v + 1.0f;
+            Tokens dt = v, slope = filled<Tokens>(splat(1.0f));
             if (p.softplus) {
                 const Tokens e = exp_minus_abs(v), r = reciprocal(1.0f + e);
                 dt = positive_part(v) + log1p_unit(e);

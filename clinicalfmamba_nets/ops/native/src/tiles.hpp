@@ -37,7 +37,7 @@ template <class P, class Float>
 CFM_INLINE P load_pack(const Rows<Float>& rows, int i) {
     P pack;
 #pragma GCC unroll 8
-    for (int j = 0; j < static_cast<int>(sizeof(P) / sizeof(V)); ++j) pack.v[j] = load(rows[i + j]);
+    for (int j = 0; j < P::SIZE; ++j) pack.v[j] = load(rows[i + j]);
     return pack;
 }
 
@@ -51,7 +51,7 @@ CFM_INLINE void store_pack(const Rows<Float>& rows, int i, Pack<K> pack) {
 template <class P, class Float>
 CFM_INLINE void prefetch_pack(const Rows<Float>& rows, int i, int64_t ahead) {
 #pragma GCC unroll 8
-    for (int j = 0; j < static_cast<int>(sizeof(P) / sizeof(V)); ++j) prefetch(rows[i + j], ahead);
+    for (int j = 0; j < P::SIZE; ++j) prefetch(rows[i + j], ahead);
 }
 
 CFM_INLINE Rows<float> rows_of(Tile& tile) { return {tile.at[0], W}; }

@@ -51,6 +51,7 @@ CFM_INLINE V vabs(V a) { return reinterpret_cast<V>(reinterpret_cast<I>(a) & 0x7
 // K vectors on which every operation is done one after the other: independent work that hides the operations' latency.
 template <int K>
 struct Pack {
+    static constexpr int SIZE = K;
     V v[K];
 };
 
@@ -60,6 +61,11 @@ CFM_INLINE Pack<K> each(Function function) {
 #pragma GCC unroll 8
     for (int i = 0; i < K; ++i) out.v[i] = function(i);
     return out;
+}
+
+template <class P>
+CFM_INLINE P filled(V x) {
+    return each<P::SIZE>([&](int) { return x; });
 }
 
 #define CFM_OPERATOR(op)                                                                                          \
