@@ -77,21 +77,9 @@ def _outputs(u: Tensor, A: Tensor, B: Tensor, save_states: bool) -> tuple[Tensor
     return torch.empty_like(u), u.new_empty((*u.shape[:2], A.shape[1])), states
 
 
-def _run(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-    y: Tensor,
-    last: Tensor | None,
-    states: Tensor | None,
-) -> None:
+def _run(tensors: Any, delta_softplus: bool, y: Tensor, last: Tensor | None, states: Tensor | None) -> None:
     """Scan into y (B, D, L), and into the last state (B, D, N) and the saved states where there is room for them."""
+    u, delta, A, B, C, D, z, delta_bias = tensors
     u, delta, A, D, delta_bias = _readable(u), _readable(delta), A.contiguous(), _dense(D), _dense(delta_bias)
     z = None if z is None else _readable(_single(z))
     fields = _fields(u, delta, A, B, C, D, z, delta_bias, delta_softplus, states)
@@ -112,7 +100,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, D, L), state after the last token (B, D, N), and the states a backward pass starts from."""
     y, last, states = _outputs(u, A, B, save_states)
-    _run(u, delta, A, B, C, D, z, delta_bias, delta_softplus, y, last, states if save_states else None)
+    _run((u, delta, A, B, C, D, z, delta_bias), delta_softplus, y, last, states if save_states else None)
     return y, last, states
 
 
@@ -207,8 +195,7 @@ class _EagerScan(torch.autograd.Function):
         u, _, A, B, *_ = tensors
         states, ctx.softplus = _room_for_states(u, A, B), softplus
         outputs = torch.empty_like(u), _room_for_last(u, A, with_last)
-        run: Any = _run
-        run(*tensors, softplus, *outputs, states)
+        _run(tensors, softplus, *outputs, states)
         ctx.save_for_backward(*tensors, states)
         ctx.set_materialize_grads(False)
         return outputs
@@ -245,8 +232,7 @@ def selective_scan(
     if wants_gradient(*tensors):
         return _EagerScan.apply(*tensors, delta_softplus, with_last)
     y, last = torch.empty_like(tensors[0]), _room_for_last(u, A, with_last)
-    run: Any = _run
-    run(*tensors, delta_softplus, y, last, None)
+    _run(tensors, delta_softplus, y, last, None)
     return y, last
 
 
