@@ -59,9 +59,9 @@ CFM_INLINE Rows<float> rows_of(Tile& tile) { return {tile.at[0], W}; }
 // Calls function(pack, i) for tokens i to i + K - 1 at a time, the type of `pack` telling the K.
 template <class Function>
 CFM_INLINE void in_packs(int tokens, Function function) {
-    constexpr int TOGETHER = W >= 16 ? 8 : 2;  // what the registers hold
+    constexpr int AT_ONCE = W >= 16 ? 8 : 2;  // what the registers hold
     int i = 0;
-    for (; i + TOGETHER <= tokens; i += TOGETHER) function(Pack<TOGETHER>{}, i);
+    for (; i + AT_ONCE <= tokens; i += AT_ONCE) function(Pack<AT_ONCE>{}, i);
     for (; i < tokens; ++i) function(Pack<1>{}, i);
 }
 

@@ -86,15 +86,6 @@ CFM_OPERATOR(-)
 CFM_OPERATOR(*)
 #undef CFM_OPERATOR
 
-// Sum of the K vectors.
-template <int K>
-CFM_INLINE V total(Pack<K> a) {
-    V sum = a.v[0];
-#pragma GCC unroll 8
-    for (int i = 1; i < K; ++i) sum += a.v[i];
-    return sum;
-}
-
 // The same function of one vector, for each vector of a pack.
 #define CFM_EACH(name)                                                                                            \
     template <int K, class... More>                                                                               \
