@@ -38,7 +38,8 @@ class CrossModalChannelAttention(nn.Module):
         """Three times (B, C, *S) -> (B, C, *S)."""
         plain = decoded.dtype == f_x.dtype == self.query.weight.dtype  # not under autocast
         if self.pointwise and plain and not recording():
-            return self._exchange_lean(decoded, f_x.flatten(2), f_y.flatten(2))
+            maps = [x.flatten(2).transpose(1, 2) for x in (decoded, f_x, f_y)]  # (B, N, C) each
+            return self._exchange_lean(maps[0], maps[1], maps[2]).unflatten(1, decoded.shape[2:]).movedim(-1, 1)
         return decoded + self._exchange(f_x, f_y) + self._exchange(f_y, f_x)
 
     def _exchange(self, chooser: Tensor, chosen: Tensor) -> Tensor:
@@ -49,14 +50,14 @@ class CrossModalChannelAttention(nn.Module):
 
     def _exchange_lean(self, decoded: Tensor, f_x: Tensor, f_y: Tensor) -> Tensor:
         """The same number for 1x1 convolutions without a map in memory: weights go into Q, the mean through R."""
-        query = self.query.weight.flatten(1)  # (C, C)
-        total = torch.baddbmm(decoded.flatten(2), self._weight(f_x) * query, f_y)  # (B, C, N)
-        return torch.baddbmm(total, self._weight(f_y) * query, f_x).view(decoded.shape)
+        query = self.query.weight.flatten(1).t()  # (C, C)
+        total = torch.baddbmm(decoded, f_y, query * self._weight(f_x).unsqueeze(1))  # (B, N, C)
+        return torch.baddbmm(total, f_x, query * self._weight(f_y).unsqueeze(1))
 
     def _weight(self, chooser: Tensor, chunk: int = 32768) -> Tensor:
-        """sigmoid(max(R(a)) + mean(R(a))) of a (B, C, N) with 1x1 convolutions, a chunk of N at once: (B, C, 1)."""
-        channels = chooser.shape[1]
-        reference = self.reference.weight.flatten(1).expand(chooser.shape[0], channels, channels)
-        parts = [torch.bmm(reference, part).amax(2) for part in chooser.split(chunk, dim=2)]  # (B, C) each
-        mean = torch.bmm(reference, chooser.mean(2, keepdim=True)).squeeze(2)  # (B, C)
-        return torch.sigmoid(torch.stack(parts).amax(0) + mean).unsqueeze(2)
+        """sigmoid(max(R(a)) + mean(R(a))) of a (B, N, C) with 1x1 convolutions, a chunk of N at once: (B, C)."""
+        channels = chooser.shape[2]
+        reference = self.reference.weight.flatten(1).t().expand(chooser.shape[0], channels, channels)
+        parts = [torch.bmm(part, reference).amax(1) for part in chooser.split(chunk, dim=1)]  # (B, C) each
+        mean = torch.bmm(chooser.mean(1, keepdim=True), reference).squeeze(1)  # (B, C)
+        return torch.sigmoid(torch.stack(parts).amax(0) + mean)

@@ -9,6 +9,7 @@ from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.folding import fold_behind, foldable, scale_and_shift
+from clinicalfmamba_nets.blocks.layout import empty_maps
 from clinicalfmamba_nets.ops import recording
 
 
@@ -84,7 +85,7 @@ def upsample_conv_by_phase(x: Tensor, weight: Tensor, bias: Tensor | None) -> Te
     """
     dims = x.dim() - 2
     padded = F.pad(x, [1, 1] * dims)
-    out = x.new_empty([x.shape[0], weight.shape[0]] + [2 * size for size in x.shape[2:]])
+    out = empty_maps(x, weight.shape[0], [2 * size for size in x.shape[2:]])
     for phase in range(1 << dims):
         taps, window = weight, padded
         for axis in range(dims):

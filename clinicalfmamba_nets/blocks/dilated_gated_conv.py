@@ -7,6 +7,8 @@ from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
+from clinicalfmamba_nets.blocks.layout import is_channels_last
+
 SLOPE = 0.2
 
 
@@ -17,7 +19,7 @@ def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     the scans behind it raise tenfold; a matrix product rounds the same with any number.
 
     Args:
-        x: (B, C, *S), contiguous.
+        x: (B, C, *S), contiguous or with its channels last.
         weight: (C', C, 1, ...).
         bias: (C').
 
@@ -25,7 +27,12 @@ def pointwise_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         >>> pointwise_conv(torch.ones(1, 2, 3, 3), torch.ones(4, 2, 1, 1), torch.zeros(4)).unique()
         tensor([2.])
     """
-    y = torch.bmm(weight.flatten(1).expand(x.shape[0], -1, -1), x.flatten(2))
+    matrix = weight.flatten(1).expand(x.shape[0], -1, -1)  # (B, C', C)
+    if is_channels_last(x):
+        y = torch.bmm(x.flatten(2).transpose(1, 2), matrix.transpose(1, 2))  # (B, N, C')
+        y += bias.to(y.dtype)
+        return y.unflatten(1, x.shape[2:]).movedim(-1, 1)
+    y = torch.bmm(matrix, x.flatten(2))  # (B, C', N)
     y += bias.to(y.dtype).unsqueeze(1)
     return y.unflatten(2, x.shape[2:])
 
@@ -119,7 +126,7 @@ class DilatedGatedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C, *S)."""
         gate, bias = self.norm2(x), self.conv1.bias
-        if not self.training and gate.is_contiguous() and bias is not None:
+        if not self.training and bias is not None and (gate.is_contiguous() or is_channels_last(gate)):
             gate = pointwise_conv(gate, self.conv1.weight, bias)
         else:
             gate = self.conv1(gate)

@@ -11,6 +11,7 @@ from clinicalfmamba_nets.blocks.decoder import UpsampleConv
 from clinicalfmamba_nets.blocks.dilated_gated_conv import DilatedGatedConv
 from clinicalfmamba_nets.blocks.fusion_mamba import FusionMambaBlock
 from clinicalfmamba_nets.blocks.heads import GainHead, SigmoidHead
+from clinicalfmamba_nets.blocks.layout import select, with_channels_last
 from clinicalfmamba_nets.blocks.mamba import MambaBlock
 from clinicalfmamba_nets.blocks.token_swap import TokenSwap
 from clinicalfmamba_nets.ops import recording, scan_orders
@@ -62,6 +63,8 @@ class ClinicalFMamba(nn.Module):
         decoder_orders: order of normalization (N) and activation (A) in each upsampling step.
         norm: MONAI's name of the normalization in encoder and decoder.
         head: ``sigmoid`` (published) or ``gain``: the image is the sum of the inputs, each times a learned gain map.
+        channels_last: on a CPU, keep the channels of a pixel next to each other in memory: faster, and rounded
+            differently (by 5e-5 in the tokens behind the cross scans, 5e-6 in the image).
 
     Raises:
         ValueError: options that contradict each other.
@@ -72,7 +75,7 @@ class ClinicalFMamba(nn.Module):
         torch.Size([1, 1, 40, 33])
     """
 
-    __constants__ = ["token_swap", "fusion_mamba", "cmca"]
+    __constants__ = ["token_swap", "fusion_mamba", "cmca", "channels_last"]
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class ClinicalFMamba(nn.Module):
         decoder_orders: tuple[str, ...] = ("NA", "AN", "N"),
         norm: str | tuple = "batch",
         head: str = "sigmoid",
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
         scan = scan or {2: "four_directions", 3: "tri_plane"}.get(spatial_dims, "")
@@ -102,6 +106,7 @@ class ClinicalFMamba(nn.Module):
         self.row_major = ["01" if spatial_dims == 2 else "012"]
         self.spatial_dims, self.stride = spatial_dims, 2**num_down
         self.token_swap, self.fusion_mamba, self.cmca = token_swap, fusion_mamba, cmca
+        self.channels_last = channels_last
 
         widths = [features, dim // 2, dim]
         self.conv_in = conv(1, features, 3, padding=1)
@@ -152,15 +157,17 @@ class ClinicalFMamba(nn.Module):
 
     def _features(self, image: Tensor) -> Tensor:
         """Decoded features with what the images exchange: (B, 2, *S) -> (B, C0, *S); all else is freed on return."""
-        shallow = self.conv_in(torch.cat([image[:, :1], image[:, 1:]]))  # (2B, C0, *S), MRI first
-        batch = image.shape[0]
+        channels_last = self.channels_last and image.device.type == "cpu" and not recording()
+        batch, images = image.shape[0], torch.cat([image[:, 0], image[:, 1]])  # (2B, *S), MRI first
+        shallow = self.conv_in(with_channels_last(images) if channels_last else images.unsqueeze(1))  # (2B, C0, *S)
         f_x, f_y = shallow[:batch], shallow[batch:]
         deep = self.encoder(self._pad(shallow))  # (2B, C, *S / stride)
         grid = deep.shape[2:]
         tokens = deep.flatten(2).transpose(1, 2).contiguous()  # (2B, L, C)
         tokens = tokens.unflatten(0, [2, batch])  # (2, B, L, C)
         fused = self._mix(tokens, grid)  # (B, L, C)
-        decoded = self.upsampling(fused.transpose(1, 2).contiguous().unflatten(2, grid))  # (B, C0, *S padded)
+        fused = fused.transpose(1, 2) if channels_last else fused.transpose(1, 2).contiguous()
+        decoded = self.upsampling(fused.unflatten(2, grid))  # (B, C0, *S padded)
         decoded = self._crop(decoded, shallow.shape[2:])  # (B, C0, *S)
         if self.cmca:
             decoded = self.channel_attention(decoded, f_x, f_y)
@@ -191,7 +198,7 @@ class ClinicalFMamba(nn.Module):
             if recording() or size % self.stride != 0:
                 padded = (size + self.stride - 1) // self.stride * self.stride
                 rows = torch.arange(padded, device=features.device).clamp(max=size - 1)
-                features = features.index_select(axis, rows)
+                features = select(features, axis, rows)
         return features
 
     def _crop(self, features: Tensor, shape: list[int]) -> Tensor:
@@ -199,7 +206,7 @@ class ClinicalFMamba(nn.Module):
         for axis in range(2, features.dim()):
             size = shape[axis - 2]
             if recording() or features.shape[axis] != size:
-                features = features.index_select(axis, torch.arange(size, device=features.device))
+                features = select(features, axis, torch.arange(size, device=features.device))
         return features
 
 

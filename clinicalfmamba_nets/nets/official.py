@@ -48,7 +48,7 @@ def from_official_state_dict(
             ``official_restored`` (that direction put back in place).
 
     Returns:
-        A :class:`ClinicalFMamba` in evaluation mode.
+        A :class:`ClinicalFMamba` in evaluation mode, without ``channels_last``: it rounds as the published code does.
 
     Raises:
         ValueError: a tensor is missing, unknown, or has another shape; the message names it.
@@ -65,9 +65,10 @@ def from_official_state_dict(
     depth = source.count(r"mambaenc\.x_mamba_layers\.(\d+)\.")
     source.take("recon.recon_conv.1.weight", keep=True)
     if spatial_dims == 2:
-        net = clinicalfmamba_2d(num_down=num_down, depth=depth, decoder_depth=source.count(r"recon\.mambab\.(\d+)\."))
+        decoder_depth = source.count(r"recon\.mambab\.(\d+)\.")
+        net = clinicalfmamba_2d(num_down=num_down, depth=depth, decoder_depth=decoder_depth, channels_last=False)
     else:
-        net = clinicalfmamba_3d(depth=depth, scan=scan or "official")
+        net = clinicalfmamba_3d(depth=depth, scan=scan or "official", channels_last=False)
     converted: dict[str, Tensor] = {}
     for name, value in _convert(source, net, num_down, decoder):
         converted[name] = value

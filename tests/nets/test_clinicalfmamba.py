@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from clinicalfmamba_nets.blocks.decoder import upsample_conv_by_phase
+from clinicalfmamba_nets.blocks.layout import is_channels_last
 from clinicalfmamba_nets.nets import ClinicalFMamba, clinicalfmamba_2d, clinicalfmamba_3d
 from clinicalfmamba_nets.ops import scan_backend
 
@@ -95,6 +96,33 @@ def test_inference_is_deterministic_and_equals_the_plain_upsampling() -> None:
         conv = F.conv2d if dims == 2 else F.conv3d
         plain = conv(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, torch.ones(4), padding=1)
         torch.testing.assert_close(upsample_conv_by_phase(x, weight, torch.ones(4)), plain, rtol=1e-5, atol=1e-5)
+
+
+def _layouts_in_convolutions(net: ClinicalFMamba) -> list[bool]:
+    """Filled as the network runs: whether the channels were last in each convolution's input."""
+    found: list[bool] = []
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Conv3d):
+            layer.register_forward_hook(lambda layer, args, out: found.append(is_channels_last(args[0])))
+    return found
+
+
+@pytest.mark.parametrize("head", ["sigmoid", "gain"])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_channels_last_reach_every_convolution_and_change_no_result(dims, head) -> None:
+    torch.manual_seed(1)
+    image = torch.rand(2, 2, *[33, 26, 20][:dims])
+    fused, gradients = [], []
+    for channels_last in (True, False):
+        net = _tiny(dims, channels_last=channels_last, head=head)
+        layouts = _layouts_in_convolutions(net)
+        with torch.no_grad():
+            fused.append(net(image))
+        net.train()(image).square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+        assert layouts and all(layouts) == channels_last
+    assert (fused[0] - fused[1]).abs().max() < 2e-5
+    assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[1].norm()
 
 
 def test_script_and_trace_take_other_sizes() -> None:
