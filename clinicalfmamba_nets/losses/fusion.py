@@ -102,6 +102,7 @@ class FusionLoss(nn.Module):
         from pytorch_msssim import ssim  # zero padding in front of its "valid" windows makes them "same"
 
         margin = [WINDOW // 2] * (2 * (pred.dim() - 2))
-        pred, image = F.pad(pred, margin), F.pad(image, margin)
-        similar = [ssim(pred, image[:, c : c + 1], 1.0, win_size=WINDOW, win_sigma=SIGMA) for c in (0, 1)]
+        pred, image = (F.pad(x, margin).transpose(0, 1) for x in (pred, image))  # (1, B, *S), (2, B, *S)
+        # The images of a batch as channels: CPUs filter 16 of them side by side, and a single one four times slower.
+        similar = ssim(pred.expand_as(image), image, 1.0, size_average=False, win_size=WINDOW, win_sigma=SIGMA)  # (2,)
         return 1 - self.ssim_balance * similar[0] - (1 - self.ssim_balance) * similar[1]

@@ -36,6 +36,8 @@ def test_terms_by_hand() -> None:
     maps = [structural_similarity(padded[0], p, full=True, **options)[1][20:-20, 20:-20] for p in padded[1:]]
     alone = FusionLoss().terms(pred[:1], image[:1])
     assert float(alone["ssim"]) == pytest.approx(1 - (maps[0].mean() + maps[1].mean()) / 2, abs=2e-4)
+    other = FusionLoss().terms(pred[1:], image[1:])
+    assert float(terms["ssim"]) == pytest.approx(float(alone["ssim"] + other["ssim"]) / 2, rel=1e-5)
 
 
 def test_signed_gradient_sees_a_reversed_edge() -> None:
