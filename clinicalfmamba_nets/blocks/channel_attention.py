@@ -52,7 +52,7 @@ class CrossModalChannelAttention(nn.Module):
         """The same number for 1x1 convolutions without a map in memory: weights go into Q, the mean through R."""
         query = self.query.weight.flatten(1).t()  # (C, C)
         total = torch.baddbmm(decoded, f_y, query * self._weight(f_x).unsqueeze(1))  # (B, N, C)
-        return torch.baddbmm(total, f_x, query * self._weight(f_y).unsqueeze(1))
+        return total.baddbmm_(f_x, query * self._weight(f_y).unsqueeze(1))
 
     def _weight(self, chooser: Tensor, chunk: int = 32768) -> Tensor:
         """sigmoid(max(R(a)) + mean(R(a))) of a (B, N, C) with 1x1 convolutions, a chunk of N at once: (B, C)."""

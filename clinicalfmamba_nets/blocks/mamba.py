@@ -106,7 +106,9 @@ class DirectionalMamba(nn.Module):
         return self._project(self._scan(u, parameters, order, 0, u.shape[1]) * gate)
 
     def _project(self, y: Tensor) -> Tensor:
-        return self.out_proj(self.norm(y / self.divisor))  # (S, B, L, E) -> (S, B, L, C)
+        if self.divisor != 1.0:
+            y = y / self.divisor
+        return self.out_proj(self.norm(y))  # (S, B, L, E) -> (S, B, L, C)
 
     def _scan(self, u: Tensor, parameters: Tensor, order: Tensor, first: int, last: int) -> Tensor:
         """Scan the directions first <= k < last (every second one if ``u`` has fewer), (S, B, L, E)."""
