@@ -118,11 +118,13 @@ def test_channels_last_reach_every_convolution_and_change_no_result(dims, head) 
         layouts = _layouts_in_convolutions(net)
         with torch.no_grad():
             fused.append(net(image))
-        net.train()(image).square().mean().backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+            net.train()(image)
         assert layouts and all(layouts) == channels_last
+        with scan_backend("torch"):  # in float64: single precision may round an activation across its kink
+            net.double()(image.double()).square().mean().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
     assert (fused[0] - fused[1]).abs().max() < 2e-5
-    assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[1].norm()
+    assert (gradients[0] - gradients[1]).norm() < 1e-9 * gradients[1].norm()
 
 
 def test_script_and_trace_take_other_sizes() -> None:
