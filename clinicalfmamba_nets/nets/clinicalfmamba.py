@@ -160,7 +160,7 @@ class ClinicalFMamba(nn.Module):
         channels_last = self.channels_last and image.device.type == "cpu" and not recording()
         batch, images = image.shape[0], torch.cat([image[:, 0], image[:, 1]])  # (2B, *S), MRI first
         shallow = self.conv_in(with_channels_last(images) if channels_last else images.unsqueeze(1))  # (2B, C0, *S)
-        f_x, f_y = shallow.chunk(2)
+        f_x, f_y = shallow.split([batch, batch])
         deep = self.encoder(self._pad(shallow))  # (2B, C, *S / stride)
         grid = deep.shape[2:]
         tokens = deep.flatten(2).transpose(1, 2).contiguous()  # (2B, L, C)
