@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clinicalfmamba_nets.data import head_phantom
 from clinicalfmamba_nets.engine import open_bundle, run_bundle
 from clinicalfmamba_nets.errors import FusionInputError
 
@@ -149,3 +150,18 @@ def test_weights_follow_from_the_task(bundle_dir):
     for task, name in (("ct_mri", "model.pt"), ("pet_mri", "model_pet_mri.pt")):
         parser = open_bundle("fusion_2d", overrides={"task": task}).parser
         assert parser.get_parsed_content("ckpt_path") == str(bundle_dir / "models" / name)
+
+
+@pytest.mark.parametrize("task", ["ct_mri", "pet_mri", "spect_mri", "t2_flair", "ct_mri_published"])
+def test_the_weights_draw_the_same_in_either_layout(task):
+    parser = open_bundle("fusion_2d", overrides={"task": task}).parser
+    network = parser.get_parsed_content("network_def").eval()
+    network.load_state_dict(torch.load(parser.get_parsed_content("ckpt_path"), weights_only=True))
+    images = [head_phantom(128, seed=1)[contrast] for contrast in ("t2", "ct")]
+    image = torch.stack([torch.as_tensor(x, dtype=torch.float32) for x in images])[None]
+    fused = []
+    for network.channels_last in (True, False):
+        with torch.inference_mode():
+            fused.append(network(image))
+    assert not torch.equal(fused[0], fused[1])
+    assert (fused[0] - fused[1]).abs().max() < 2e-5
