@@ -98,43 +98,35 @@ class DirectionalMamba(nn.Module):
             graph = recording() or torch.compiler.is_compiling()
             if self.training and torch.is_grad_enabled() and not graph and not self.misplaced:
                 return self._project(self._scan_lean(u, x, guide, order) * gate)
-        parameters = self._scan_parameters(u, guide, order)  # (S, K, B, L, R + 2 N)
+        projected = self._projected(u, guide, order)  # (S, K, B, L, R + 2 N)
         if self.misplaced:
-            second = self._scan(u[:, 1:2], parameters[:, 1:2], order[1:2], 1, 2) * gate
-            others = self._scan(u[:, ::2], parameters[:, ::2], order[::2], 0, 3) * gate
+            second = self._scan(u[:, 1:2], projected[:, 1:2], order[1:2], 1, 2) * gate
+            others = self._scan(u[:, ::2], projected[:, ::2], order[::2], 0, 3) * gate
             return self._project(others.index_add(2, order[0], second.index_select(2, order[1])))
-        return self._project(self._scan(u, parameters, order, 0, u.shape[1]) * gate)
+        return self._project(self._scan(u, projected, order, 0, u.shape[1]) * gate)
 
     def _project(self, y: Tensor) -> Tensor:
         if self.divisor != 1.0:
             y = y / self.divisor
         return self.out_proj(self.norm(y))  # (S, B, L, E) -> (S, B, L, C)
 
-    def _scan(self, u: Tensor, parameters: Tensor, order: Tensor, first: int, last: int) -> Tensor:
+    def _scan(self, u: Tensor, projected: Tensor, order: Tensor, first: int, last: int) -> Tensor:
         """Scan the directions first <= k < last (every second one if ``u`` has fewer), (S, B, L, E)."""
         step = (last - first + u.shape[1] - 1) // u.shape[1]
-        steps, B, C = parameters.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        dt_weight = self.dt_weight[:, first:last:step]
-        delta = _widened(steps, dt_weight)  # (S, K, B, L, E)
-        A = -torch.exp(self.A_log[:, first:last:step])
-        return permuted_selective_scan(
-            u, delta, A, B, C, self.D[:, first:last:step], self.dt_bias[:, first:last:step], order
-        )
+        dt_weight, A = self.dt_weight[:, first:last:step], -torch.exp(self.A_log[:, first:last:step])
+        D, dt_bias = self.D[:, first:last:step], self.dt_bias[:, first:last:step]
+        return permuted_selective_scan(u, projected, dt_weight, A, D, dt_bias, order)
 
     @torch.jit.unused
     def _scan_lean(self, u: Tensor, x: Tensor, guide: Tensor, order: Tensor) -> Tensor:
-        """Scan all directions, (S, B, L, E); u and the time steps, the largest, are computed again for gradients."""
+        """Scan all directions, (S, B, L, E); u, the largest, is computed again for its gradients."""
         convolution = x.detach(), self.conv_weight.detach(), self.conv_bias.detach(), order
         convolve = Again(partial(permuted_conv1d_silu, *convolution), uses=1 if self.cross else 2)
         with not_kept((u, convolve)):
-            parameters = self._scan_parameters(u, guide, order)
-        steps, B, C = parameters.split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        delta = _widened(steps, self.dt_weight)
-        widen = Again(partial(_widened, steps.detach(), self.dt_weight.detach()))
-        with not_kept((u, convolve), (delta, widen)):
-            return permuted_selective_scan(u, delta, -torch.exp(self.A_log), B, C, self.D, self.dt_bias, order)
+            projected = self._projected(u, guide, order)
+            return self._scan(u, projected, order, 0, u.shape[1])
 
-    def _scan_parameters(self, u: Tensor, guide: Tensor, order: Tensor) -> Tensor:
+    def _projected(self, u: Tensor, guide: Tensor, order: Tensor) -> Tensor:
         """Low-rank time steps, B and C of each direction, (S, K, B, L, R + 2 N)."""
         if not self.cross:
             return torch.matmul(u, self.x_proj.transpose(-1, -2).unsqueeze(2))
@@ -143,11 +135,6 @@ class DirectionalMamba(nn.Module):
         at_tokens = at_tokens.permute(0, 3, 1, 2, 4)  # (S, K, B, L, R + 2 N)
         index = order[None, :, None, :, None].expand_as(at_tokens)
         return torch.gather(at_tokens, 3, index)
-
-
-def _widened(steps: Tensor, dt_weight: Tensor) -> Tensor:
-    """Time steps of all channels from those of low rank, (S, K, B, L, R) and (S, K, E, R) -> (S, K, B, L, E)."""
-    return torch.matmul(steps, dt_weight.transpose(-1, -2).unsqueeze(2))
 
 
 def _initial_dt_bias(streams: int, directions: int, inner: int, low: float = 1e-3, high: float = 0.1) -> Tensor:

@@ -43,25 +43,19 @@ def permuted_conv1d_silu(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor)
 
 
 def permuted_selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    order: Tensor,
+    u: Tensor, projected: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
 ) -> Tensor:
     """Scan K directions and add each output at the token it belongs to.
 
-    Source: arXiv 2312.00752, equation 2, for K directions whose results are summed (arXiv 2508.03008, section 2.2).
+    Source: arXiv 2312.00752, equation 2 and section 3.6 (time steps of low rank R), for K directions whose results are
+    summed (arXiv 2508.03008, section 2.2). The native kernel widens the time steps on the way: they are never stored.
 
     Args:
         u: sequences along the directions, (S, K, B, L, D).
-        delta: time steps before ``delta_bias`` and softplus, (S, K, B, L, D).
+        projected: what each token is projected to, (S, K, B, L, R + 2 N): the time steps' R numbers, then the input
+            projection B and the output projection C of each state.
+        dt_weight: from the R numbers to each channel's time step before ``delta_bias`` and softplus, (S, K, D, R).
         A: negative decay rates, (S, K, D, N).
-        B: input projections, (S, K, B, L, N).
-        C: output projections, (S, K, B, L, N).
         D: skip weights, (S, K, D).
         delta_bias: (S, K, D).
         order: int64 (K, L): the token to which step l of direction k is added; a permutation per direction.
@@ -71,17 +65,29 @@ def permuted_selective_scan(
 
     Raises:
         RuntimeError: the backend asked for cannot run here.
+
+    Example:
+        >>> u, projected, order = torch.rand(2, 1, 1, 6, 4), torch.rand(2, 1, 1, 6, 3 + 2 * 8), torch.arange(6)[None]
+        >>> dt_weight, A, ones = torch.rand(2, 1, 4, 3), -torch.rand(2, 1, 4, 8), torch.ones(2, 1, 4)
+        >>> permuted_selective_scan(u, projected, dt_weight, A, ones, ones, order).shape
+        torch.Size([2, 1, 6, 4])
     """
     if not torch.jit.is_scripting():
         name = resolve_backend(u, A.shape[3])
         if name == "native":
-            return torch.ops.clinicalfmamba.permuted_selective_scan(u, delta, A, B, C, D, delta_bias, order)
+            return torch.ops.clinicalfmamba.permuted_selective_scan(u, projected, dt_weight, A, D, delta_bias, order)
         if name == "cuda" or name == "reference":
-            return _scan_grouped(name, u, delta, A, B, C, D, delta_bias, order)
+            return _scan_grouped(name, u, projected, dt_weight, A, D, delta_bias, order)
         if torch.is_grad_enabled() and not recording():
             # The chunked scan keeps a state per token: recompute it in the backward pass instead.
-            return checkpoint(_scan_torch, u, delta, A, B, C, D, delta_bias, order, use_reentrant=False)
-    return _scan_torch(u, delta, A, B, C, D, delta_bias, order)
+            return checkpoint(_scan_torch, u, projected, dt_weight, A, D, delta_bias, order, use_reentrant=False)
+    return _scan_torch(u, projected, dt_weight, A, D, delta_bias, order)
+
+
+def _widened(projected: Tensor, dt_weight: Tensor, states: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Time steps of all channels (S, K, B, L, D), B and C (S, K, B, L, N)."""
+    steps, B, C = projected.split([dt_weight.shape[3], states, states], dim=-1)
+    return torch.matmul(steps, dt_weight.transpose(-1, -2).unsqueeze(2)), B, C
 
 
 def _conv1d_silu_torch(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
@@ -96,10 +102,11 @@ def _conv1d_silu_torch(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -
 
 
 def _scan_torch(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
+    u: Tensor, projected: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
 ) -> Tensor:
     streams, directions, batch, length, channels = u.shape
     groups = streams * directions * batch
+    delta, B, C = _widened(projected, dt_weight, A.shape[3])
     delta = F.softplus(delta + delta_bias[:, :, None, None, :])
     rates = A[:, :, None].expand(-1, -1, batch, -1, -1).reshape(groups, channels, A.shape[3])
     y, _ = scan_tokens(
@@ -123,10 +130,18 @@ def _add_at_tokens(y: Tensor, order: Tensor) -> Tensor:
 
 
 def _scan_grouped(
-    name: str, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
+    name: str,
+    u: Tensor,
+    projected: Tensor,
+    dt_weight: Tensor,
+    A: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    order: Tensor,
 ) -> Tensor:
     """The permuted scan through a backend that takes (B, D, L) with grouped projections."""
     streams, directions, batch, length, channels = u.shape
+    delta, B, C = _widened(projected, dt_weight, A.shape[3])
 
     def merged(x: Tensor) -> Tensor:  # (S, K, B, L, C) -> (B, S K, C, L): one group per set and direction, no copy
         return x.permute(2, 0, 1, 4, 3).flatten(1, 2)

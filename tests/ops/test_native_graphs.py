@@ -28,11 +28,10 @@ def scan_inputs(requires_grad: bool = False, length: int = 21) -> tuple:
 
 
 def permuted_inputs(requires_grad: bool = False) -> tuple:
-    """Arguments of the permuted scan: 2 weight sets, 2 directions, batch 1, 13 tokens, 20 channels, 8 states."""
+    """Arguments of the permuted scan: 2 weight sets, 2 directions, 13 tokens, 20 channels, 8 states, rank 3."""
     torch.manual_seed(0)
-    u, delta = (torch.randn(2, 2, 1, 13, 20) for _ in range(2))
-    B, C = (torch.randn(2, 2, 1, 13, 8) for _ in range(2))
-    tensors = [u, delta, -torch.rand(2, 2, 20, 8), B, C, torch.randn(2, 2, 20), torch.randn(2, 2, 20)]
+    u, projected, dt_weight = torch.randn(2, 2, 1, 13, 20), torch.randn(2, 2, 1, 13, 19), torch.randn(2, 2, 20, 3)
+    tensors = [u, projected, dt_weight, -torch.rand(2, 2, 20, 8), torch.randn(2, 2, 20), torch.randn(2, 2, 20)]
     return *(t.requires_grad_(requires_grad) for t in tensors), torch.stack(
         [torch.arange(13), torch.arange(13).flip(0)]
     )

@@ -36,15 +36,14 @@ def test_3d_paths_equal_permuted_grids(path: str) -> None:
 
 def _inputs(dtype: torch.dtype) -> dict:
     torch.manual_seed(0)
-    streams, directions, batch, channels, states = 2, 4, 2, 5, 4
+    streams, directions, batch, channels, states, rank = 2, 4, 2, 5, 4, 3
     order = scan_orders([3, 7], ["01", "-01", "10", "-10"], CPU)
     length = order.shape[1]
     return {
         "u": torch.randn(streams, directions, batch, length, channels, dtype=dtype),
-        "delta": torch.randn(streams, directions, batch, length, channels, dtype=dtype),
+        "projected": torch.randn(streams, directions, batch, length, rank + 2 * states, dtype=dtype),
+        "dt_weight": torch.randn(streams, directions, channels, rank, dtype=dtype),
         "A": -torch.rand(streams, directions, channels, states, dtype=dtype),
-        "B": torch.randn(streams, directions, batch, length, states, dtype=dtype),
-        "C": torch.randn(streams, directions, batch, length, states, dtype=dtype),
         "D": torch.randn(streams, directions, channels, dtype=dtype),
         "delta_bias": torch.randn(streams, directions, channels, dtype=dtype),
         "order": order,
@@ -59,9 +58,9 @@ def test_scan_adds_each_direction_at_its_tokens(backend: str) -> None:
     expected = torch.zeros_like(found)
     for s in range(2):
         for k in range(4):
-            columns = [v[name][s, k].transpose(1, 2) for name in ("u", "delta", "B", "C")]
+            steps, B, C = v["projected"][s, k].transpose(1, 2).split([3, 4, 4], dim=1)
             y = selective_scan(
-                columns[0], columns[1], v["A"][s, k], columns[2], columns[3], v["D"][s, k],
+                v["u"][s, k].transpose(1, 2), v["dt_weight"][s, k] @ steps, v["A"][s, k], B, C, v["D"][s, k],
                 delta_bias=v["delta_bias"][s, k], delta_softplus=True, backend="reference",
             )  # fmt: skip
             expected[s].index_add_(1, v["order"][k], y.transpose(1, 2))

@@ -12,15 +12,15 @@ from clinicalfmamba_nets.ops.permuted import permuted_conv1d_silu, permuted_sele
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.reason()}")
 
 OUTPUT_ERROR, GRADIENT_ERROR = 1e-6, 5e-6
-# S, K, B, L, D, N, taps: whole vectors and tiles, then every tail
+# S, K, B, L, D, N, taps, rank of the time steps: whole vectors and tiles, then every tail
 SHAPES = [
-    (2, 4, 2, 32, 32, 8, 4),
-    (1, 1, 1, 1, 16, 8, 4),
-    (2, 4, 1, 37, 48, 8, 4),
-    (1, 3, 3, 17, 5, 4, 3),
-    (1, 2, 2, 3, 33, 16, 2),
-    (1, 1, 1, 130, 300, 8, 4),
-    (1, 2, 5, 15, 20, 16, 4),
+    (2, 4, 2, 32, 32, 8, 4, 8),
+    (1, 1, 1, 1, 16, 8, 4, 1),
+    (2, 4, 1, 37, 48, 8, 4, 3),
+    (1, 3, 3, 17, 5, 4, 3, 9),
+    (1, 2, 2, 3, 33, 16, 2, 17),
+    (1, 1, 1, 130, 300, 8, 4, 8),
+    (1, 2, 5, 15, 20, 16, 4, 2),
 ]
 
 
@@ -30,8 +30,10 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return (found.double() - expected).norm().item() / scale
 
 
-def make_inputs(S: int, K: int, B: int, L: int, D: int, N: int, taps: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """x, weight, bias, delta, A, x_dbl (whose slices are B and C), D, delta_bias in float64, and the order."""
+def make_inputs(
+    S: int, K: int, B: int, L: int, D: int, N: int, taps: int, rank: int
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """x, weight, bias, projected, dt_weight, A, D, delta_bias in float64, and the order."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -39,20 +41,19 @@ def make_inputs(S: int, K: int, B: int, L: int, D: int, N: int, taps: int) -> tu
 
     order = torch.stack([torch.randperm(L, generator=generator) for _ in range(K)])
     A = -8 * torch.rand(S, K, D, N, generator=generator, dtype=torch.float64)
-    tensors = [normal(S, B, L, D), normal(S, K, D, taps), normal(S, K, D), normal(S, K, B, L, D) - 2, A]
-    return [*tensors, normal(S, K, B, L, 3 + 2 * N), normal(S, K, D), normal(S, K, D)], order
+    projected, dt_weight = normal(S, K, B, L, rank + 2 * N), rank**-0.5 * normal(S, K, D, rank)
+    tensors = [normal(S, B, L, D), normal(S, K, D, taps), normal(S, K, D), projected, dt_weight, A]
+    return [*tensors, normal(S, K, D), normal(S, K, D) - 2], order
 
 
 def run(inputs: list[torch.Tensor], order: torch.Tensor, backend: str, dtype: torch.dtype) -> list[torch.Tensor]:
     """u, y and every gradient of the two steps chained as in the network."""
-    x, weight, bias, delta, A, projected, D, delta_bias = leaves = [
+    x, weight, bias, projected, dt_weight, A, D, delta_bias = leaves = [
         t.detach().to(dtype).requires_grad_() for t in inputs
     ]
-    N = A.shape[3]
     with scan_backend(backend):
         u = permuted_conv1d_silu(x, weight, bias, order)
-        B, C = projected[..., 3 : 3 + N], projected[..., 3 + N :]
-        y = permuted_selective_scan(u, delta, A, B, C, D, delta_bias, order)
+        y = permuted_selective_scan(u, projected, dt_weight, A, D, delta_bias, order)
     y.backward(torch.linspace(-1, 1, y.numel(), dtype=dtype).view_as(y).cos())
     return [u.detach(), y.detach(), *(leaf.grad for leaf in leaves)]
 
@@ -67,7 +68,9 @@ def test_outputs_and_gradients_match_float64(shape: tuple[int, ...]) -> None:
     assert max(errors[2:]) <= GRADIENT_ERROR, errors
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 1, 70, 256, 8, 4), (1, 1, 1, 33, 40, 16, 4)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 4, 1, 70, 256, 8, 4, 8), (1, 1, 1, 33, 40, 16, 4, 2), (1, 1, 1, 40, 300, 8, 4, 8)], ids=str
+)
 def test_one_and_two_threads_give_the_same_bits(shape: tuple[int, ...]) -> None:
     inputs, order = make_inputs(*shape)
     before = torch.get_num_threads()
@@ -83,13 +86,13 @@ def test_one_and_two_threads_give_the_same_bits(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("row", [[0, 1, 1], [0, 1, 3], [-1, 0, 1]])
 def test_an_order_that_is_no_permutation_is_refused(row: list[int]) -> None:
-    inputs, _ = make_inputs(1, 1, 1, 3, 16, 8, 4)
+    inputs, _ = make_inputs(1, 1, 1, 3, 16, 8, 4, 2)
     with pytest.raises(RuntimeError, match="each row must be a permutation"):
         run(inputs, torch.tensor([row]), "native", torch.float32)
 
 
 def test_a_shape_that_does_not_fit_is_named() -> None:
-    inputs, order = make_inputs(1, 2, 1, 6, 16, 8, 4)
+    inputs, order = make_inputs(1, 2, 1, 6, 16, 8, 4, 2)
     inputs[6] = inputs[6][:, :1]
     with pytest.raises(ValueError, match=r"D: expected \(1, 2, 16\), found \(1, 1, 16\)"):
         run(inputs, order, "native", torch.float32)

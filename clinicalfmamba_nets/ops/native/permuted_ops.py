@@ -13,21 +13,15 @@ from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
 ops = torch.ops.clinicalfmamba
 
 
-def _state_strides(x: Tensor) -> tuple[int, ...]:
-    s, k, b, token, state = x.stride()
-    return s, k, b, 0, token, state
-
-
 def _check(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
+    u: Tensor, projected: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
 ) -> None:
     S, K, batch, L, channels = u.shape
-    projected = (S, K, batch, L, A.shape[3])
+    states, rank = A.shape[3], dt_weight.shape[3]
     expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {
-        "delta": (delta, (S, K, batch, L, channels)),
-        "A": (A, (S, K, channels, A.shape[3])),
-        "B": (B, projected),
-        "C": (C, projected),
+        "projected": (projected, (S, K, batch, L, rank + 2 * states)),
+        "dt_weight": (dt_weight, (S, K, channels, rank)),
+        "A": (A, (S, K, channels, states)),
         "D": (D, (S, K, channels)),
         "delta_bias": (delta_bias, (S, K, channels)),
         "order": (order, (K, L)),
@@ -37,25 +31,35 @@ def _check(
             raise ValueError(f"permuted_selective_scan: {name}: expected {shape}, found {tuple(x.shape)}")
 
 
-def _fields(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    order: Tensor,
-    states: Tensor | None,
-) -> list[int]:
-    """The part of the kernels' struct that forward and backward share."""
+def _parts(projected: Tensor, rank: int, states: int) -> tuple[int, int, int, tuple[int, ...]]:
+    """Addresses of the steps, of B and of C in what they were projected to together, and the strides of all three."""
+    s, k, b, token, state = projected.stride()
+    first, size = projected.data_ptr(), projected.element_size()
+    return first, first + rank * size, first + (rank + states) * size, (s, k, b, 0, token, state)
+
+
+def _fields(u: Tensor, projected: Tensor, weights: list[Tensor], order: Tensor, states: Tensor | None) -> list[int]:
+    """The part of the kernels' struct that forward and backward share; the weights are dense."""
+    dt_weight, A, D, delta_bias = weights
     S, K, batch, L, channels = u.shape
+    rank = dt_weight.shape[3]
+    steps, B, C, strides = _parts(projected, rank, A.shape[3])
     return [
         *(S, K, batch, 1, L, channels, A.shape[3], 1, abi.threads()),
-        *(u.data_ptr(), delta.data_ptr(), 0, *u.stride(), *delta.stride(), *abi.NO_STRIDES),
-        *(A.data_ptr(), B.data_ptr(), C.data_ptr(), *_state_strides(B), *_state_strides(C)),
+        *(u.data_ptr(), 0, 0, *u.stride(), *abi.NO_STRIDES, *abi.NO_STRIDES),
+        *(A.data_ptr(), B, C, *strides, *strides),
         *(D.data_ptr(), delta_bias.data_ptr(), order.data_ptr(), abi.address(states)),
+        *(rank, steps, *strides, dt_weight.data_ptr()),
     ]
+
+
+def _dense(*tensors: Tensor) -> list[Tensor]:
+    return [x.contiguous() for x in tensors]
+
+
+def _rows(x: Tensor) -> Tensor:
+    """The tensor itself where the numbers of a token are next to each other in memory, else a copy."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _outputs(u: Tensor, A: Tensor, save_states: bool) -> tuple[Tensor, Tensor]:
@@ -70,54 +74,53 @@ def _outputs(u: Tensor, A: Tensor, save_states: bool) -> tuple[Tensor, Tensor]:
 
 def _forward(
     u: Tensor,
-    delta: Tensor,
+    projected: Tensor,
+    dt_weight: Tensor,
     A: Tensor,
-    B: Tensor,
-    C: Tensor,
     D: Tensor,
     delta_bias: Tensor,
     order: Tensor,
     save_states: bool,
 ) -> tuple[Tensor, Tensor]:
     """Sum over the directions at their tokens, (S, B, L, D), and the states a backward pass starts from."""
-    _check(u, delta, A, B, C, D, delta_bias, order)
+    _check(u, projected, dt_weight, A, D, delta_bias, order)
     y, states = _outputs(u, A, save_states)
-    A, D, delta_bias, order = A.contiguous(), D.contiguous(), delta_bias.contiguous(), abi.dense_order(order)
-    fields = _fields(u, delta, A, B, C, D, delta_bias, order, states if save_states else None)
+    weights, projected, order = _dense(dt_weight, A, D, delta_bias), _rows(projected), abi.dense_order(order)
+    fields = _fields(u, projected, weights, order, states if save_states else None)
     abi.call("cfm_scan_forward", [*fields, y.data_ptr(), *abi.token_strides(y)])
     return y, states
 
 
-Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def _gradients(u: Tensor, A: Tensor, B: Tensor, D: Tensor) -> Gradients:
-    """Room for the gradients of u, delta, A, B, C, D, delta_bias."""
-    du, ddelta, dA, dB, dC, dD, dbias = (u.new_empty(x.shape) for x in (u, u, A, B, B, D, D))
-    return du, ddelta, dA, dB, dC, dD, dbias
+def _gradients(u: Tensor, projected: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor) -> Gradients:
+    """Room for the gradients of u, projected, dt_weight, A, D, delta_bias."""
+    du, dprojected, ddt_weight, dA, dD, dbias = (u.new_empty(x.shape) for x in (u, projected, dt_weight, A, D, D))
+    return du, dprojected, ddt_weight, dA, dD, dbias
 
 
 def _backward(
     dy: Tensor,
     u: Tensor,
-    delta: Tensor,
+    projected: Tensor,
+    dt_weight: Tensor,
     A: Tensor,
-    B: Tensor,
-    C: Tensor,
     D: Tensor,
     delta_bias: Tensor,
     order: Tensor,
     states: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, delta, A, B, C, D, delta_bias."""
-    grads = du, ddelta, dA, dB, dC, dD, dbias = _gradients(u, A, B, D)
-    A, D, delta_bias, order = A.contiguous(), D.contiguous(), delta_bias.contiguous(), abi.dense_order(order)
-    dy = dy if dy.stride(3) == 1 else dy.contiguous()
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, projected, dt_weight, A, D, delta_bias."""
+    grads = du, dprojected, ddt_weight, dA, dD, dbias = _gradients(u, projected, dt_weight, A, D)
+    weights, projected, order = _dense(dt_weight, A, D, delta_bias), _rows(projected), abi.dense_order(order)
+    dy = _rows(dy)
+    dsteps, dB, dC, strides = _parts(dprojected, dt_weight.shape[3], A.shape[3])
     fields = [
-        *_fields(u, delta, A, B, C, D, delta_bias, order, states),
-        *(0, *abi.NO_STRIDES, 0, dy.data_ptr(), *abi.token_strides(dy), 0, du.data_ptr(), ddelta.data_ptr(), 0),
-        *(*du.stride(), *ddelta.stride(), *abi.NO_STRIDES, dA.data_ptr(), dD.data_ptr(), dbias.data_ptr()),
-        *(dB.data_ptr(), dC.data_ptr(), *_state_strides(dB), *_state_strides(dC)),
+        *_fields(u, projected, weights, order, states),
+        *(0, *abi.NO_STRIDES, 0, dy.data_ptr(), *abi.token_strides(dy), 0, du.data_ptr(), 0, 0),
+        *(*du.stride(), *abi.NO_STRIDES, *abi.NO_STRIDES, dA.data_ptr(), dD.data_ptr(), dbias.data_ptr()),
+        *(dB, dC, *strides, *strides, dsteps, ddt_weight.data_ptr(), *strides),
     ]
     abi.call("cfm_scan_backward", fields)
     return grads
@@ -132,13 +135,13 @@ permuted_selective_scan_backward = torch.library.custom_op(
 
 
 @permuted_selective_scan_states.register_fake
-def _fake_forward(u, delta, A, B, C, D, delta_bias, order, save_states):  # type: ignore[no-untyped-def]
+def _fake_forward(u, projected, dt_weight, A, D, delta_bias, order, save_states):  # type: ignore[no-untyped-def]
     return _outputs(u, A, save_states)
 
 
 @permuted_selective_scan_backward.register_fake
-def _fake_backward(dy, u, delta, A, B, C, D, delta_bias, order, states):  # type: ignore[no-untyped-def]
-    return _gradients(u, A, B, D)
+def _fake_backward(dy, u, projected, dt_weight, A, D, delta_bias, order, states):  # type: ignore[no-untyped-def]
+    return _gradients(u, projected, dt_weight, A, D)
 
 
 def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
@@ -173,10 +176,10 @@ class _EagerScan(torch.autograd.Function):
 
 
 def _permuted_selective_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
+    u: Tensor, projected: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
 ) -> Tensor:
     """y (S, B, L, D); see :func:`clinicalfmamba_nets.ops.permuted_selective_scan`."""
-    tensors = [t.float() for t in (u, delta, A, B, C, D, delta_bias)]
+    tensors = [t.float() for t in (u, projected, dt_weight, A, D, delta_bias)]
     save, plain = wants_gradient(*tensors), is_plain(*tensors, order)
     if plain and save:
         return _EagerScan.apply(*tensors, order)
@@ -186,7 +189,7 @@ def _permuted_selective_scan(
 
 _library = torch.library.Library("clinicalfmamba", "FRAGMENT")
 _library.define(
-    "permuted_selective_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor D, Tensor delta_bias, "
+    "permuted_selective_scan(Tensor u, Tensor projected, Tensor dt_weight, Tensor A, Tensor D, Tensor delta_bias, "
     "Tensor order) -> Tensor"
 )
 _library.impl("permuted_selective_scan", _permuted_selective_scan, "CompositeImplicitAutograd")

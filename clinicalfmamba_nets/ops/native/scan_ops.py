@@ -52,7 +52,7 @@ def _fields(
         *(1, 1, batch, _groups(B), length, channels, A.shape[1], int(softplus), abi.threads()),
         *(u.data_ptr(), delta.data_ptr(), abi.address(z), *_strides(u), *_strides(delta), *_strides(z)),
         *(A.data_ptr(), B.data_ptr(), C.data_ptr(), *_state_strides(B), *_state_strides(C)),
-        *(abi.address(D), abi.address(delta_bias), 0, abi.address(states)),
+        *(abi.address(D), abi.address(delta_bias), 0, abi.address(states), *abi.NO_STEPS),
     ]
 
 

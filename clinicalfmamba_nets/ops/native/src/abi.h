@@ -20,7 +20,8 @@ typedef struct {
 } CfmStateStrides;
 
 /* One selective scan: S weight sets, K directions, batch B, G groups of channels, L tokens, D channels, N states.
-   Optional pointers are null. order (K, L) holds the token that is position l of direction k; null: order of storage. */
+   Optional pointers are null. order (K, L) holds the token that is position l of direction k; null: order of storage.
+   Where R is not 0, delta is the product of steps and dt_weight, which is formed on the way; G is 1 then. */
 typedef struct {
     int64_t S, K, B, G, L, D, N;
     int64_t softplus;      /* 1: delta -> log(1 + exp(delta + delta_bias)) */
@@ -33,6 +34,10 @@ typedef struct {
     const float *D_skip, *delta_bias; /* (S, K, D) contiguous, optional */
     const int64_t* order;
     float* states;                  /* (S, K, B, tiles, D blocks, N, W): states at the start of each tile; optional */
+    int64_t R;                      /* rank of the time steps, or 0: delta is given */
+    const float* steps;             /* (S, K, B, L, R) by strides, the last of them 1 */
+    CfmStateStrides stepss;
+    const float* dt_weight;         /* (S, K, D, R) contiguous */
     /* forward */
     float* y;                       /* (S, B, L, D) by strides ys (k unused) */
     CfmStrides ys;
@@ -46,6 +51,8 @@ typedef struct {
     float *dA, *dD_skip, *ddelta_bias; /* (S, K, D, N), (S, K, D); the latter two optional */
     float *dB, *dC;                 /* strides dBs, dCs */
     CfmStateStrides dBs, dCs;
+    float *dsteps, *ddt_weight;     /* strides dstepss; (S, K, D, R) */
+    CfmStateStrides dstepss;
 } CfmScan;
 
 /* One permuted causal depthwise convolution followed by SiLU. */

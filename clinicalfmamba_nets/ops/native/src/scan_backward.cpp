@@ -36,51 +36,65 @@ private:
     std::unique_ptr<float[]> rows_;
 };
 
+// What a token gets from all channels: the gradients of B, C and the steps.
+struct TokenSum {
+    float* out;
+    CfmStateStrides strides;
+    int64_t size;  // numbers for each token
+};
+
 // Sums over the chunks of channels: threads write apart and add up at the end, one thread adds as it goes.
-template <int N>
 class Parts {
 public:
-    Parts(const CfmScan& p, const Cut& cut) : p_(p), cut_(cut), slices_(p.S * p.K * p.B * p.G) {
-        if (cut.chunks > 1 && p.threads > 1) parts_.reset(new float[2 * cut.chunks * slices_ * p.L * N]);
+    Parts(const CfmScan& p, const Cut& cut)
+        : sums_{{p.dB, p.dBs, p.N}, {p.dC, p.dCs, p.N}, {p.dsteps, p.dstepss, p.R}},
+          length_(p.L), chunks_(cut.chunks), slices_(p.S * p.K * p.B * p.G), size_(2 * p.N + p.R) {
+        if (cut.chunks > 1 && p.threads > 1) parts_.reset(new float[cut.chunks * slices_ * p.L * size_]);
     }
 
     void place(Task& task, int64_t slice, int64_t chunk) const {
         task.add = !parts_ && chunk > 0;
-        if (parts_) {
-            task.dB = part(0, chunk, slice);
-            task.dC = part(1, chunk, slice);
-            task.dBs = task.dCs = {0, 0, 0, 0, N, 1};
-            return;
-        }
-        task.dB = p_.dB + at(p_.dBs, task.slice.s, task.k, task.slice.b, task.slice.g);
-        task.dC = p_.dC + at(p_.dCs, task.slice.s, task.k, task.slice.b, task.slice.g);
-        task.dBs = p_.dBs;
-        task.dCs = p_.dCs;
+        const auto put = [&](int which, float*& out, CfmStateStrides& strides) {
+            const TokenSum& sum = sums_[which];
+            out = parts_ ? part(which, chunk, slice) : sum.out + start(sum, task);
+            strides = parts_ ? CfmStateStrides{0, 0, 0, 0, sum.size, 1} : sum.strides;
+        };
+        put(0, task.dB, task.dBs);
+        put(1, task.dC, task.dCs);
+        put(2, task.dsteps, task.dstepss);
     }
 
-    // Adds up one slice of dB (which = 0) or dC (1), tokens begin <= l < end.
-    void finish(int64_t which, int64_t slice, const Task& task, int64_t begin, int64_t end) const {
-        const CfmStateStrides& t = which ? p_.dCs : p_.dBs;
-        float* out = (which ? p_.dC : p_.dB) + at(t, task.slice.s, task.k, task.slice.b, task.slice.g);
-        for (int64_t first = begin; first < end; first += T)
-            for (int n = 0; n < N; ++n)
-                for (int64_t l = first; l < std::min<int64_t>(first + T, end); ++l) {
-                    float sum = part(which, 0, slice)[l * N + n];
-                    for (int64_t chunk = 1; chunk < cut_.chunks; ++chunk) sum += part(which, chunk, slice)[l * N + n];
-                    out[l * t.l + n * t.n] = sum;
-                }
+    // Adds up one slice, tokens begin <= l < end.
+    void finish(int64_t slice, const Task& task, int64_t begin, int64_t end) const {
+        for (int which = 0; which < 3; ++which) {
+            const TokenSum& sum = sums_[which];
+            float* out = sum.out + start(sum, task);
+            for (int64_t first = begin; first < end; first += T)
+                for (int64_t n = 0; n < sum.size; ++n)
+                    for (int64_t l = first; l < std::min<int64_t>(first + T, end); ++l) {
+                        const int64_t from = l * sum.size + n;
+                        float total = part(which, 0, slice)[from];
+                        for (int64_t chunk = 1; chunk < chunks_; ++chunk) total += part(which, chunk, slice)[from];
+                        out[l * sum.strides.l + n * sum.strides.n] = total;
+                    }
+        }
     }
 
     bool apart() const { return parts_ != nullptr; }
 
 private:
-    float* part(int64_t which, int64_t chunk, int64_t slice) const {
-        return parts_.get() + ((which * cut_.chunks + chunk) * slices_ + slice) * p_.L * N;
+    static int64_t start(const TokenSum& sum, const Task& task) {
+        return at(sum.strides, task.slice.s, task.k, task.slice.b, task.slice.g);
     }
 
-    const CfmScan& p_;
-    const Cut& cut_;
-    int64_t slices_;
+    float* part(int which, int64_t chunk, int64_t slice) const {
+        float* chunks = parts_.get() + chunk * slices_ * length_ * size_;
+        for (int before = 0; before < which; ++before) chunks += slices_ * length_ * sums_[before].size;
+        return chunks + slice * length_ * sums_[which].size;
+    }
+
+    TokenSum sums_[3];
+    int64_t length_, chunks_, slices_, size_;
     std::unique_ptr<float[]> parts_;
 };
 
@@ -91,7 +105,8 @@ int backward(const CfmScan& problem) {
     const Cut cut = cut_of(p);
     const int64_t slices = p.S * p.K * p.B * p.G, sk = p.S * p.K;
     const Totals dA(p.B, sk * p.D * N, p.dA), dD(p.B, sk * p.D, p.dD_skip), dbias(p.B, sk * p.D, p.ddelta_bias);
-    const Parts<N> parts(p, cut);
+    const Totals dstep_weight(p.B, sk * p.D * p.R, p.ddt_weight);
+    const Parts parts(p, cut);
     const auto place = [&](Task& task, int64_t slice) {
         task.slice.g = slice % p.G;
         task.slice.b = slice / p.G % p.B;
@@ -108,6 +123,7 @@ int backward(const CfmScan& problem) {
         task.dA = dA.row(task.slice.b, own * N);
         task.dD = dD.row(task.slice.b, own);
         task.dbias = dbias.row(task.slice.b, own);
+        task.dstep_weight = dstep_weight.row(task.slice.b, own * p.R);
         parts.place(task, index / cut.chunks, chunk);
         BackwardScratch<N> scratch;
         Backward<N>{p, cut, task, scratch}.run();
@@ -115,13 +131,14 @@ int backward(const CfmScan& problem) {
     dA.finish();
     dD.finish();
     dbias.finish();
+    dstep_weight.finish();
     if (!parts.apart()) return 0;
     const int64_t pieces = std::min<int64_t>(p.threads, cut.tiles), length = ceil_div(cut.tiles, pieces) * T;
-    parallel_for(2 * slices * pieces, static_cast<int>(p.threads), [&](int64_t index) {
-        const int64_t piece = index % pieces, which = index / pieces % 2, slice = index / pieces / 2;
+    parallel_for(slices * pieces, static_cast<int>(p.threads), [&](int64_t index) {
+        const int64_t piece = index % pieces, slice = index / pieces;
         Task task{};
         place(task, slice);
-        parts.finish(which, slice, task, piece * length, std::min(piece * length + length, p.L));
+        parts.finish(slice, task, piece * length, std::min(piece * length + length, p.L));
     });
     return 0;
 }

@@ -1,20 +1,9 @@
 // One task of the backward scan: each tile is run forward again from its saved state, then swept in reverse.
 #pragma once
 
-#include "scan_common.hpp"
+#include "low_rank.hpp"
 
 namespace cfm {
-
-// A running sum that keeps what single precision drops: totals over L tokens stay exact to the last tile.
-struct Sum {
-    V total{}, rest{};
-    CFM_INLINE void add(Sum& sum, V x) {
-        V y = x - sum.rest;
-        V t = sum.total + y;
-        sum.rest = (t - sum.total) - y;
-        sum.total = t;
-    }
-};
 
 template <int N>
 struct alignas(64) BackwardScratch {
@@ -34,6 +23,7 @@ struct Inputs {
     Rows<const float> u, delta, dy, z;
     Rows<float> du, ddelta, dz;
     int64_t next_u, next_delta, next_dy, next_z, next_du, next_ddelta, next_dz;
+    const float* steps;
     V skip, bias;
 };
 
@@ -136,9 +126,10 @@ struct Task {
     Slice slice;
     int64_t k;
     float *dA, *dD, *dbias;  // this batch item's own totals, (D, N) and (D) of weight set s, direction k
-    float *dB, *dC;          // sums over the channels
-    CfmStateStrides dBs, dCs;
-    bool add;                // to what the chunks before have put into dB and dC
+    float* dstep_weight;     // likewise, (D, R)
+    float *dB, *dC, *dsteps; // sums over the channels
+    CfmStateStrides dBs, dCs, dstepss;
+    bool add;                // to what the chunks before have put into these
 };
 
 template <int N>
@@ -147,10 +138,13 @@ struct Backward {
     const Cut& cut;
     const Task& task;
     BackwardScratch<N>& w;
+    StepWeights step_weights{p, cut};
+    StepGradients step_gradients{p, cut};
     int64_t s = task.slice.s, b = task.slice.b, k = task.k, skb = (s * p.K + k) * p.B + b;
     const int64_t* order = p.order ? p.order + k * p.L : nullptr;
 
     void begin() {
+        step_weights.read(p, cut, task.slice, k);
         for (int64_t j = task.slice.block_begin; j < task.slice.block_end; ++j) {
             const Block block(cut, task.slice.g, j);
             const int local = static_cast<int>(j - task.slice.block_begin);
@@ -173,6 +167,7 @@ struct Backward {
                 store_channels(task.dA + block.channel * N + n, N, block.channels, w.dA[local][n].total);
             store_channels(task.dD + block.channel, 1, block.channels, w.dD[local].total);
             store_channels(task.dbias + block.channel, 1, block.channels, w.dbias[local].total);
+            if (p.R) step_gradients.store_weights(block, local, task.dstep_weight);
         }
     }
 
@@ -183,10 +178,12 @@ struct Backward {
         read_states<N>(p.Cm + at(p.Cs, s, k, b, task.slice.g), p.Cs, first, tokens, w.C);
         std::memset(w.dB, 0, sizeof(w.dB));
         std::memset(w.dC, 0, sizeof(w.dC));
+        step_gradients.begin_tile();
         for (int64_t j = task.slice.block_begin; j < task.slice.block_end; ++j)
             block_tile(Block(cut, task.slice.g, j), j, index, first, tokens);
         finish(w.dB, task.dB, task.dBs, first, tokens);
         finish(w.dC, task.dC, task.dCs, first, tokens);
+        if (p.R) step_gradients.end_tile(task.dsteps, task.dstepss, first, tokens, task.add);
     }
 
     // Adds up the lanes of each state, for EACH tokens at a time.
@@ -208,10 +205,12 @@ struct Backward {
     }
 
     // Per token: dt and its slope, dt u, dy as the state sees it, and the gradient of z but for y.
-    void prepare(int tokens, const Inputs& in) {
+    void prepare(int tokens, int local, const Inputs& in) {
         in_packs(tokens, [&](auto pack, int i) {
             using Tokens = decltype(pack);
-            const Tokens v = load_pack<Tokens>(in.delta, i) + in.bias;
+            const Tokens given = p.R ? step_weights.widen<Tokens>(local, in.steps + i * p.stepss.l, p.stepss.l)
+                                     : load_pack<Tokens>(in.delta, i);
+            const Tokens v = given + in.bias;
             Tokens dt = v, slope = filled<Tokens>(splat(1.0f));
             if (p.softplus) {
                 const Tokens e = exp_minus_abs(v), r = reciprocal(1.0f + e);
@@ -256,11 +255,17 @@ struct Backward {
         in.next_u = next(p.us), in.next_delta = next(p.deltas), in.next_dy = next(p.dys);
         in.next_du = next(p.dus), in.next_ddelta = next(p.ddeltas);
         in.u = read_rows(place(p.us), at(p.u, p.us, s, k, b, d), w.u);
-        in.delta = read_rows(place(p.deltas), at(p.delta, p.deltas, s, k, b, d), w.delta);
+        if (p.R) {
+            in.steps = steps_at(p, task.slice, k, first);
+            in.delta = Rows<const float>{w.delta.at[0], W};
+        } else {
+            in.delta = read_rows(place(p.deltas), at(p.delta, p.deltas, s, k, b, d), w.delta);
+        }
         in.dy = read_rows(place(p.dys, order), at(p.dy, p.dys, s, 0, b, d), w.dy_out, in.next_dy);
-        float *du = at(p.du, p.dus, s, k, b, d), *ddelta = at(p.ddelta, p.ddeltas, s, k, b, d), *dz = nullptr;
+        float *du = at(p.du, p.dus, s, k, b, d), *ddelta = p.R ? nullptr : at(p.ddelta, p.ddeltas, s, k, b, d);
+        float* dz = nullptr;
         in.du = target_rows(place(p.dus), du, w.du);
-        in.ddelta = target_rows(place(p.ddeltas), ddelta, w.ddelta);
+        in.ddelta = p.R ? rows_of(w.ddelta) : target_rows(place(p.ddeltas), ddelta, w.ddelta);
         if (p.z) {
             in.z = read_rows(place(p.zs), at(p.z, p.zs, s, k, b, d), w.z);
             dz = at(p.dz, p.dzs, s, k, b, d);
@@ -269,10 +274,13 @@ struct Backward {
         }
         in.bias = p.delta_bias ? load_channels(p.delta_bias + parameters, 1, block.channels) : V{};
         in.skip = p.D_skip ? load_channels(p.D_skip + parameters, 1, block.channels) : V{};
-        prepare(tokens, in);
+        prepare(tokens, local, in);
         passes<0>(tokens, local, states_at(p, cut, skb, index, block.index), in);
         write_rows(place(p.dus), du, w.du);
-        write_rows(place(p.ddeltas), ddelta, w.ddelta);
+        if (p.R)
+            step_gradients.add(w.ddelta, tokens, block, local, StepWeights::at(p, s, k, d), in.steps, p.stepss.l);
+        else
+            write_rows(place(p.ddeltas), ddelta, w.ddelta);
         if (!p.z) return;
         for (int i = 0; i < tokens; ++i) store(in.dz[i], load(w.dgate.at[i]) * load(w.y.at[i]));
         write_rows(place(p.dzs), dz, w.dz);

@@ -27,6 +27,17 @@ struct Cut {
           tiles(ceil_div(p.L, T)) {}
 };
 
+// A running sum that keeps what single precision drops: totals over L tokens stay exact to the last tile.
+struct Sum {
+    V total{}, rest{};
+    CFM_INLINE void add(Sum& sum, V x) {
+        V y = x - sum.rest;
+        V t = sum.total + y;
+        sum.rest = (t - sum.total) - y;
+        sum.total = t;
+    }
+};
+
 // One task's place: which tensors' slices and which blocks of channels.
 struct Slice {
     int64_t s, b, g;

@@ -1,4 +1,5 @@
 // Selective scan, forward: h = 2^(dt A log2 e) h + dt u B,  y = C h + D u, one vector of channels at a time.
+#include "low_rank.hpp"
 #include "order.hpp"
 #include "parallel.hpp"
 #include "scan_common.hpp"
@@ -59,6 +60,7 @@ struct ForwardTile {
     const CfmScan& p;
     const Cut& cut;
     const Slice& slice;
+    const StepWeights& step_weights;
     ForwardScratch<N>& w;
     int64_t k, first;
     int tokens;
@@ -67,11 +69,15 @@ struct ForwardTile {
         return {t.l, t.d, order, first, tokens, channels};
     }
 
-    void prepare(const Rows<const float>& u, const Rows<const float>& delta, V bias) const {
+    void prepare(const Rows<const float>& u, const Rows<const float>& delta, V bias, int local) const {
+        const float* steps = p.R ? steps_at(p, slice, k, first) : nullptr;
         in_packs(tokens, [&](auto pack, int i) {
-            const auto v = load_pack<decltype(pack)>(delta, i) + bias, dt = p.softplus ? softplus(v) : v;
+            using Tokens = decltype(pack);
+            const auto given = p.R ? step_weights.widen<Tokens>(local, steps + i * p.stepss.l, p.stepss.l)
+                                   : load_pack<Tokens>(delta, i);
+            const auto v = given + bias, dt = p.softplus ? softplus(v) : v;
             store_pack(rows_of(w.dt), i, dt);
-            store_pack(rows_of(w.dtu), i, dt * load_pack<decltype(pack)>(u, i));
+            store_pack(rows_of(w.dtu), i, dt * load_pack<Tokens>(u, i));
         });
     }
 
@@ -90,11 +96,12 @@ struct ForwardTile {
         const Next next{to_next(p.us, slice, j, 1), to_next(p.deltas, slice, j, 1), to_next(p.ys, slice, j, 1),
                         to_next(p.zs, slice, j, 1)};
         const auto u = read_rows(place(p.us, block.channels), at(p.u, p.us, s, k, b, block.channel), w.u);
-        const auto delta =
-            read_rows(place(p.deltas, block.channels), at(p.delta, p.deltas, s, k, b, block.channel), w.delta);
+        const Rows<const float> delta =
+            p.R ? Rows<const float>{w.delta.at[0], W}
+                : read_rows(place(p.deltas, block.channels), at(p.delta, p.deltas, s, k, b, block.channel), w.delta);
         const V bias = p.delta_bias ? load_channels(p.delta_bias + parameters, 1, block.channels) : V{};
         const V skip = p.D_skip ? load_channels(p.D_skip + parameters, 1, block.channels) : V{};
-        prepare(u, delta, bias);
+        prepare(u, delta, bias, local);
         if (p.states) {
             const int64_t skb = (s * p.K + k) * p.B + b;
             std::memcpy(states_at(p, cut, skb, first / T, block.index), w.h[local], sizeof(w.h[local]));
@@ -110,9 +117,11 @@ struct ForwardTile {
 };
 
 template <int N>
-void forward_tile(const CfmScan& p, const Cut& cut, const Slice& slice, int64_t k, int64_t tile, ForwardScratch<N>& w) {
+void forward_tile(const CfmScan& p, const Cut& cut, const Slice& slice, int64_t k, int64_t tile,
+                  const StepWeights& step_weights, ForwardScratch<N>& w) {
     const int64_t first = tile * T;
-    const ForwardTile<N> work{p, cut, slice, w, k, first, static_cast<int>(std::min<int64_t>(T, p.L - first))};
+    const int tokens = static_cast<int>(std::min<int64_t>(T, p.L - first));
+    const ForwardTile<N> work{p, cut, slice, step_weights, w, k, first, tokens};
     read_states<N>(p.Bm + at(p.Bs, slice.s, k, slice.b, slice.g), p.Bs, first, work.tokens, w.B);
     read_states<N>(p.Cm + at(p.Cs, slice.s, k, slice.b, slice.g), p.Cs, first, work.tokens, w.C);
     for (int64_t j = slice.block_begin; j < slice.block_end; ++j)
@@ -122,6 +131,7 @@ void forward_tile(const CfmScan& p, const Cut& cut, const Slice& slice, int64_t 
 template <int N>
 void forward_slice(const CfmScan& p, const Cut& cut, const Slice& slice) {
     ForwardScratch<N> w;
+    StepWeights step_weights(p, cut);
     for (int64_t k = 0; k < p.K; ++k) {
         for (int64_t j = slice.block_begin; j < slice.block_end; ++j) {
             const Block block(cut, slice.g, j);
@@ -132,7 +142,8 @@ void forward_slice(const CfmScan& p, const Cut& cut, const Slice& slice) {
                 store(w.h[local][n], V{});
             }
         }
-        for (int64_t tile = 0; tile < cut.tiles; ++tile) forward_tile<N>(p, cut, slice, k, tile, w);
+        step_weights.read(p, cut, slice, k);
+        for (int64_t tile = 0; tile < cut.tiles; ++tile) forward_tile<N>(p, cut, slice, k, tile, step_weights, w);
         if (!p.last_state) continue;
         for (int64_t j = slice.block_begin; j < slice.block_end; ++j) {
             const Block block(cut, slice.g, j);
