@@ -54,10 +54,27 @@ class CrossModalChannelAttention(nn.Module):
         total = torch.baddbmm(decoded, f_y, query * self._weight(f_x).unsqueeze(1))  # (B, N, C)
         return total.baddbmm_(f_x, query * self._weight(f_y).unsqueeze(1))
 
-    def _weight(self, chooser: Tensor, chunk: int = 32768) -> Tensor:
-        """sigmoid(max(R(a)) + mean(R(a))) of a (B, N, C) with 1x1 convolutions, a chunk of N at once: (B, C)."""
+    def _weight(self, chooser: Tensor) -> Tensor:
+        """sigmoid(max(R(a)) + mean(R(a))) of a (B, N, C) with 1x1 convolutions, (B, C)."""
         channels = chooser.shape[2]
         reference = self.reference.weight.flatten(1).t().expand(chooser.shape[0], channels, channels)
-        parts = [torch.bmm(part, reference).amax(1) for part in chooser.split(chunk, dim=1)]  # (B, C) each
-        mean = torch.bmm(chooser.mean(1, keepdim=True), reference).squeeze(1)  # (B, C)
-        return torch.sigmoid(torch.stack(parts).amax(0) + mean)
+        average = chooser.sum(1, keepdim=True) / chooser.shape[1]  # unlike a mean's, the gradient needs no map
+        return torch.sigmoid(_greatest(chooser, reference) + torch.bmm(average, reference).squeeze(1))
+
+
+def _greatest(tokens: Tensor, weights: Tensor, chunk: int = 4096) -> Tensor:
+    """Greatest over N of tokens (B, N, C) times weights (B, C, C'), a chunk of N at once: (B, C')."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+        if torch.is_grad_enabled():
+            return _greatest_by_place(tokens, weights, chunk)
+    return torch.stack([torch.bmm(part, weights).amax(1) for part in tokens.split(chunk, dim=1)]).amax(0)
+
+
+def _greatest_by_place(tokens: Tensor, weights: Tensor, chunk: int) -> Tensor:
+    """The same, whose gradient concerns the greatest tokens alone: their places are found first, without gradient."""
+    with torch.no_grad():
+        parts = [torch.bmm(part, weights).max(1) for part in tokens.split(chunk, dim=1)]
+        best = torch.stack([part.values for part in parts]).argmax(0)  # the chunk, (B, C')
+        place = torch.stack([part.indices for part in parts]).gather(0, best.unsqueeze(0)).squeeze(0) + chunk * best
+    rows = tokens.gather(1, place.unsqueeze(2).expand(-1, -1, tokens.shape[2]))  # (B, C', C)
+    return (rows * weights.transpose(1, 2)).sum(2)
