@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -93,12 +92,14 @@ class DirectionalMamba(nn.Module):
         """
         x, gate = self.in_proj(tokens).chunk(2, dim=-1)  # 2 x (S, B, L, E)
         gate = F.silu(gate)
-        u = permuted_conv1d_silu(x, self.conv_weight, self.conv_bias, order)  # (S, K, B, L, E)
+        x_proj = self.x_proj[:, :, :0] if self.cross else self.x_proj
+        u, projected = permuted_conv1d_silu(x, self.conv_weight, self.conv_bias, x_proj, order)  # (S, K, B, L, ...)
+        if self.cross:
+            projected = self._project_guide(guide, order)
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
             graph = recording() or torch.compiler.is_compiling()
             if self.training and torch.is_grad_enabled() and not graph and not self.misplaced:
-                return self._project(self._scan_lean(u, x, guide, order) * gate)
-        projected = self._projected(u, guide, order)  # (S, K, B, L, R + 2 N)
+                return self._project(self._scan_lean(u, x, projected, order) * gate)
         if self.misplaced:
             second = self._scan(u[:, 1:2], projected[:, 1:2], order[1:2], 1, 2) * gate
             others = self._scan(u[:, ::2], projected[:, ::2], order[::2], 0, 3) * gate
@@ -118,18 +119,14 @@ class DirectionalMamba(nn.Module):
         return permuted_selective_scan(u, projected, dt_weight, A, D, dt_bias, order)
 
     @torch.jit.unused
-    def _scan_lean(self, u: Tensor, x: Tensor, guide: Tensor, order: Tensor) -> Tensor:
+    def _scan_lean(self, u: Tensor, x: Tensor, projected: Tensor, order: Tensor) -> Tensor:
         """Scan all directions, (S, B, L, E); u, the largest, is computed again for its gradients."""
-        convolution = x.detach(), self.conv_weight.detach(), self.conv_bias.detach(), order
-        convolve = Again(partial(permuted_conv1d_silu, *convolution), uses=1 if self.cross else 2)
-        with not_kept((u, convolve)):
-            projected = self._projected(u, guide, order)
+        x, weight, bias, x_proj = (t.detach() for t in (x, self.conv_weight, self.conv_bias, self.x_proj[:, :, :0]))
+        with not_kept((u, Again(lambda: permuted_conv1d_silu(x, weight, bias, x_proj, order)[0]))):
             return self._scan(u, projected, order, 0, u.shape[1])
 
-    def _projected(self, u: Tensor, guide: Tensor, order: Tensor) -> Tensor:
-        """Low-rank time steps, B and C of each direction, (S, K, B, L, R + 2 N)."""
-        if not self.cross:
-            return torch.matmul(u, self.x_proj.transpose(-1, -2).unsqueeze(2))
+    def _project_guide(self, guide: Tensor, order: Tensor) -> Tensor:
+        """Low-rank time steps, B and C of each direction from a second sequence, (S, K, B, L, R + 2 N)."""
         x_proj = self.x_proj.flatten(1, 2).transpose(1, 2).unsqueeze(1)  # (S, 1, E, K (R + 2 N))
         at_tokens = torch.matmul(self.guide_proj(guide), x_proj).unflatten(3, self.x_proj.shape[1:3])
         at_tokens = at_tokens.permute(0, 3, 1, 2, 4)  # (S, K, B, L, R + 2 N)

@@ -17,8 +17,10 @@ from clinicalfmamba_nets.ops.recording import recording
 from clinicalfmamba_nets.ops.reference import selective_scan_reference
 
 
-def permuted_conv1d_silu(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
-    """Read tokens in K orders, then causal depthwise convolution and SiLU along each.
+def permuted_conv1d_silu(
+    x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Read tokens in K orders, then causal depthwise convolution and SiLU along each, and project the result.
 
     Source: the convolution in front of the selective scan, arXiv 2312.00752, figure 3.
 
@@ -26,20 +28,26 @@ def permuted_conv1d_silu(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor)
         x: tokens, (S, B, L, D).
         weight: taps, oldest token first, (S, K, D, W).
         bias: (S, K, D).
+        x_proj: from the result to P numbers for each token, (S, K, P, D); P may be 0.
         order: int64 (K, L): the token read at each step of each direction.
 
     Returns:
-        (S, K, B, L, D), along the directions: ``[s, k, b, l]`` belongs to token ``order[k, l]``.
+        u (S, K, B, L, D) along the directions, ``[s, k, b, l]`` belongs to token ``order[k, l]``; and its projection
+        (S, K, B, L, P), which the native kernel computes while u is in the cache.
 
     Example:
-        >>> x = torch.rand(2, 1, 6, 4)
-        >>> permuted_conv1d_silu(x, torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4), torch.arange(6)[None]).shape
-        torch.Size([2, 1, 1, 6, 4])
+        >>> x, weight, bias = torch.rand(2, 1, 6, 4), torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4)
+        >>> u, projected = permuted_conv1d_silu(x, weight, bias, torch.rand(2, 1, 19, 4), torch.arange(6)[None])
+        >>> u.shape, projected.shape
+        (torch.Size([2, 1, 1, 6, 4]), torch.Size([2, 1, 1, 6, 19]))
     """
     if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
         if resolve_backend(x.float() if x.dtype == torch.bfloat16 else x, 8) == "native":
-            return torch.ops.clinicalfmamba.permuted_conv1d_silu(x, weight, bias, order)
-    return _conv1d_silu_torch(x, weight, bias, order)
+            return torch.ops.clinicalfmamba.permuted_conv1d_silu(x, weight, bias, x_proj, order)
+    u = _conv1d_silu_torch(x, weight, bias, order)
+    if x_proj.shape[2] == 0:
+        return u, u[..., :0]
+    return u, torch.matmul(u, x_proj.transpose(-1, -2).unsqueeze(2))
 
 
 def permuted_selective_scan(

@@ -40,7 +40,7 @@ def permuted_inputs(requires_grad: bool = False) -> tuple:
 def conv_inputs(requires_grad: bool = False) -> tuple:
     """Arguments of the permuted convolution."""
     torch.manual_seed(0)
-    tensors = [torch.randn(2, 1, 13, 20), torch.randn(2, 2, 20, 4), torch.randn(2, 2, 20)]
+    tensors = [torch.randn(2, 1, 13, 20), torch.randn(2, 2, 20, 4), torch.randn(2, 2, 20), torch.randn(2, 2, 19, 20)]
     return *(t.requires_grad_(requires_grad) for t in tensors), torch.stack(
         [torch.arange(13), torch.arange(13).flip(0)]
     )
@@ -123,7 +123,7 @@ def test_autocast_and_half_inputs_scan_in_float32() -> None:
         assert torch.equal(ops.selective_scan(*arguments)[0], expected)
         y, _ = ops.selective_scan(*(a.bfloat16() for a in arguments[:5]), *arguments[5:])
         x, *rest = conv_inputs()
-        assert ops.permuted_conv1d_silu(x.bfloat16(), *rest).dtype == torch.float32
+        assert ops.permuted_conv1d_silu(x.bfloat16(), *rest)[0].dtype == torch.float32
     assert y.dtype == torch.float32
 
 

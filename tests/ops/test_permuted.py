@@ -84,7 +84,9 @@ def test_convolution_is_causal_along_each_direction() -> None:
     order = scan_orders([3, 5], ["01", "-10"], CPU)
     x = torch.randn(2, 2, 15, 6, dtype=torch.float64)
     weight, bias = torch.randn(2, 2, 6, 4, dtype=torch.float64), torch.randn(2, 2, 6, dtype=torch.float64)
-    found = permuted_conv1d_silu(x, weight, bias, order)
+    x_proj = torch.randn(2, 2, 3, 6, dtype=torch.float64)
+    found, projected = permuted_conv1d_silu(x, weight, bias, x_proj, order)
+    torch.testing.assert_close(projected, torch.einsum("skbld,skpd->skblp", found, x_proj))
     for s in range(2):
         for k in range(2):
             sequence = F.pad(x[s][:, order[k]].transpose(1, 2), (3, 0))

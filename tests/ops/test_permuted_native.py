@@ -33,7 +33,7 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 def make_inputs(
     S: int, K: int, B: int, L: int, D: int, N: int, taps: int, rank: int
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """x, weight, bias, projected, dt_weight, A, D, delta_bias in float64, and the order."""
+    """x, weight, bias, x_proj, dt_weight, A, D, delta_bias in float64, and the order."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -41,21 +41,21 @@ def make_inputs(
 
     order = torch.stack([torch.randperm(L, generator=generator) for _ in range(K)])
     A = -8 * torch.rand(S, K, D, N, generator=generator, dtype=torch.float64)
-    projected, dt_weight = normal(S, K, B, L, rank + 2 * N), rank**-0.5 * normal(S, K, D, rank)
-    tensors = [normal(S, B, L, D), normal(S, K, D, taps), normal(S, K, D), projected, dt_weight, A]
+    x_proj, dt_weight = D**-0.5 * normal(S, K, rank + 2 * N, D), rank**-0.5 * normal(S, K, D, rank)
+    tensors = [normal(S, B, L, D), normal(S, K, D, taps), normal(S, K, D), x_proj, dt_weight, A]
     return [*tensors, normal(S, K, D), normal(S, K, D) - 2], order
 
 
 def run(inputs: list[torch.Tensor], order: torch.Tensor, backend: str, dtype: torch.dtype) -> list[torch.Tensor]:
-    """u, y and every gradient of the two steps chained as in the network."""
-    x, weight, bias, projected, dt_weight, A, D, delta_bias = leaves = [
+    """u, its projection, y and every gradient of the two steps chained as in the network."""
+    x, weight, bias, x_proj, dt_weight, A, D, delta_bias = leaves = [
         t.detach().to(dtype).requires_grad_() for t in inputs
     ]
     with scan_backend(backend):
-        u = permuted_conv1d_silu(x, weight, bias, order)
+        u, projected = permuted_conv1d_silu(x, weight, bias, x_proj, order)
         y = permuted_selective_scan(u, projected, dt_weight, A, D, delta_bias, order)
     y.backward(torch.linspace(-1, 1, y.numel(), dtype=dtype).view_as(y).cos())
-    return [u.detach(), y.detach(), *(leaf.grad for leaf in leaves)]
+    return [u.detach(), projected.detach(), y.detach(), *(leaf.grad for leaf in leaves)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -64,8 +64,8 @@ def test_outputs_and_gradients_match_float64(shape: tuple[int, ...]) -> None:
     expected = run(inputs, order, "reference", torch.float64)
     found = run(inputs, order, "native", torch.float32)
     errors = [relative_error(f, e) for f, e in zip(found, expected, strict=True)]
-    assert max(errors[:2]) <= OUTPUT_ERROR, errors
-    assert max(errors[2:]) <= GRADIENT_ERROR, errors
+    assert max(errors[:3]) <= OUTPUT_ERROR, errors
+    assert max(errors[3:]) <= GRADIENT_ERROR, errors
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
 ops = torch.ops.clinicalfmamba
 
 
-def _check(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> None:
+def _check(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor) -> None:
     S, _, L, channels = x.shape
     K = weight.shape[1]
     expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {
         "weight": (weight, (S, K, channels, weight.shape[3])),
         "bias": (bias, (S, K, channels)),
+        "x_proj": (x_proj, (S, K, x_proj.shape[2], channels)),
         "order": (order, (K, L)),
     }
     for name, (tensor, shape) in expected.items():
@@ -35,38 +36,50 @@ def _fields(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> list[int]
     ]
 
 
-def _dense(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _dense(
+    x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """x, weight, bias and order as the kernels read them, and the projection's weights."""
     x = x.float()
     x = x if x.stride(3) == 1 else x.contiguous()
-    return x, weight.float().contiguous(), bias.float().contiguous(), abi.dense_order(order)
+    dense = x, weight.float().contiguous(), bias.float().contiguous(), abi.dense_order(order)
+    return dense, x_proj.float().contiguous()
 
 
-def _output(x: Tensor, weight: Tensor) -> Tensor:
+def _outputs(x: Tensor, weight: Tensor, x_proj: Tensor) -> tuple[Tensor, Tensor]:
     S, batch, L, channels = x.shape
-    return x.new_empty((S, weight.shape[1], batch, L, channels), dtype=torch.float32)
+    shape = S, weight.shape[1], batch, L
+    u = x.new_empty((*shape, channels), dtype=torch.float32)
+    return u, x.new_empty((*shape, x_proj.shape[2]), dtype=torch.float32)
 
 
-def _forward(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
-    """Causal depthwise convolution and SiLU along each direction, (S, K, B, L, D)."""
-    _check(x, weight, bias, order)
-    u = _output(x, weight)
-    arguments = _dense(x, weight, bias, order)
-    abi.call("cfm_conv_forward", [*_fields(*arguments), u.data_ptr()])
-    return u
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Causal depthwise convolution and SiLU along each direction, (S, K, B, L, D), and its projection."""
+    _check(x, weight, bias, x_proj, order)
+    u, projected = _outputs(x, weight, x_proj)
+    dense, x_proj = _dense(x, weight, bias, x_proj, order)
+    projection = x_proj.shape[2], x_proj.data_ptr(), projected.data_ptr()
+    abi.call("cfm_conv_forward", [*_fields(*dense), u.data_ptr(), 0, 0, 0, 0, *projection])
+    return u, projected
 
 
-def _gradients(x: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Room for the gradients of x, weight, bias, in float32."""
-    dx, dweight, dbias = (t.new_empty(t.shape, dtype=torch.float32) for t in (x, weight, bias))
-    return dx, dweight, dbias
+def _gradients(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Room for the gradients of x, weight, bias, x_proj, in float32."""
+    dx, dweight, dbias, dx_proj = (t.new_empty(t.shape, dtype=torch.float32) for t in (x, weight, bias, x_proj))
+    return dx, dweight, dbias, dx_proj
 
 
-def _backward(du: Tensor, x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, weight, bias, in float32."""
-    grads = _gradients(x, weight, bias)
-    arguments, du = _dense(x, weight, bias, order), du.contiguous()
-    abi.call("cfm_conv_backward", [*_fields(*arguments), 0, du.data_ptr(), *(g.data_ptr() for g in grads)])
-    return grads
+def _backward(
+    du: Tensor, dprojected: Tensor, x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, weight, bias, x_proj, in float32."""
+    *grads, dx_proj = all_grads = _gradients(x, weight, bias, x_proj)
+    dense, x_proj = _dense(x, weight, bias, x_proj, order)
+    du, dprojected = du.contiguous(), dprojected.contiguous()
+    projection = x_proj.shape[2], x_proj.data_ptr(), 0, dprojected.data_ptr(), dx_proj.data_ptr()
+    pointers = du.data_ptr(), *(g.data_ptr() for g in grads)
+    abi.call("cfm_conv_backward", [*_fields(*dense), 0, *pointers, *projection])
+    return all_grads
 
 
 permuted_conv1d_silu_forward = torch.library.custom_op(
@@ -78,21 +91,21 @@ permuted_conv1d_silu_backward = torch.library.custom_op(
 
 
 @permuted_conv1d_silu_forward.register_fake
-def _fake_forward(x, weight, bias, order):  # type: ignore[no-untyped-def]
-    return _output(x, weight)
+def _fake_forward(x, weight, bias, x_proj, order):  # type: ignore[no-untyped-def]
+    return _outputs(x, weight, x_proj)
 
 
 @permuted_conv1d_silu_backward.register_fake
-def _fake_backward(du, x, weight, bias, order):  # type: ignore[no-untyped-def]
-    return _gradients(x, weight, bias)
+def _fake_backward(du, dprojected, x, weight, bias, x_proj, order):  # type: ignore[no-untyped-def]
+    return _gradients(x, weight, bias, x_proj)
 
 
-def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs)
 
 
-def _registered_backward(ctx: Any, du: Tensor) -> tuple[Tensor | None, ...]:
-    return *ops.permuted_conv1d_silu_backward(du, *ctx.saved_tensors), None
+def _registered_backward(ctx: Any, du: Tensor, dprojected: Tensor) -> tuple[Tensor | None, ...]:
+    return *ops.permuted_conv1d_silu_backward(du, dprojected, *ctx.saved_tensors), None
 
 
 permuted_conv1d_silu_forward.register_autograd(_registered_backward, setup_context=_setup)
@@ -102,26 +115,31 @@ class _EagerConvolution(torch.autograd.Function):
     """The same convolution for plain tensors, past the dispatcher."""
 
     @staticmethod
-    def forward(ctx: Any, *tensors: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, *tensors: Any) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         ctx.save_for_backward(*tensors)
-        return _forward(*tensors)
+        run: Any = _forward
+        return run(*tensors)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, du: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        run: Any = _backward if is_plain(du) else ops.permuted_conv1d_silu_backward
-        return *run(du, *ctx.saved_tensors), None
+    def backward(ctx: Any, du: Tensor, dprojected: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        run: Any = _backward if is_plain(du, dprojected) else ops.permuted_conv1d_silu_backward
+        return *run(du, dprojected, *ctx.saved_tensors), None
 
 
-def _permuted_conv1d_silu(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
-    """u (S, K, B, L, D); see :func:`clinicalfmamba_nets.ops.permuted_conv1d_silu`."""
-    if not is_plain(x, weight, bias, order):
-        return ops.permuted_conv1d_silu_forward(x, weight, bias, order)
-    if wants_gradient(x, weight, bias):
-        return _EagerConvolution.apply(x, weight, bias, order)
-    return _forward(x, weight, bias, order)
+def _permuted_conv1d_silu(
+    x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor
+) -> tuple[Tensor, Tensor]:
+    """u (S, K, B, L, D) and its projection; see :func:`clinicalfmamba_nets.ops.permuted_conv1d_silu`."""
+    if not is_plain(x, weight, bias, x_proj, order):
+        return ops.permuted_conv1d_silu_forward(x, weight, bias, x_proj, order)
+    if wants_gradient(x, weight, bias, x_proj):
+        return _EagerConvolution.apply(x, weight, bias, x_proj, order)
+    return _forward(x, weight, bias, x_proj, order)
 
 
 _library = torch.library.Library("clinicalfmamba", "FRAGMENT")
-_library.define("permuted_conv1d_silu(Tensor x, Tensor weight, Tensor bias, Tensor order) -> Tensor")
+_library.define(
+    "permuted_conv1d_silu(Tensor x, Tensor weight, Tensor bias, Tensor x_proj, Tensor order) -> (Tensor, Tensor)"
+)
 _library.impl("permuted_conv1d_silu", _permuted_conv1d_silu, "CompositeImplicitAutograd")

@@ -55,7 +55,7 @@ typedef struct {
     CfmStateStrides dstepss;
 } CfmScan;
 
-/* One permuted causal depthwise convolution followed by SiLU. */
+/* One permuted causal depthwise convolution followed by SiLU, and what its result u is projected to: P numbers a token. */
 typedef struct {
     int64_t S, K, B, L, D, width;
     int64_t threads;
@@ -66,6 +66,11 @@ typedef struct {
     float* u;                       /* forward: (S, K, B, L, D) contiguous */
     const float* du;                /* backward: (S, K, B, L, D) contiguous */
     float *dx, *dweight, *dbias;    /* (S, B, L, D) contiguous, (S, K, D, width), (S, K, D) or null */
+    int64_t P;                      /* 0: no projection */
+    const float* x_proj;            /* (S, K, P, D) contiguous */
+    float* projected;               /* forward: (S, K, B, L, P) contiguous */
+    const float* dprojected;        /* backward: (S, K, B, L, P) contiguous */
+    float* dx_proj;                 /* (S, K, P, D) */
 } CfmConv;
 
 /* Each returns 0, or 1 where N or width is not one of the compiled ones, 2 where memory ran out,

@@ -1,9 +1,11 @@
-// Causal depthwise convolution along each direction's order, then SiLU; tokens are gathered, never copied.
+// Causal depthwise convolution along each direction's order, then SiLU and a projection of the result; tokens are
+// gathered, never copied.
 #include <algorithm>
 #include <memory>
 
 #include "order.hpp"
 #include "parallel.hpp"
+#include "projection.hpp"
 #include "tiles.hpp"
 
 namespace cfm {
@@ -16,6 +18,8 @@ struct Cut {
     Cut(const CfmConv& p, int64_t most)
         : blocks((p.D + W - 1) / W), chunk(std::min(blocks, most)), chunks((blocks + chunk - 1) / chunk), tiles((p.L + T - 1) / T) {}
 };
+
+int channels_of(const CfmConv& p, int64_t block) { return static_cast<int>(std::min<int64_t>(W, p.D - block * W)); }
 
 // The taps of one vector of channels; the last one meets the token itself.
 template <int K>
@@ -63,8 +67,10 @@ struct Window {
     }
 };
 
+Weights x_proj_at(const CfmConv& p, int64_t sk, int64_t channel) { return {p.x_proj + sk * p.P * p.D + channel, 1, p.D}; }
+
 template <int K>
-void forward_tile(const CfmConv& p, int64_t s, int64_t k, int64_t b, int64_t channel, int64_t tile) {
+void forward_block(const CfmConv& p, int64_t s, int64_t k, int64_t b, int64_t channel, int64_t tile, Narrowing& to_projected) {
     const int channels = static_cast<int>(std::min<int64_t>(W, p.D - channel));
     const int64_t first = tile * T;
     const int tokens = static_cast<int>(std::min<int64_t>(T, p.L - first));
@@ -79,9 +85,12 @@ void forward_tile(const CfmConv& p, int64_t s, int64_t k, int64_t b, int64_t cha
     in_packs(tokens, [&](auto pack, int i) {
         const auto v = taps.template over<decltype(pack)>(window.rows + i);
         prefetch_pack<decltype(pack)>(u, i, W);
-        store_pack(u, i, v * sigmoid(v));
+        const auto activated = v * sigmoid(v);
+        store_pack(u, i, activated);
+        store_pack(rows_of(copy), i, activated);
     });
     write_rows(place, u0, copy);
+    to_projected.add(copy, x_proj_at(p, s * p.K + k, channel), channels);
 }
 
 template <int K>
@@ -92,8 +101,15 @@ int forward(const CfmConv& p) {
     parallel_for(p.S * p.K * p.B * stretches, static_cast<int>(p.threads), [&](int64_t task) {
         const int64_t stretch = task % stretches, skb = task / stretches;
         const int64_t b = skb % p.B, k = skb / p.B % p.K, s = skb / p.B / p.K;
-        for (int64_t tile = stretch * STRETCH; tile < std::min((stretch + 1) * STRETCH, cut.tiles); ++tile)
-            for (int64_t block = 0; block < cut.blocks; ++block) forward_tile<K>(p, s, k, b, block * W, tile);
+        Narrowing to_projected(p.P);
+        for (int64_t tile = stretch * STRETCH; tile < std::min((stretch + 1) * STRETCH, cut.tiles); ++tile) {
+            const int64_t first = tile * T;
+            to_projected.begin_tile();
+            for (int64_t block = 0; block < cut.blocks; ++block)
+                forward_block<K>(p, s, k, b, block * W, tile, to_projected);
+            float* out = p.projected + (skb * p.L + first) * p.P;
+            to_projected.end_tile(out, p.P, 1, static_cast<int>(std::min<int64_t>(T, p.L - first)), false);
+        }
     });
     return 0;
 }
@@ -109,6 +125,8 @@ template <int K>
 struct Backward {
     const CfmConv& p;
     int64_t s, k, b;
+    Widening& from_projected;
+    WeightSums& dx_proj;
     const int64_t* order = p.order ? p.order + k * p.L : nullptr;
 
     // Adds the gradient of x at one position.
@@ -122,15 +140,25 @@ struct Backward {
         for (int c = 0; c < channels; ++c) row[c] = k > 0 ? row[c] + value[c] : value[c];
     }
 
-    void tile(Carry<K>& carry, int64_t channel, int64_t index) const {
+    void tile(Carry<K>& carry, int64_t local, int64_t channel, int64_t index) const {
         const int channels = static_cast<int>(std::min<int64_t>(W, p.D - channel));
         const int64_t first = index * T;
         const int tokens = static_cast<int>(std::min<int64_t>(T, p.L - first));
         const Window<K> window(p, p.x + s * p.xs.s + b * p.xs.b + channel * p.xs.d, order, first, tokens, channels);
         const Taps<K> taps(p, s * p.K + k, channel, channels);
-        Tile copy;
-        const float* du0 = p.du + ((s * p.K + k) * p.B + b) * p.L * p.D + channel;
-        const auto du = read_rows({p.D, 1, nullptr, first, tokens, channels}, du0, copy);
+        const int64_t skb = (s * p.K + k) * p.B + b;
+        Tile copy, whole, u;
+        const auto given = read_rows({p.D, 1, nullptr, first, tokens, channels}, p.du + skb * p.L * p.D + channel, copy);
+        const float* dprojected = p.dprojected + (skb * p.L + first) * p.P;
+        auto du = given;
+        if (p.P) {  // u has a gradient from its projection too
+            in_packs(tokens, [&](auto pack, int i) {
+                using Tokens = decltype(pack);
+                const auto more = from_projected.of<Tokens>(local, dprojected + i * p.P, p.P);
+                store_pack(rows_of(whole), i, load_pack<Tokens>(given, i) + more);
+            });
+            du = {whole.at[0], W};
+        }
         V x[K], g[K], dweight[K]{}, dbias{};  // g[j] is K-1-j positions back
 #pragma GCC unroll 4
         for (int j = 1; j < K; ++j) x[j] = load(window.rows[j - 1]), g[j] = carry.late[j - 1];
@@ -138,8 +166,9 @@ struct Backward {
 #pragma GCC unroll 4
             for (int j = 0; j < K - 1; ++j) x[j] = x[j + 1], g[j] = g[j + 1];
             x[K - 1] = load(window.rows[i + K - 1]);
-            prefetch(du[i], W);
+            prefetch(given[i], W);
             const V v = taps(x), gate = sigmoid(v);
+            store(u.at[i], v * gate);
             g[K - 1] = load(du[i]) * gate * (1.0f + v * (1.0f - gate));
 #pragma GCC unroll 4
             for (int j = 0; j < K; ++j) dweight[j] += g[K - 1] * x[j];
@@ -151,6 +180,7 @@ struct Backward {
 #pragma GCC unroll 4
         for (int j = 0; j < K; ++j) carry.dweight[j] += dweight[j];
         carry.dbias += dbias;
+        dx_proj.add(local, u, dprojected, p.P, tokens);
     }
 
     // Gradient of x at the oldest of the K positions of g.
@@ -193,24 +223,34 @@ int backward(const CfmConv& p) {
     const int64_t slices = p.S * p.B, sk = p.S * p.K;
     const int64_t wanted = (2 * p.threads + slices - 1) / slices;  // channels do not mix: the cut is free
     const Cut cut(p, p.threads > 1 ? std::clamp<int64_t>((p.D + W - 1) / W / wanted, 1, CHUNK) : CHUNK);
-    std::unique_ptr<float[]> totals(new float[p.B * sk * p.D * (K + 1)]);
-    float *dweight = totals.get(), *dbias = dweight + p.B * sk * p.D * K;
+    std::unique_ptr<float[]> totals(new float[p.B * sk * p.D * (K + 1 + p.P)]);
+    float *dweight = totals.get(), *dbias = dweight + p.B * sk * p.D * K, *dx_proj = dbias + p.B * sk * p.D;
     parallel_for(slices * cut.chunks, static_cast<int>(p.threads), [&](int64_t task) {
         const int64_t begin = task % cut.chunks * cut.chunk, end = std::min(begin + cut.chunk, cut.blocks);
         const int64_t b = task / cut.chunks % p.B, s = task / cut.chunks / p.B;
         Carry<K> carry[CHUNK];
+        Widening from_projected(p.P, cut.chunk);
+        WeightSums sums(p.P, cut.chunk);
         for (int64_t k = 0; k < p.K; ++k) {
-            const Backward<K> direction{p, s, k, b};
-            for (int64_t block = begin; block < end; ++block) carry[block - begin] = Carry<K>{};
+            const Backward<K> direction{p, s, k, b, from_projected, sums};
+            sums.clear();
+            for (int64_t block = begin; block < end; ++block) {
+                carry[block - begin] = Carry<K>{};
+                from_projected.read(block - begin, x_proj_at(p, s * p.K + k, block * W), channels_of(p, block));
+            }
             for (int64_t tile = 0; tile < cut.tiles; ++tile)
-                for (int64_t block = begin; block < end; ++block) direction.tile(carry[block - begin], block * W, tile);
+                for (int64_t block = begin; block < end; ++block)
+                    direction.tile(carry[block - begin], block - begin, block * W, tile);
             const int64_t own = b * sk + s * p.K + k;
-            for (int64_t block = begin; block < end; ++block)
+            for (int64_t block = begin; block < end; ++block) {
                 direction.end(carry[block - begin], block * W, dweight + own * p.D * K, dbias + own * p.D);
+                sums.store_to(block - begin, dx_proj + own * p.P * p.D + block * W, 1, p.D, channels_of(p, block));
+            }
         }
     });
     add_up(dweight, p.B, sk * p.D * K, p.dweight);
     if (p.dbias) add_up(dbias, p.B, sk * p.D, p.dbias);
+    add_up(dx_proj, p.B, sk * p.P * p.D, p.dx_proj);
     return 0;
 }
 

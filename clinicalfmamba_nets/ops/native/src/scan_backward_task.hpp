@@ -1,7 +1,7 @@
 // One task of the backward scan: each tile is run forward again from its saved state, then swept in reverse.
 #pragma once
 
-#include "low_rank.hpp"
+#include "scan_common.hpp"
 
 namespace cfm {
 
@@ -138,17 +138,18 @@ struct Backward {
     const Cut& cut;
     const Task& task;
     BackwardScratch<N>& w;
-    StepWeights step_weights{p, cut};
-    StepGradients step_gradients{p, cut};
+    Widening steps_to_delta{p.R, cut.chunk_blocks};
+    Narrowing ddelta_to_steps{p.R};
+    WeightSums dstep_weight{p.R, cut.chunk_blocks};
     int64_t s = task.slice.s, b = task.slice.b, k = task.k, skb = (s * p.K + k) * p.B + b;
     const int64_t* order = p.order ? p.order + k * p.L : nullptr;
 
     void begin() {
-        step_weights.read(p, cut, task.slice, k);
         for (int64_t j = task.slice.block_begin; j < task.slice.block_end; ++j) {
             const Block block(cut, task.slice.g, j);
             const int local = static_cast<int>(j - task.slice.block_begin);
             const float* A = p.A + ((s * p.K + k) * p.D + block.channel) * N;
+            steps_to_delta.read(local, step_weights_at(p, s, k, block.channel), block.channels);
             const float* last = p.dlast_state ? p.dlast_state + (skb * p.D + block.channel) * N : nullptr;
             for (int n = 0; n < N; ++n) {
                 store(w.A[local][n], load_channels(A + n, N, block.channels) * LOG2E);
@@ -167,7 +168,7 @@ struct Backward {
                 store_channels(task.dA + block.channel * N + n, N, block.channels, w.dA[local][n].total);
             store_channels(task.dD + block.channel, 1, block.channels, w.dD[local].total);
             store_channels(task.dbias + block.channel, 1, block.channels, w.dbias[local].total);
-            if (p.R) step_gradients.store_weights(block, local, task.dstep_weight);
+            dstep_weight.store_to(local, task.dstep_weight + block.channel * p.R, p.R, 1, block.channels);
         }
     }
 
@@ -178,12 +179,13 @@ struct Backward {
         read_states<N>(p.Cm + at(p.Cs, s, k, b, task.slice.g), p.Cs, first, tokens, w.C);
         std::memset(w.dB, 0, sizeof(w.dB));
         std::memset(w.dC, 0, sizeof(w.dC));
-        step_gradients.begin_tile();
+        ddelta_to_steps.begin_tile();
         for (int64_t j = task.slice.block_begin; j < task.slice.block_end; ++j)
             block_tile(Block(cut, task.slice.g, j), j, index, first, tokens);
         finish(w.dB, task.dB, task.dBs, first, tokens);
         finish(w.dC, task.dC, task.dCs, first, tokens);
-        if (p.R) step_gradients.end_tile(task.dsteps, task.dstepss, first, tokens, task.add);
+        const CfmStateStrides& t = task.dstepss;
+        ddelta_to_steps.end_tile(task.dsteps + first * t.l, t.l, t.n, tokens, task.add);
     }
 
     // Adds up the lanes of each state, for EACH tokens at a time.
@@ -208,7 +210,7 @@ struct Backward {
     void prepare(int tokens, int local, const Inputs& in) {
         in_packs(tokens, [&](auto pack, int i) {
             using Tokens = decltype(pack);
-            const Tokens given = p.R ? step_weights.widen<Tokens>(local, in.steps + i * p.stepss.l, p.stepss.l)
+            const Tokens given = p.R ? steps_to_delta.of<Tokens>(local, in.steps + i * p.stepss.l, p.stepss.l)
                                      : load_pack<Tokens>(in.delta, i);
             const Tokens v = given + in.bias;
             Tokens dt = v, slope = filled<Tokens>(splat(1.0f));
@@ -277,10 +279,12 @@ struct Backward {
         prepare(tokens, local, in);
         passes<0>(tokens, local, states_at(p, cut, skb, index, block.index), in);
         write_rows(place(p.dus), du, w.du);
-        if (p.R)
-            step_gradients.add(w.ddelta, tokens, block, local, StepWeights::at(p, s, k, d), in.steps, p.stepss.l);
-        else
+        if (p.R) {
+            ddelta_to_steps.add(w.ddelta, step_weights_at(p, s, k, d), block.channels);
+            dstep_weight.add(local, w.ddelta, in.steps, p.stepss.l, tokens);
+        } else {
             write_rows(place(p.ddeltas), ddelta, w.ddelta);
+        }
         if (!p.z) return;
         for (int i = 0; i < tokens; ++i) store(in.dz[i], load(w.dgate.at[i]) * load(w.y.at[i]));
         write_rows(place(p.dzs), dz, w.dz);

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "parallel.hpp"
+#include "projection.hpp"
 #include "tiles.hpp"
 
 namespace cfm {
@@ -25,17 +26,6 @@ struct Cut {
           chunk_blocks(std::min(group_blocks, most_blocks)),
           chunks(ceil_div(group_blocks, chunk_blocks)),
           tiles(ceil_div(p.L, T)) {}
-};
-
-// A running sum that keeps what single precision drops: totals over L tokens stay exact to the last tile.
-struct Sum {
-    V total{}, rest{};
-    CFM_INLINE void add(Sum& sum, V x) {
-        V y = x - sum.rest;
-        V t = sum.total + y;
-        sum.rest = (t - sum.total) - y;
-        sum.total = t;
-    }
 };
 
 // One task's place: which tensors' slices and which blocks of channels.
@@ -73,6 +63,14 @@ CFM_INLINE float* at(float* base, const CfmStrides& t, int64_t s, int64_t k, int
 }
 CFM_INLINE int64_t at(const CfmStateStrides& t, int64_t s, int64_t k, int64_t b, int64_t g) {
     return s * t.s + k * t.k + b * t.b + g * t.g;
+}
+
+// The steps of a tile's first token, and the weights that widen them to the time steps of a vector of channels.
+CFM_INLINE const float* steps_at(const CfmScan& p, const Slice& slice, int64_t k, int64_t first) {
+    return p.steps + at(p.stepss, slice.s, k, slice.b, slice.g) + first * p.stepss.l;
+}
+CFM_INLINE Weights step_weights_at(const CfmScan& p, int64_t s, int64_t k, int64_t channel) {
+    return {p.dt_weight + ((s * p.K + k) * p.D + channel) * p.R, p.R, 1};
 }
 
 // The problem with B and C state by state for each token, copied where they lie the other way.

@@ -1,5 +1,4 @@
 // Selective scan, forward: h = 2^(dt A log2 e) h + dt u B,  y = C h + D u, one vector of channels at a time.
-#include "low_rank.hpp"
 #include "order.hpp"
 #include "parallel.hpp"
 #include "scan_common.hpp"
@@ -60,7 +59,7 @@ struct ForwardTile {
     const CfmScan& p;
     const Cut& cut;
     const Slice& slice;
-    const StepWeights& step_weights;
+    const Widening& steps_to_delta;
     ForwardScratch<N>& w;
     int64_t k, first;
     int tokens;
@@ -73,7 +72,7 @@ struct ForwardTile {
         const float* steps = p.R ? steps_at(p, slice, k, first) : nullptr;
         in_packs(tokens, [&](auto pack, int i) {
             using Tokens = decltype(pack);
-            const auto given = p.R ? step_weights.widen<Tokens>(local, steps + i * p.stepss.l, p.stepss.l)
+            const auto given = p.R ? steps_to_delta.of<Tokens>(local, steps + i * p.stepss.l, p.stepss.l)
                                    : load_pack<Tokens>(delta, i);
             const auto v = given + bias, dt = p.softplus ? softplus(v) : v;
             store_pack(rows_of(w.dt), i, dt);
@@ -118,10 +117,10 @@ struct ForwardTile {
 
 template <int N>
 void forward_tile(const CfmScan& p, const Cut& cut, const Slice& slice, int64_t k, int64_t tile,
-                  const StepWeights& step_weights, ForwardScratch<N>& w) {
+                  const Widening& steps_to_delta, ForwardScratch<N>& w) {
     const int64_t first = tile * T;
     const int tokens = static_cast<int>(std::min<int64_t>(T, p.L - first));
-    const ForwardTile<N> work{p, cut, slice, step_weights, w, k, first, tokens};
+    const ForwardTile<N> work{p, cut, slice, steps_to_delta, w, k, first, tokens};
     read_states<N>(p.Bm + at(p.Bs, slice.s, k, slice.b, slice.g), p.Bs, first, work.tokens, w.B);
     read_states<N>(p.Cm + at(p.Cs, slice.s, k, slice.b, slice.g), p.Cs, first, work.tokens, w.C);
     for (int64_t j = slice.block_begin; j < slice.block_end; ++j)
@@ -131,19 +130,19 @@ void forward_tile(const CfmScan& p, const Cut& cut, const Slice& slice, int64_t 
 template <int N>
 void forward_slice(const CfmScan& p, const Cut& cut, const Slice& slice) {
     ForwardScratch<N> w;
-    StepWeights step_weights(p, cut);
+    Widening steps_to_delta(p.R, cut.chunk_blocks);
     for (int64_t k = 0; k < p.K; ++k) {
         for (int64_t j = slice.block_begin; j < slice.block_end; ++j) {
             const Block block(cut, slice.g, j);
             const int local = static_cast<int>(j - slice.block_begin);
             const float* A = p.A + ((slice.s * p.K + k) * p.D + block.channel) * N;
+            steps_to_delta.read(local, step_weights_at(p, slice.s, k, block.channel), block.channels);
             for (int n = 0; n < N; ++n) {
                 store(w.decay[local][n], load_channels(A + n, N, block.channels) * LOG2E);
                 store(w.h[local][n], V{});
             }
         }
-        step_weights.read(p, cut, slice, k);
-        for (int64_t tile = 0; tile < cut.tiles; ++tile) forward_tile<N>(p, cut, slice, k, tile, step_weights, w);
+        for (int64_t tile = 0; tile < cut.tiles; ++tile) forward_tile<N>(p, cut, slice, k, tile, steps_to_delta, w);
         if (!p.last_state) continue;
         for (int64_t j = slice.block_begin; j < slice.block_end; ++j) {
             const Block block(cut, slice.g, j);
