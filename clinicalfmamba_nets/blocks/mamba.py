@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.recomputing import Again, not_kept
 from clinicalfmamba_nets.blocks.streams import StreamLayerNorm, StreamLinear
-from clinicalfmamba_nets.ops import permuted_conv1d_silu, permuted_selective_scan
+from clinicalfmamba_nets.ops import gated_norm, permuted_conv1d_silu, permuted_selective_scan
 from clinicalfmamba_nets.ops.recording import recording
 
 
@@ -43,7 +42,7 @@ class DirectionalMamba(nn.Module):
         torch.Size([1, 2, 6, 16])
     """
 
-    __constants__ = ["cross", "misplaced"]
+    __constants__ = ["cross", "inner_norm", "misplaced"]
 
     def __init__(
         self,
@@ -61,7 +60,7 @@ class DirectionalMamba(nn.Module):
         super().__init__()
         inner = expand * d_model
         self.d_state, self.dt_rank, self.inner = d_state, math.ceil(d_model / 16), inner
-        self.cross, self.misplaced = cross, misplaced
+        self.cross, self.inner_norm, self.misplaced = cross, inner_norm, misplaced
         self.divisor = (divisor or float(directions)) if inner_norm else 1.0
         self.in_proj = StreamLinear(streams, d_model, 2 * inner)
         self.guide_proj = StreamLinear(streams, d_model, inner) if cross else nn.Identity()
@@ -91,7 +90,6 @@ class DirectionalMamba(nn.Module):
             (S, B, L, C).
         """
         x, gate = self.in_proj(tokens).chunk(2, dim=-1)  # 2 x (S, B, L, E)
-        gate = F.silu(gate)
         x_proj = self.x_proj[:, :, :0] if self.cross else self.x_proj
         u, projected = permuted_conv1d_silu(x, self.conv_weight, self.conv_bias, x_proj, order)  # (S, K, B, L, ...)
         if self.cross:
@@ -99,17 +97,18 @@ class DirectionalMamba(nn.Module):
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
             graph = recording() or torch.compiler.is_compiling()
             if self.training and torch.is_grad_enabled() and not graph and not self.misplaced:
-                return self._project(self._scan_lean(u, x, projected, order) * gate)
+                return self.out_proj(self._gated(self._scan_lean(u, x, projected, order), gate))
         if self.misplaced:
-            second = self._scan(u[:, 1:2], projected[:, 1:2], order[1:2], 1, 2) * gate
-            others = self._scan(u[:, ::2], projected[:, ::2], order[::2], 0, 3) * gate
-            return self._project(others.index_add(2, order[0], second.index_select(2, order[1])))
-        return self._project(self._scan(u, projected, order, 0, u.shape[1]) * gate)
+            second = gated_norm(self._scan(u[:, 1:2], projected[:, 1:2], order[1:2], 1, 2), gate)
+            others = gated_norm(self._scan(u[:, ::2], projected[:, ::2], order[::2], 0, 3), gate)
+            y = others.index_add(2, order[0], second.index_select(2, order[1]))
+            return self.out_proj(self.norm(y / self.divisor))
+        return self.out_proj(self._gated(self._scan(u, projected, order, 0, u.shape[1]), gate))  # (S, B, L, C)
 
-    def _project(self, y: Tensor) -> Tensor:
-        if self.divisor != 1.0:
-            y = y / self.divisor
-        return self.out_proj(self.norm(y))  # (S, B, L, E) -> (S, B, L, C)
+    def _gated(self, y: Tensor, gate: Tensor) -> Tensor:
+        if self.inner_norm:
+            return gated_norm(y, gate, self.norm.weight, self.norm.bias, self.divisor)  # type: ignore[arg-type]
+        return gated_norm(y, gate)
 
     def _scan(self, u: Tensor, projected: Tensor, order: Tensor, first: int, last: int) -> Tensor:
         """Scan the directions first <= k < last (every second one if ``u`` has fewer), (S, B, L, E)."""

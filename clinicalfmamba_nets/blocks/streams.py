@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from clinicalfmamba_nets.ops import layer_norm
 
 
 class StreamLinear(nn.Module):
@@ -54,8 +55,4 @@ class StreamLayerNorm(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(S, B, L, C) -> (S, B, L, C)."""
-        if self.weight.shape[0] == 1:
-            return F.layer_norm(tokens, [self.features], self.weight[0], self.bias[0])
-        return torch.addcmul(
-            self.bias[:, None, None], F.layer_norm(tokens, [self.features]), self.weight[:, None, None]
-        )
+        return layer_norm(tokens, self.weight, self.bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clinicalfmamba_nets.ops.backends import backend_report, scan_backend
+from clinicalfmamba_nets.ops.gating import gated_norm, layer_norm
 from clinicalfmamba_nets.ops.permuted import permuted_conv1d_silu, permuted_selective_scan
 from clinicalfmamba_nets.ops.recording import recording
 from clinicalfmamba_nets.ops.scan_orders import scan_order, scan_orders
@@ -10,6 +11,8 @@ from clinicalfmamba_nets.ops.selective_scan import selective_scan
 
 __all__ = [
     "backend_report",
+    "gated_norm",
+    "layer_norm",
     "permuted_conv1d_silu",
     "permuted_selective_scan",
     "recording",

@@ -46,10 +46,18 @@ def conv_inputs(requires_grad: bool = False) -> tuple:
     )
 
 
+def gate_inputs(requires_grad: bool = False) -> tuple:
+    """Arguments of the gated normalization."""
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 1, 13, 32), torch.randn(2, 1, 13, 32), torch.randn(2, 32), torch.randn(2, 32)]
+    return *(t.requires_grad_(requires_grad) for t in tensors), 4.0
+
+
 CASES = {
     "selective_scan": (ops.selective_scan, scan_inputs),
     "permuted_selective_scan": (ops.permuted_selective_scan, permuted_inputs),
     "permuted_conv1d_silu": (ops.permuted_conv1d_silu, conv_inputs),
+    "gated_norm": (ops.gated_norm, gate_inputs),
 }
 cases = pytest.mark.parametrize(("operator", "inputs"), CASES.values(), ids=CASES)
 
@@ -83,8 +91,9 @@ def module_and_tensors(operator, inputs) -> tuple[Call, tuple[torch.Tensor, ...]
         (ops.selective_scan_states, lambda: (*scan_inputs(True), True)),
         (ops.permuted_selective_scan_states, lambda: (*permuted_inputs(True), True)),
         (ops.permuted_conv1d_silu_forward, lambda: conv_inputs(True)),
+        (ops.gated_norm_forward, lambda: gate_inputs(True)),
     ],
-    ids=["selective_scan", "permuted_selective_scan", "permuted_conv1d_silu"],
+    ids=["selective_scan", "permuted_selective_scan", "permuted_conv1d_silu", "gated_norm"],
 )
 def test_operators_pass_torchs_own_check(operator, inputs) -> None:
     checks = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_static")

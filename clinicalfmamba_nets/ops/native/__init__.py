@@ -1,4 +1,4 @@
-"""The selective scan and its convolution in C++, for float32 tensors on a CPU.
+"""The selective scan, its convolution and its gate in C++, for float32 tensors on a CPU.
 
 The kernels are compiled when the package is installed, or on first use into the user's cache folder; without a
 compiler :func:`available` is False, :func:`reason` says why, and the other backends serve. Importing this module
@@ -9,6 +9,7 @@ registers ``torch.ops.clinicalfmamba``. Environment: ``CXX`` chooses the compile
 from __future__ import annotations
 
 from clinicalfmamba_nets.ops.native import conv_ops as _conv_ops  # noqa: F401  registers the operators
+from clinicalfmamba_nets.ops.native import gate_ops as _gate_ops  # noqa: F401
 from clinicalfmamba_nets.ops.native import permuted_ops as _permuted_ops  # noqa: F401
 from clinicalfmamba_nets.ops.native import scan_ops as _scan_ops  # noqa: F401
 from clinicalfmamba_nets.ops.native.allocator import tune_allocator
@@ -16,5 +17,6 @@ from clinicalfmamba_nets.ops.native.loader import available, load, reason
 
 STATES = (4, 8, 16)
 TAPS = (2, 3, 4)
+GATED = 16  # the gate's kernels take multiples of so many channels
 
-__all__ = ["STATES", "TAPS", "available", "load", "reason", "tune_allocator"]
+__all__ = ["GATED", "STATES", "TAPS", "available", "load", "reason", "tune_allocator"]

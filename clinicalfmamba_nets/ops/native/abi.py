@@ -15,7 +15,7 @@ _ERRORS = {
     2: "out of memory",
     3: "order: each row must be a permutation of the token numbers 0 to L - 1",
 }
-_SIZES = {"cfm_scan": 112, "cfm_conv": 26}  # fields of each struct
+_SIZES = {"cfm_scan": 112, "cfm_conv": 26, "cfm_gate": 20}  # fields of each struct
 NO_STRIDES = (0, 0, 0, 0, 0)
 NO_STEPS = (0,) * 9  # rank, address, strides and weights of time steps of low rank
 

@@ -15,7 +15,7 @@ import torch
 from clinicalfmamba_nets.ops.native import build
 
 SWITCH = "CLINICALFMAMBA_NATIVE"
-FUNCTIONS = ("cfm_scan_forward", "cfm_scan_backward", "cfm_conv_forward", "cfm_conv_backward")
+FUNCTIONS = tuple(f"cfm_{kernel}_{way}" for kernel in ("scan", "conv", "gate") for way in ("forward", "backward"))
 
 _log = logging.getLogger(__name__)
 _mutex = threading.Lock()

@@ -73,12 +73,28 @@ typedef struct {
     float* dx_proj;                 /* (S, K, P, D) */
 } CfmConv;
 
+/* v = y SiLU(z) / divisor, then layer normalization over the D channels of each token where there are weights. */
+typedef struct {
+    int64_t S, B, L, D;             /* D: a multiple of 16 */
+    int64_t threads;
+    double divisor;
+    const float *y, *z;             /* (S, B, L, D): y contiguous, z by strides zs (k unused, d is 1) */
+    CfmStrides zs;
+    const float *weight, *bias;     /* (S, D) contiguous, both or neither */
+    float* out;                     /* forward: (S, B, L, D) contiguous */
+    const float* dout;              /* backward: (S, B, L, D) contiguous */
+    float *dy, *dz;                 /* (S, B, L, D) contiguous */
+    float *dweight, *dbias;         /* (S, D) */
+} CfmGate;
+
 /* Each returns 0, or 1 where N or width is not one of the compiled ones, 2 where memory ran out,
    3 where order is not a permutation. */
 CFM_EXPORT int cfm_scan_forward(const CfmScan* scan);
 CFM_EXPORT int cfm_scan_backward(const CfmScan* scan);
 CFM_EXPORT int cfm_conv_forward(const CfmConv* conv);
 CFM_EXPORT int cfm_conv_backward(const CfmConv* conv);
+CFM_EXPORT int cfm_gate_forward(const CfmGate* gate);
+CFM_EXPORT int cfm_gate_backward(const CfmGate* gate);
 CFM_EXPORT int64_t cfm_vector_width(void);
 CFM_EXPORT int64_t cfm_tile_tokens(void);
 CFM_EXPORT void cfm_use_openmp(void* gomp_parallel);

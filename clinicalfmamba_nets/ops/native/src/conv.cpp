@@ -67,7 +67,9 @@ struct Window {
     }
 };
 
-Weights x_proj_at(const CfmConv& p, int64_t sk, int64_t channel) { return {p.x_proj + sk * p.P * p.D + channel, 1, p.D}; }
+Weights x_proj_at(const CfmConv& p, int64_t sk, int64_t channel) {
+    return {p.P ? p.x_proj + sk * p.P * p.D + channel : nullptr, 1, p.D};
+}
 
 template <int K>
 void forward_block(const CfmConv& p, int64_t s, int64_t k, int64_t b, int64_t channel, int64_t tile, Narrowing& to_projected) {
@@ -259,18 +261,18 @@ int backward(const CfmConv& p) {
 
 extern "C" int cfm_conv_forward(const CfmConv* conv) {
     switch (conv->width) {
-        case 2: return cfm::guarded(*conv, cfm::forward<2>);
-        case 3: return cfm::guarded(*conv, cfm::forward<3>);
-        case 4: return cfm::guarded(*conv, cfm::forward<4>);
+        case 2: return cfm::guarded_with_order(*conv, cfm::forward<2>);
+        case 3: return cfm::guarded_with_order(*conv, cfm::forward<3>);
+        case 4: return cfm::guarded_with_order(*conv, cfm::forward<4>);
     }
     return 1;
 }
 
 extern "C" int cfm_conv_backward(const CfmConv* conv) {
     switch (conv->width) {
-        case 2: return cfm::guarded(*conv, cfm::backward<2>);
-        case 3: return cfm::guarded(*conv, cfm::backward<3>);
-        case 4: return cfm::guarded(*conv, cfm::backward<4>);
+        case 2: return cfm::guarded_with_order(*conv, cfm::backward<2>);
+        case 3: return cfm::guarded_with_order(*conv, cfm::backward<3>);
+        case 4: return cfm::guarded_with_order(*conv, cfm::backward<4>);
     }
     return 1;
 }

@@ -1,4 +1,4 @@
-// Refuses an order that is not a permutation: an index outside would write outside.
+// What guards the C interface: an order that is not a permutation is refused, for an index outside would write outside.
 #pragma once
 
 #include <cstddef>
@@ -24,10 +24,16 @@ inline bool is_order(const int64_t* order, int64_t directions, int64_t length) {
 template <class Problem, class Kernel>
 int guarded(const Problem& p, Kernel kernel) {
     try {
-        return is_order(p.order, p.K, p.L) ? kernel(p) : 3;
+        return kernel(p);
     } catch (const std::bad_alloc&) {
         return 2;
     }
+}
+
+// The same for a kernel whose problem has an order.
+template <class Problem, class Kernel>
+int guarded_with_order(const Problem& p, Kernel kernel) {
+    return guarded(p, [&](const Problem& q) { return is_order(q.order, q.K, q.L) ? kernel(q) : 3; });
 }
 
 }  // namespace cfm

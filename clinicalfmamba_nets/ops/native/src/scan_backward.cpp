@@ -148,9 +148,9 @@ int backward(const CfmScan& problem) {
 
 extern "C" int cfm_scan_backward(const CfmScan* scan) {
     switch (scan->N) {
-        case 4: return cfm::guarded(*scan, cfm::backward<4>);
-        case 8: return cfm::guarded(*scan, cfm::backward<8>);
-        case 16: return cfm::guarded(*scan, cfm::backward<16>);
+        case 4: return cfm::guarded_with_order(*scan, cfm::backward<4>);
+        case 8: return cfm::guarded_with_order(*scan, cfm::backward<8>);
+        case 16: return cfm::guarded_with_order(*scan, cfm::backward<16>);
     }
     return 1;
 }

@@ -182,9 +182,9 @@ int forward(const CfmScan& problem) {
 
 extern "C" int cfm_scan_forward(const CfmScan* scan) {
     switch (scan->N) {
-        case 4: return cfm::guarded(*scan, cfm::forward<4>);
-        case 8: return cfm::guarded(*scan, cfm::forward<8>);
-        case 16: return cfm::guarded(*scan, cfm::forward<16>);
+        case 4: return cfm::guarded_with_order(*scan, cfm::forward<4>);
+        case 8: return cfm::guarded_with_order(*scan, cfm::forward<8>);
+        case 16: return cfm::guarded_with_order(*scan, cfm::forward<16>);
     }
     return 1;
 }

@@ -1,0 +1,126 @@
+"""``torch.ops.clinicalfmamba.gated_norm``: what the scans give, times SiLU of the gate, normalized, in one pass."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clinicalfmamba_nets.ops.native import abi
+from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
+
+ops = torch.ops.clinicalfmamba
+
+
+def _check(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
+    if y.shape[3] % 16:
+        raise ValueError(f"gated_norm: y: expected a multiple of 16 channels, found {y.shape[3]}")
+    parameters = y.shape[0], y.shape[3]
+    for name, x, shape in (("z", z, y.shape), ("weight", weight, parameters), ("bias", bias, parameters)):
+        if x is not None and x.shape != shape:
+            raise ValueError(f"gated_norm: {name}: expected {tuple(shape)}, found {tuple(x.shape)}")
+
+
+Dense = tuple[Tensor, Tensor, "Tensor | None", "Tensor | None"]  # y, z, weight, bias as the kernels read them
+
+
+def _fields(dense: Dense, divisor: float) -> list[int]:
+    """The part of the kernels' struct that forward and backward share."""
+    y, z, weight, bias = dense
+    (double,) = struct.unpack("q", struct.pack("d", divisor))
+    fields = [*y.shape, abi.threads(), double, y.data_ptr(), z.data_ptr(), *abi.token_strides(z)]
+    return [*fields, abi.address(weight), abi.address(bias)]
+
+
+def _dense(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None) -> Dense:
+    z = z.float()
+    weight, bias = (None if x is None else x.float().contiguous() for x in (weight, bias))
+    return y.float().contiguous(), z if z.stride(3) == 1 else z.contiguous(), weight, bias
+
+
+def _forward(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float) -> Tensor:
+    """Gated and normalized, (S, B, L, D)."""
+    _check(y, z, weight, bias)
+    out = y.new_empty(y.shape, dtype=torch.float32)
+    dense = _dense(y, z, weight, bias)
+    abi.call("cfm_gate_forward", [*_fields(dense, divisor), out.data_ptr()])
+    return out
+
+
+def _gradients(
+    y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Room for the gradients of y, z, weight, bias in float32; empty for those that are None."""
+    dweight, dbias = (y.new_empty((0,) if x is None else x.shape, dtype=torch.float32) for x in (weight, bias))
+    return y.new_empty(y.shape, dtype=torch.float32), y.new_empty(z.shape, dtype=torch.float32), dweight, dbias
+
+
+def _backward(
+    dout: Tensor, y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of y, z, weight, bias in float32; empty for those that are None."""
+    grads = _gradients(y, z, weight, bias)
+    dense, dout = _dense(y, z, weight, bias), dout.contiguous()
+    abi.call("cfm_gate_backward", [*_fields(dense, divisor), 0, dout.data_ptr(), *(g.data_ptr() for g in grads)])
+    return grads
+
+
+gated_norm_forward = torch.library.custom_op("clinicalfmamba::gated_norm_forward", _forward, mutates_args=())
+gated_norm_backward = torch.library.custom_op("clinicalfmamba::gated_norm_backward", _backward, mutates_args=())
+
+
+@gated_norm_forward.register_fake
+def _fake_forward(y, z, weight, bias, divisor):  # type: ignore[no-untyped-def]
+    return y.new_empty(y.shape, dtype=torch.float32)
+
+
+@gated_norm_backward.register_fake
+def _fake_backward(dout, y, z, weight, bias, divisor):  # type: ignore[no-untyped-def]
+    return _gradients(y, z, weight, bias)
+
+
+def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    *tensors, ctx.divisor = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _registered_backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+    return _returned(ops.gated_norm_backward(dout, *ctx.saved_tensors, ctx.divisor), ctx)
+
+
+def _returned(grads: tuple[Tensor, ...], ctx: Any) -> tuple[Tensor | None, ...]:
+    """The gradients in the order of the forward arguments, None where there was no tensor."""
+    return *(None if x is None else g for x, g in zip(ctx.saved_tensors, grads, strict=True)), None
+
+
+gated_norm_forward.register_autograd(_registered_backward, setup_context=_setup)
+
+
+class _EagerGate(torch.autograd.Function):
+    """The same for plain tensors, past the dispatcher."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:  # type: ignore[override]
+        _setup(ctx, arguments, arguments[0])
+        return _forward(*arguments)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        run: Any = _backward if is_plain(dout) else ops.gated_norm_backward
+        return _returned(run(dout, *ctx.saved_tensors, ctx.divisor), ctx)
+
+
+def _gated_norm(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float) -> Tensor:
+    """(S, B, L, D); see :func:`clinicalfmamba_nets.ops.gated_norm`."""
+    if not is_plain(y, z, weight, bias):
+        return ops.gated_norm_forward(y, z, weight, bias, divisor)
+    run: Any = _EagerGate.apply if wants_gradient(y, z, weight, bias) else _forward
+    return run(y, z, weight, bias, divisor)
+
+
+_library = torch.library.Library("clinicalfmamba", "FRAGMENT")
+_library.define("gated_norm(Tensor y, Tensor z, Tensor? weight, Tensor? bias, float divisor) -> Tensor")
+_library.impl("gated_norm", _gated_norm, "CompositeImplicitAutograd")
