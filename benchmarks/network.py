@@ -132,7 +132,9 @@ def main() -> None:
                 rows = [("forward", 1, partial(forward_row, size, backend, arguments.repeats))]
                 if not arguments.no_training:
                     batch = arguments.batch if size <= 256 else 1
-                    rows.append((f"train batch {batch}", batch, partial(training_row, size, batch, backend, 2)))
+                    rows.append(
+                        (f"train batch {batch}", batch, partial(training_row, size, batch, backend, arguments.repeats))
+                    )
                 for name, pairs, measure in rows:
                     run, seconds = measure()
                     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # before the count adds to it

@@ -55,6 +55,26 @@ int scan_tokens(int64_t S, int64_t K, int64_t B, int64_t L, int64_t D, int64_t N
     return check(cfm_scan_forward(&p), "scan forward") | check(cfm_scan_backward(&p), "scan backward");
 }
 
+// Time steps of low rank, projected together with B and C.
+int scan_steps(int64_t S, int64_t K, int64_t B, int64_t L, int64_t D, int64_t N, int64_t R, int64_t threads) {
+    const int64_t size = S * K * B * L * D, row = R + 2 * N, rows = S * K * B * L * row, width = cfm_vector_width();
+    const int64_t tiles = (L + cfm_tile_tokens() - 1) / cfm_tile_tokens(), blocks = (D + width - 1) / width;
+    Buffer u(size), projected(rows), A(S * K * D * N, -4.0f), dt_weight(S * K * D * R), skip(S * K * D), bias(S * K * D);
+    Buffer states(S * K * B * tiles * blocks * N * width), y(S * B * L * D), dy(S * B * L * D), du(size), dprojected(rows);
+    Buffer dA(S * K * D * N), ddt_weight(S * K * D * R), dD(S * K * D), dbias(S * K * D);
+    const std::vector<int64_t> order = orders(K, L);
+    CfmScan p{};
+    p.S = S, p.K = K, p.B = B, p.G = 1, p.L = L, p.D = D, p.N = N, p.R = R, p.softplus = 1, p.threads = threads;
+    p.u = u, p.steps = projected, p.Bm = projected + R, p.Cm = projected + R + N, p.dt_weight = dt_weight;
+    p.A = A, p.D_skip = skip, p.delta_bias = bias, p.order = order.data(), p.states = states, p.y = y, p.dy = dy;
+    p.us = p.dus = {K * B * L * D, B * L * D, L * D, D, 1};
+    p.Bs = p.Cs = p.stepss = p.dBs = p.dCs = p.dstepss = {K * B * L * row, B * L * row, L * row, 0, row, 1};
+    p.ys = p.dys = {B * L * D, 0, L * D, D, 1};
+    p.du = du, p.dsteps = dprojected, p.dB = dprojected + R, p.dC = dprojected + R + N, p.ddt_weight = ddt_weight;
+    p.dA = dA, p.dD_skip = dD, p.ddelta_bias = dbias;
+    return check(cfm_scan_forward(&p), "low-rank forward") | check(cfm_scan_backward(&p), "low-rank backward");
+}
+
 int scan_channels(int64_t B, int64_t G, int64_t L, int64_t D, int64_t N, int64_t threads) {
     const int64_t size = B * D * L, shared = B * G * N * L, width = cfm_vector_width();
     const int64_t tiles = (L + cfm_tile_tokens() - 1) / cfm_tile_tokens(), blocks = G * ((D / G + width - 1) / width);
@@ -71,18 +91,31 @@ int scan_channels(int64_t B, int64_t G, int64_t L, int64_t D, int64_t N, int64_t
     return check(cfm_scan_forward(&p), "gated forward") | check(cfm_scan_backward(&p), "gated backward");
 }
 
-int convolve(int64_t S, int64_t K, int64_t B, int64_t L, int64_t D, int64_t width, int64_t threads) {
+int convolve(int64_t S, int64_t K, int64_t B, int64_t L, int64_t D, int64_t width, int64_t P, int64_t threads) {
     Buffer x(S * B * L * D), weight(S * K * D * width), bias(S * K * D), u(S * K * B * L * D), du(S * K * B * L * D);
     Buffer dx(S * B * L * D), dweight(S * K * D * width), dbias(S * K * D);
+    Buffer x_proj(S * K * P * D), projected(S * K * B * L * P), dprojected(S * K * B * L * P), dx_proj(S * K * P * D);
     std::vector<int64_t> order = orders(K, L);
     CfmConv p{};
     p.S = S, p.K = K, p.B = B, p.L = L, p.D = D, p.width = width, p.threads = threads;
     p.x = x, p.xs = {B * L * D, 0, L * D, D, 1}, p.weight = weight, p.bias = bias, p.order = order.data();
-    p.u = u, p.du = du, p.dx = dx, p.dweight = dweight, p.dbias = dbias;
+    p.u = u, p.du = du, p.dx = dx, p.dweight = dweight, p.dbias = dbias, p.P = P;
+    if (P) p.x_proj = x_proj, p.projected = projected, p.dprojected = dprojected, p.dx_proj = dx_proj;
     int bad = check(cfm_conv_forward(&p), "conv forward") | check(cfm_conv_backward(&p), "conv backward");
     order[0] = L;
     if (cfm_conv_forward(&p) != 3) bad |= check(4, "conv forward with a wrong order");
     return bad;
+}
+
+int gate(int64_t S, int64_t B, int64_t L, int64_t D, bool normalized, int64_t threads) {
+    const int64_t size = S * B * L * D;
+    Buffer y(size), z(2 * size), weight(S * D), bias(S * D), out(size), dout(size), dy(size), dz(size);
+    Buffer dweight(S * D), dbias(S * D);
+    CfmGate p{};
+    p.S = S, p.B = B, p.L = L, p.D = D, p.threads = threads, p.divisor = 3.0;
+    p.y = y, p.z = z + D, p.zs = {2 * B * L * D, 0, 2 * L * D, 2 * D, 1}, p.out = out, p.dout = dout, p.dy = dy, p.dz = dz;
+    if (normalized) p.weight = weight, p.bias = bias, p.dweight = dweight, p.dbias = dbias;
+    return check(cfm_gate_forward(&p), "gate forward") | check(cfm_gate_backward(&p), "gate backward");
 }
 
 }  // namespace
@@ -95,10 +128,13 @@ int main() {
                 for (int64_t D : {1, 16, 37, 272}) {
                     bad |= scan_tokens(2, 3, 2, L, D, N, threads);
                     bad |= scan_tokens(1, 1, 1, L, D, N, threads);
+                    bad |= L % 2 ? scan_steps(2, 3, 2, L, D, N, 8, threads) : scan_steps(1, 1, 1, L, D, N, 3, threads);
                     bad |= scan_channels(2, 1, L, D, N, threads);
                     if (D == 272) bad |= scan_channels(1, 2, L, D, N, threads);
                     if (N == 4)
-                        for (int64_t width : {2, 3, 4}) bad |= convolve(2, 3, 2, L, D, width, threads);
+                        for (int64_t width : {2, 3, 4}) bad |= convolve(2, 3, 2, L, D, width, 10 * (width - 2), threads);
+                    if (N == 4 && D % 16 == 0)
+                        for (bool normalized : {false, true}) bad |= gate(2, 2, L, D, normalized, threads);
                 }
     std::puts(bad ? "failed" : "done");
     return bad;

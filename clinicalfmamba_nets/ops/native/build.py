@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 SOURCE_DIR = Path(__file__).resolve().parent / "src"
 LIBRARY_DIR = Path(__file__).resolve().parent / "lib"  # filled at install time
 
 COMMON_FLAGS = (
-    *("-std=c++17", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"),
+    *("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),  # never -ffast-math: it would hide NaN
     *("-Wno-maybe-uninitialized", "-Wno-unknown-warning-option"),
 )
@@ -129,11 +130,11 @@ def compile_library(variant: str, target: Path, compiler: list[str]) -> None:
         raise BuildError(f"{target.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME") from None
     os.close(handle)
     try:
-        command = [*compiler, *_flags(variant), *map(str, sources()), "-o", partial, "-lpthread"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-            raise BuildError(f"{compiler[0]} exited with {done.returncode}: {(lines or ['no message'])[0].strip()}")
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as files_at_once:
+            objects = {path: str(Path(folder, path.name).with_suffix(".o")) for path in sources()}
+            flags = [*compiler, *_flags(variant)]
+            list(files_at_once.map(lambda path: _run([*flags, "-c", str(path), "-o", objects[path]]), objects))
+            _run([*flags, "-shared", *_link_flags(), *objects.values(), "-o", partial, "-lpthread"])
         os.chmod(partial, 0o755)
         os.replace(partial, target)
     except (OSError, subprocess.SubprocessError) as error:
@@ -141,6 +142,13 @@ def compile_library(variant: str, target: Path, compiler: list[str]) -> None:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        raise BuildError(f"{command[0]} exited with {done.returncode}: {(lines or ['no message'])[0].strip()}")
 
 
 def build_into_cache(variant: str) -> Path:
@@ -178,5 +186,8 @@ def _lock(path: Path) -> Iterator[None]:
 
 def _flags(variant: str) -> list[str]:
     width, isa = VARIANTS[variant]
-    link = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
-    return [*COMMON_FLAGS, *isa.split(), f"-DCFM_WIDTH={width}", *link]
+    return [*COMMON_FLAGS, *isa.split(), f"-DCFM_WIDTH={width}"]
+
+
+def _link_flags() -> list[str]:
+    return ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
