@@ -1,15 +1,17 @@
 """Time the 2D network against the limit of its matrix products: ``python -m benchmarks.network``.
 
 Every row is one process, one size, one thread count: forward of one pair, or a training step (forward, loss, backward,
-Adam) per pair. ``limit`` is the time of the row's convolutions and linear maps (counted by torch's FLOP counter) at the
-rate of a large float32 matrix product measured in the same run; ``ratio`` is the row's time over it. Times are the
-minimum of the repeats, because other programs only ever add to them. A forward row ends with the share of its time in
-2D convolutions, in the scans (with the sequence convolution in front of them), and in the rest.
+Adam) per pair. ``limit`` is the time of the row's convolutions and linear maps (counted by torch's FLOP counter, those
+within the native kernels by their shapes) at the rate of a large float32 matrix product measured in the same run;
+``ratio`` is the row's time over it. Times are the minimum of the repeats, because other programs only ever add to them.
+A forward row ends with the share of its time in 2D convolutions, in the scans (with the sequence convolution and the
+projections in front of them and the gate behind), and in the rest.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import time
 from collections import Counter
@@ -31,6 +33,24 @@ from clinicalfmamba_nets.ops import scan_backend
 from clinicalfmamba_nets.ops.native.allocator import tune_allocator
 
 
+def _conv_flops(x, weight, bias, x_proj, order, **_):  # type: ignore[no-untyped-def]
+    return 2 * x[1] * x[2] * math.prod(x_proj)  # B L (S K P D)
+
+
+def _scan_flops(u, projected, dt_weight, *others, **_):  # type: ignore[no-untyped-def]
+    return 2 * u[2] * u[3] * math.prod(dt_weight)  # B L (S K D R)
+
+
+# The products within the native kernels, from the shapes of their arguments; a gradient takes two for each.
+OPS = torch.ops.clinicalfmamba
+PROJECTIONS = {
+    OPS.permuted_conv1d_silu_forward: _conv_flops,
+    OPS.permuted_conv1d_silu_backward: lambda du, dprojected, *others, **_: 2 * _conv_flops(*others),
+    OPS.permuted_selective_scan_states: _scan_flops,
+    OPS.permuted_selective_scan_backward: lambda dy, *others, **_: 2 * _scan_flops(*others),
+}
+
+
 def fastest(run: Callable[[], object], repeats: int) -> float:
     """Seconds of the fastest of some runs, after one to warm up."""
     run()
@@ -50,7 +70,7 @@ def matrix_rate() -> float:
 
 def count_flops(run: Callable[[], object]) -> int:
     """FLOPs (2 per multiplication and addition) of the matrix products and convolutions of a call."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=PROJECTIONS) as counter:
         run()
     return counter.get_total_flops()
 
@@ -72,6 +92,7 @@ def describe_shares(run: Callable[[], object]) -> str:
         ("conv", F, "conv2d"),
         ("scan", mamba, "permuted_conv1d_silu"),
         ("scan", mamba, "permuted_selective_scan"),
+        ("scan", mamba, "gated_norm"),
     ]
     with ExitStack() as stack:
         for kind, place, name in places:

@@ -41,13 +41,13 @@ def permuted_conv1d_silu(
         >>> u.shape, projected.shape
         (torch.Size([2, 1, 1, 6, 4]), torch.Size([2, 1, 1, 6, 19]))
     """
-    if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+    if not torch.jit.is_scripting():
         if resolve_backend(x.float() if x.dtype == torch.bfloat16 else x, 8) == "native":
             return torch.ops.clinicalfmamba.permuted_conv1d_silu(x, weight, bias, x_proj, order)
-    u = _conv1d_silu_torch(x, weight, bias, order)
-    if x_proj.shape[2] == 0:
-        return u, u[..., :0]
-    return u, torch.matmul(u, x_proj.transpose(-1, -2).unsqueeze(2))
+        if torch.is_grad_enabled() and not recording():
+            # One map for each tap, and the projection's input: recompute them in the backward pass instead.
+            return checkpoint(_conv1d_silu_torch, x, weight, bias, x_proj, order, use_reentrant=False)
+    return _conv1d_silu_torch(x, weight, bias, x_proj, order)
 
 
 def permuted_selective_scan(
@@ -98,7 +98,7 @@ def _widened(projected: Tensor, dt_weight: Tensor, states: int) -> tuple[Tensor,
     return torch.matmul(steps, dt_weight.transpose(-1, -2).unsqueeze(2)), B, C
 
 
-def _conv1d_silu_torch(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> Tensor:
+def _conv1d_silu_torch(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     streams, batch, length, channels = x.shape
     directions, width = weight.shape[1], weight.shape[3]
     x = x.index_select(2, order.flatten()).view(streams, batch, directions, length, channels)
@@ -106,7 +106,10 @@ def _conv1d_silu_torch(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -
     y = bias[:, :, None, None, :] + weight[:, :, None, None, :, 0] * x[:, :, :, :length]
     for tap in range(1, width):
         y = y + weight[:, :, None, None, :, tap] * x[:, :, :, tap : tap + length]
-    return F.silu(y)
+    u = F.silu(y)
+    if x_proj.shape[2] == 0:
+        return u, u[..., :0]
+    return u, torch.matmul(u, x_proj.transpose(-1, -2).unsqueeze(2))
 
 
 def _scan_torch(
