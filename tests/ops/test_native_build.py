@@ -28,17 +28,31 @@ print(y.isfinite().all().item(), sum("native scan is not built" in str(w.message
 """
 ACCURACY = """
 import torch
-from clinicalfmamba_nets.ops import selective_scan
+from clinicalfmamba_nets.ops import gated_norm, permuted_conv1d_silu, permuted_selective_scan
+from clinicalfmamba_nets.ops import scan_backend, selective_scan
 torch.manual_seed(0)
-u, delta, z = (torch.randn(2, 37, 21, requires_grad=True) for _ in range(3))
-A = (-torch.rand(37, 8)).requires_grad_()
-B, C = (torch.randn(2, 8, 21, requires_grad=True) for _ in range(2))
-leaves = [u, delta, A, B, C]
-results = []
-for backend, dtype in (("native", torch.float32), ("reference", torch.float64)):
-    y = selective_scan(*(t.to(dtype) for t in leaves), z=z.to(dtype), delta_softplus=True, backend=backend)
-    results.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
-print(max(((a - b).norm() / b.norm()).item() for a, b in zip(*results)))
+def error(function, *tensors):
+    results = []
+    for backend, dtype in (("native", torch.float32), ("reference", torch.float64)):
+        leaves = [t.to(dtype).requires_grad_() for t in tensors]
+        with scan_backend(backend):
+            y = function(*leaves)
+        results.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+    return max(((a - b).norm() / b.norm()).item() for a, b in zip(*results))
+def scan(u, delta, A, B, C, z):
+    return selective_scan(u, delta, A, B, C, z=z, delta_softplus=True)
+order = torch.stack([torch.arange(21), torch.randperm(21)])
+def layer(x, weight, bias, x_proj, dt_weight, A, D, z, scale, offset):
+    u, projected = permuted_conv1d_silu(x, weight, bias, x_proj, order)
+    return gated_norm(permuted_selective_scan(u, projected, dt_weight, A, D, D - 2, order), z, scale, offset, 2.0)
+B, C = torch.randn(2, 2, 8, 21)
+print(max(
+    error(scan, *torch.randn(2, 2, 37, 21), -torch.rand(37, 8), B, C, torch.randn(2, 37, 21)),
+    error(layer, torch.randn(1, 2, 21, 48), torch.randn(1, 2, 48, 4), torch.randn(1, 2, 48),
+          torch.randn(1, 2, 19, 48) / 7,
+          torch.randn(1, 2, 48, 3), -torch.rand(1, 2, 48, 8), torch.randn(1, 2, 48), torch.randn(1, 2, 21, 48),
+          *torch.randn(2, 1, 48)),
+))
 """
 
 
