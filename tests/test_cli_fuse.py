@@ -319,9 +319,9 @@ def test_kill_leaves_whole_files_and_the_next_run_goes_on(toy_bundles, tmp_path,
     import signal
 
     entries = []
-    for number in range(30):
-        write_pair(tmp_path / "data", f"p{number:02}", number)
-        entries.append({"image": f"p{number:02}.png", "image2": f"p{number:02}_second.png"})
+    for number in range(150):  # so many that a fast machine is not done before the signal comes
+        write_pair(tmp_path / "data", f"p{number:03}", number)
+        entries.append({"image": f"p{number:03}.png", "image2": f"p{number:03}_second.png"})
     listed, out = write_list(tmp_path / "data" / "list.json", entries), tmp_path / "out"
     words = ("fuse", "--datalist", listed, "-o", out, "--task", "ct_mri")
     process = run_program(*words, bundles=toy_bundles)
@@ -337,8 +337,8 @@ def test_kill_leaves_whole_files_and_the_next_run_goes_on(toy_bundles, tmp_path,
         with Image.open(path) as picture:
             picture.load()
     done = len(list(out.glob("*_preview.png")))
-    assert 3 <= done < 30
+    assert 3 <= done < 150
     process = run_program(*words, bundles=toy_bundles)
     output, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
-    assert report_of(out)["counts"] == {"done": 30 - done, "failed": 0, "skipped": done}
+    assert report_of(out)["counts"] == {"done": 150 - done, "failed": 0, "skipped": done}
