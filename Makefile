@@ -5,6 +5,7 @@
 # make deploy APP=glioma_grading MODEL=RUN STUDY=dicom [...]  grade its glioma by the training in the folder RUN
 # make label STUDIES=images [MODEL=RUN]                      start the MONAI Label server on this machine
 # make test-deploy | make test-label                         set up each in an environment of its own and test it
+# make test-triton                                           the CUDA scan in Triton's interpreter, and compiled
 # make picture                                               draw docs/phantom.png and docs/volume_phantom.png anew
 # make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into README and model card
 
@@ -20,8 +21,8 @@ LABEL_STAMP := $(LABEL_VENV)/.installed
 PIP_INSTALL := -m pip install --disable-pip-version-check
 NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
 
-.PHONY: setup fuse test test-slow lint deploy label setup-deploy setup-label \
-	test-deploy test-label picture results
+.PHONY: setup fuse test test-slow lint deploy label setup-deploy setup-label setup-triton \
+	test-deploy test-label test-triton picture results
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -75,6 +76,13 @@ label: $(LABEL_STAMP)
 
 test-deploy: $(DEPLOY_STAMP)
 	$(DEPLOY_VENV)/bin/python -m pytest -q tests/deploy/test_monai_deploy.py
+
+# Triton comes with torch's CUDA builds; a CPU needs it for these tests alone.
+setup-triton: $(STAMP)
+	@$(BIN)/python -c "import triton" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet triton==3.9.0
+
+test-triton: setup-triton
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/ops/test_triton_scan.py tests/ops/test_triton_compile.py
 
 test-label: $(LABEL_STAMP)
 	$(LABEL_VENV)/bin/python -m pytest -q tests/deploy/test_monai_label.py

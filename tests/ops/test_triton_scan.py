@@ -144,14 +144,14 @@ def test_no_sequences_give_no_outputs() -> None:
 def test_permuted_scan_runs_through_it(monkeypatch) -> None:
     monkeypatch.setattr(cuda, "load", lambda: (selective_scan_triton, "for this test"))
     g = torch.Generator().manual_seed(0)
-    streams, directions, batch, length, channels, states = 2, 2, 1, 4, 3, 4
+    streams, directions, batch, length, channels, states, rank = 2, 2, 1, 4, 3, 4, 2
     tokens = (streams, directions, batch, length)
     shapes = [
-        (*tokens, channels), (*tokens, channels), (streams, directions, channels, states), (*tokens, states),
-        (*tokens, states), (streams, directions, channels), (streams, directions, channels),
+        (*tokens, channels), (*tokens, rank + 2 * states), (streams, directions, channels, rank),
+        (streams, directions, channels, states), (streams, directions, channels), (streams, directions, channels),
     ]  # fmt: skip
     inputs = [torch.randn(shape, generator=g) for shape in shapes]
-    inputs[2] = -inputs[2].abs()
+    inputs[3] = -inputs[3].abs()
     order = torch.tensor([[0, 1, 2, 3], [2, 0, 3, 1]])
     results = []
     for name, dtype, device in (("reference", torch.float64, "cpu"), ("cuda", torch.float32, DEVICE)):
