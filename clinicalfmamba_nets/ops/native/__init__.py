@@ -9,14 +9,13 @@ registers ``torch.ops.clinicalfmamba``. Environment: ``CXX`` chooses the compile
 from __future__ import annotations
 
 from clinicalfmamba_nets.ops.native import conv_ops as _conv_ops  # noqa: F401  registers the operators
-from clinicalfmamba_nets.ops.native import gate_ops as _gate_ops  # noqa: F401
 from clinicalfmamba_nets.ops.native import permuted_ops as _permuted_ops  # noqa: F401
 from clinicalfmamba_nets.ops.native import scan_ops as _scan_ops  # noqa: F401
 from clinicalfmamba_nets.ops.native.allocator import tune_allocator
+from clinicalfmamba_nets.ops.native.gate_ops import GATED
 from clinicalfmamba_nets.ops.native.loader import available, load, reason
 
 STATES = (4, 8, 16)
 TAPS = (2, 3, 4)
-GATED = 16  # the gate's kernels take multiples of so many channels
 
 __all__ = ["GATED", "STATES", "TAPS", "available", "load", "reason", "tune_allocator"]

@@ -51,6 +51,11 @@ def token_strides(x: Tensor) -> tuple[int, ...]:
     return s, 0, b, token, channel
 
 
+def rows(x: Tensor) -> Tensor:
+    """The tensor itself where the numbers of a token are next to each other in memory, else a copy."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
 def dense_order(order: Tensor) -> Tensor:
     """An order as the kernels read it: int64 and contiguous."""
     return order if order.dtype == torch.int64 and order.is_contiguous() else order.long().contiguous()

@@ -40,9 +40,7 @@ def _dense(
     x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor
 ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """x, weight, bias and order as the kernels read them, and the projection's weights."""
-    x = x.float()
-    x = x if x.stride(3) == 1 else x.contiguous()
-    dense = x, weight.float().contiguous(), bias.float().contiguous(), abi.dense_order(order)
+    dense = abi.rows(x.float()), weight.float().contiguous(), bias.float().contiguous(), abi.dense_order(order)
     return dense, x_proj.float().contiguous()
 
 

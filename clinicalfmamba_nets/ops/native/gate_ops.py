@@ -12,11 +12,12 @@ from clinicalfmamba_nets.ops.native import abi
 from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
 
 ops = torch.ops.clinicalfmamba
+GATED = 16  # the kernels take multiples of so many channels
 
 
 def _check(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
-    if y.shape[3] % 16:
-        raise ValueError(f"gated_norm: y: expected a multiple of 16 channels, found {y.shape[3]}")
+    if y.shape[3] % GATED:
+        raise ValueError(f"gated_norm: y: expected a multiple of {GATED} channels, found {y.shape[3]}")
     parameters = y.shape[0], y.shape[3]
     for name, x, shape in (("z", z, y.shape), ("weight", weight, parameters), ("bias", bias, parameters)):
         if x is not None and x.shape != shape:
@@ -35,9 +36,8 @@ def _fields(dense: Dense, divisor: float) -> list[int]:
 
 
 def _dense(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None) -> Dense:
-    z = z.float()
     weight, bias = (None if x is None else x.float().contiguous() for x in (weight, bias))
-    return y.float().contiguous(), z if z.stride(3) == 1 else z.contiguous(), weight, bias
+    return y.float().contiguous(), abi.rows(z.float()), weight, bias
 
 
 def _forward(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float) -> Tensor:

@@ -57,11 +57,6 @@ def _dense(*tensors: Tensor) -> list[Tensor]:
     return [x.contiguous() for x in tensors]
 
 
-def _rows(x: Tensor) -> Tensor:
-    """The tensor itself where the numbers of a token are next to each other in memory, else a copy."""
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
 def _outputs(u: Tensor, A: Tensor, save_states: bool) -> tuple[Tensor, Tensor]:
     """Room for y and for the states that are saved."""
     S, K, batch, L, channels = u.shape
@@ -85,7 +80,7 @@ def _forward(
     """Sum over the directions at their tokens, (S, B, L, D), and the states a backward pass starts from."""
     _check(u, projected, dt_weight, A, D, delta_bias, order)
     y, states = _outputs(u, A, save_states)
-    weights, projected, order = _dense(dt_weight, A, D, delta_bias), _rows(projected), abi.dense_order(order)
+    weights, projected, order = _dense(dt_weight, A, D, delta_bias), abi.rows(projected), abi.dense_order(order)
     fields = _fields(u, projected, weights, order, states if save_states else None)
     abi.call("cfm_scan_forward", [*fields, y.data_ptr(), *abi.token_strides(y)])
     return y, states
@@ -113,8 +108,8 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, projected, dt_weight, A, D, delta_bias."""
     grads = du, dprojected, ddt_weight, dA, dD, dbias = _gradients(u, projected, dt_weight, A, D)
-    weights, projected, order = _dense(dt_weight, A, D, delta_bias), _rows(projected), abi.dense_order(order)
-    dy = _rows(dy)
+    weights, projected, order = _dense(dt_weight, A, D, delta_bias), abi.rows(projected), abi.dense_order(order)
+    dy = abi.rows(dy)
     dsteps, dB, dC, strides = _parts(dprojected, dt_weight.shape[3], A.shape[3])
     fields = [
         *_fields(u, projected, weights, order, states),
