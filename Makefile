@@ -95,5 +95,5 @@ picture: $(STAMP)
 	cp "$$out/volume/phantom_preview.png" docs/volume_phantom.png
 
 results: $(STAMP)
-	$(BIN)/python -m clinicalfmamba_nets.engine.markdown README.md $(EVALUATIONS)
-	$(BIN)/python -m clinicalfmamba_nets.engine.markdown bundles/fusion_2d/docs/README.md $(EVALUATIONS)
+	$(BIN)/python -m clinicalfmamba_nets.engine.evaluation.markdown README.md $(EVALUATIONS)
+	$(BIN)/python -m clinicalfmamba_nets.engine.evaluation.markdown bundles/fusion_2d/docs/README.md $(EVALUATIONS)

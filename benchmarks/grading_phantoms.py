@@ -15,8 +15,8 @@ from typing import Any
 from benchmarks.roofline import describe_machine
 from clinicalfmamba_nets.data import ideal_auc, write_brats_phantoms
 from clinicalfmamba_nets.engine import GradingExperiment
-from clinicalfmamba_nets.engine.bundles import show_progress
-from clinicalfmamba_nets.engine.report import write_json
+from clinicalfmamba_nets.engine.run.record import write_json
+from clinicalfmamba_nets.engine.run.workflows import show_progress
 
 FUSION = {"fusion_features": 8, "fusion_dim": 32, "fusion_depth": 1, "fusion_decoder_depth": 1, "eh_dran_features": 16}
 SMALL_NET = {"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [8, 16, 32, 32]}

@@ -8,13 +8,25 @@ from typing import Any
 __version__ = "0.1.0"
 __all__ = ["__version__", "fuse"]
 
-_SUBPACKAGES = ("blocks", "data", "engine", "functional", "io", "losses", "metrics", "nets", "ops", "transforms")
+_SUBPACKAGES = (
+    "blocks",
+    "data",
+    "engine",
+    "functional",
+    "io",
+    "losses",
+    "metrics",
+    "nets",
+    "ops",
+    "spatial",
+    "transforms",
+)
 
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: `import clinicalfmamba_nets` alone takes milliseconds and no torch.
     if name == "fuse":
-        from clinicalfmamba_nets.engine.fuse import fuse
+        from clinicalfmamba_nets.engine.fusion.pipeline import fuse
 
         return fuse
     if name in _SUBPACKAGES:

@@ -14,7 +14,7 @@ from typing import Any
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import PathLike, case_name, check_file, image_extension, printable, to_path
-from clinicalfmamba_nets.io.dicom_files import split_selector
+from clinicalfmamba_nets.io.dicom.files import split_selector
 
 _logger = logging.getLogger(__name__)
 

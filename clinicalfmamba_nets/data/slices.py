@@ -18,12 +18,12 @@ from clinicalfmamba_nets.io import (
     PathLike,
     atomic_file,
     case_name,
-    match_grids,
     printable,
     read_image,
     to_path,
     write_image,
 )
+from clinicalfmamba_nets.spatial import match_grids
 
 LEAST_SHOWN = 0.1
 _FORM = 1  # of the files; another number makes them anew

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
-from clinicalfmamba_nets.io.dicom_files import is_dicom
+from clinicalfmamba_nets.io.dicom.files import is_dicom
 from clinicalfmamba_nets.io.files import (
     PathLike,
     atomic_file,
@@ -21,8 +21,6 @@ from clinicalfmamba_nets.io.files import (
     printable,
     to_path,
 )
-from clinicalfmamba_nets.io.grids import match_grids
-from clinicalfmamba_nets.io.resample import resample
 
 __all__ = [
     "PathLike",
@@ -36,10 +34,8 @@ __all__ = [
     "image_format",
     "is_dicom",
     "is_volume",
-    "match_grids",
     "printable",
     "read_image",
-    "resample",
     "to_path",
     "write_image",
 ]

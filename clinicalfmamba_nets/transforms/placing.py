@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
-from clinicalfmamba_nets.io import match_grids, resample
+from clinicalfmamba_nets.spatial import match_grids, resample
 from clinicalfmamba_nets.transforms.sources import Source
 
 OTHER_GRID = ("refuse", "resample")
@@ -55,7 +55,7 @@ def _check_space(first: Source, second: Source) -> None:
 
 def _register(first: Source, second: Source) -> tuple[list[str], str]:
     """Move the affine of the second volume to where its tissue lies in the first."""
-    from clinicalfmamba_nets.io.registration import register_rigid
+    from clinicalfmamba_nets.spatial.registration import register_rigid
 
     moving = second.array.mean(axis=-1) if second.color else second.array
     for source, array in ((first, first.array), (second, moving)):

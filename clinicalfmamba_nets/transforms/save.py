@@ -17,7 +17,7 @@ from monai.utils import TransformBackends
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, image_extension, is_dicom, printable, write_image
-from clinicalfmamba_nets.io.dicom_files import split_selector
+from clinicalfmamba_nets.io.dicom.files import split_selector
 from clinicalfmamba_nets.io.transform_file import write_transform
 from clinicalfmamba_nets.transforms.intensity import SCALE_KEY
 
@@ -117,7 +117,7 @@ class SaveFused(Transform):
 
     def _write_series(self, path: Path, array: np.ndarray, place: Any, source: str, meta: Mapping[str, Any]) -> None:
         """Write a volume, (X, Y, Z) or (X, Y, Z, 3), or one slice, as a DICOM series derived from both inputs."""
-        from clinicalfmamba_nets.io.dicom import write_dicom
+        from clinicalfmamba_nets.io.dicom.read import write_dicom
 
         color = meta.get("color") and array.shape[-1] == 3
         if array.ndim == (3 if color else 2):

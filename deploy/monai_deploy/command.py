@@ -13,7 +13,7 @@ from fusion_app import FusionApp
 from grading_app import GradingApp
 from study_operators import LOGGER
 
-from clinicalfmamba_nets.engine.grading_experiment import BUNDLE
+from clinicalfmamba_nets.engine.grading.experiment import BUNDLE
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import printable
 

@@ -8,10 +8,10 @@ from typing import Any
 from monai.deploy.core import Fragment, Operator, OperatorSpec
 from study_operators import LOGGER, ResultOperator
 
-from clinicalfmamba_nets.engine.bundles import IMAGES, VOLUMES
-from clinicalfmamba_nets.engine.cases import output_names, preview_case
-from clinicalfmamba_nets.engine.fuse import FusionPipeline
-from clinicalfmamba_nets.engine.inputs import choose_task, make_folder, volume_task
+from clinicalfmamba_nets.engine.fusion.batch import output_names, preview_case
+from clinicalfmamba_nets.engine.fusion.inputs import choose_task, make_folder, volume_task
+from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
+from clinicalfmamba_nets.engine.run.workflows import IMAGES, VOLUMES
 from clinicalfmamba_nets.transforms import SaveFused
 
 _logger = logging.getLogger(LOGGER)

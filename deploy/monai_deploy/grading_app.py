@@ -12,8 +12,8 @@ from monai.deploy.core import Application
 from monai.deploy.operators import DICOMSeriesSelectorOperator
 from study_operators import PairOperator, StudyLoaderOperator, read_rules
 
-from clinicalfmamba_nets.engine.grading_patient import default_model_dir
-from clinicalfmamba_nets.engine.grading_runs import training_settings
+from clinicalfmamba_nets.engine.grading.patient import default_model_dir
+from clinicalfmamba_nets.engine.grading.runs import training_settings
 from clinicalfmamba_nets.errors import input_error
 
 # T2 and FLAIR are told apart by their names where the user gives no rules: their order is not the network's to guess.

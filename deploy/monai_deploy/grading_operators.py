@@ -12,14 +12,14 @@ from typing import Any
 from monai.deploy.core import Fragment, Operator, OperatorSpec
 from study_operators import LOGGER, ResultOperator
 
-from clinicalfmamba_nets.engine.grading_experiment import BUNDLE
-from clinicalfmamba_nets.engine.grading_lists import user_case
-from clinicalfmamba_nets.engine.grading_log import GRADES
-from clinicalfmamba_nets.engine.grading_patient import grade_patient
-from clinicalfmamba_nets.engine.inputs import make_folder
+from clinicalfmamba_nets.engine.fusion.inputs import make_folder
+from clinicalfmamba_nets.engine.grading.experiment import BUNDLE
+from clinicalfmamba_nets.engine.grading.lists import user_case
+from clinicalfmamba_nets.engine.grading.log import GRADES
+from clinicalfmamba_nets.engine.grading.patient import grade_patient
 from clinicalfmamba_nets.io import atomic_file
-from clinicalfmamba_nets.io.dicom_report import COMMENT, Concept, own_concept, write_report
-from clinicalfmamba_nets.io.dicom_write import source_series
+from clinicalfmamba_nets.io.dicom.report import COMMENT, Concept, own_concept, write_report
+from clinicalfmamba_nets.io.dicom.write import source_series
 
 _logger = logging.getLogger(LOGGER)
 TITLE = own_concept("GLIOMA_GRADING", "Grading of a glioma by software")

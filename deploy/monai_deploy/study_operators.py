@@ -16,10 +16,10 @@ from monai.deploy.operators import DICOMDataLoaderOperator
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, printable
-from clinicalfmamba_nets.io.dicom_files import SELECTOR
-from clinicalfmamba_nets.io.dicom_header import quiet_pydicom, read_dataset
-from clinicalfmamba_nets.io.dicom_modules import MODEL
-from clinicalfmamba_nets.io.dicom_series import Series, choose_pair, choose_series, list_series
+from clinicalfmamba_nets.io.dicom.files import SELECTOR
+from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
+from clinicalfmamba_nets.io.dicom.modules import MODEL
+from clinicalfmamba_nets.io.dicom.series import Series, choose_pair, choose_series, list_series
 
 LOGGER = "clinicalfmamba.deploy"
 _logger = logging.getLogger(LOGGER)

@@ -14,7 +14,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
 
 from clinicalfmamba_nets import __version__
-from clinicalfmamba_nets.engine.bundles import list_bundles
+from clinicalfmamba_nets.engine.run.workflows import list_bundles
 from clinicalfmamba_nets.errors import input_error
 
 # What serves each bundle.

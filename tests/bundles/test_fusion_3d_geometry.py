@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from clinicalfmamba_nets.engine.cases import fuse_cases
+from clinicalfmamba_nets.engine.fusion.batch import fuse_cases
 
 TEMPLATES = "spm_mni2mm/avg152T1.nii"
 PAIRS = {

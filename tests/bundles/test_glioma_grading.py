@@ -15,7 +15,7 @@ from PIL import Image
 
 from clinicalfmamba_nets.data import write_brats_phantoms
 from clinicalfmamba_nets.engine import open_bundle, run_bundle
-from clinicalfmamba_nets.engine.grading_lists import grading_datalist
+from clinicalfmamba_nets.engine.grading.lists import grading_datalist
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import case_name
 

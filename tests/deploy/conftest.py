@@ -95,7 +95,7 @@ def grading_model(grading_phantoms: Path, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def grading_patient(grading_phantoms: Path) -> dict[str, str]:
     """One of the phantoms: `image` (T2) and `image2` (FLAIR), NIfTI."""
-    from clinicalfmamba_nets.engine.grading_lists import grading_datalist
+    from clinicalfmamba_nets.engine.grading.lists import grading_datalist
 
     return grading_datalist(grading_phantoms)[0]
 
@@ -108,7 +108,7 @@ def graded_by_the_bundle(
     import torch
 
     from clinicalfmamba_nets.engine import run_bundle
-    from clinicalfmamba_nets.engine.grading_log import read_rows
+    from clinicalfmamba_nets.engine.grading.log import read_rows
 
     out = tmp_path_factory.mktemp("graded")
     given = {"t2": grading_patient["image"], "flair": grading_patient["image2"], "input": "clinicalfmamba"}

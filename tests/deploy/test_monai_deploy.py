@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clinicalfmamba_nets.engine.fuse import FusionPipeline
+from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 from clinicalfmamba_nets.io import read_image
 
 pytestmark = pytest.mark.slow

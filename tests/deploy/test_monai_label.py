@@ -16,7 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from clinicalfmamba_nets.engine.fuse import FusionPipeline, channels_last
+from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline, channels_last
 from clinicalfmamba_nets.io import read_image, write_image
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.errors import FusionInputError
-from clinicalfmamba_nets.io import registration, write_image
+from clinicalfmamba_nets.io import write_image
 from clinicalfmamba_nets.io.transform_file import LPS
+from clinicalfmamba_nets.spatial import registration
 from clinicalfmamba_nets.transforms import LoadImagePair, SaveFused
 from clinicalfmamba_nets.transforms.placing import put_on_grid
 from clinicalfmamba_nets.transforms.sources import Source

@@ -10,10 +10,10 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from clinicalfmamba_nets.engine.bundles import VOLUMES, find_bundle
-from clinicalfmamba_nets.engine.fuse import FusionPipeline
-from clinicalfmamba_nets.engine.info import bundle_tasks
-from clinicalfmamba_nets.engine.inputs import choose_task, volume_task
+from clinicalfmamba_nets.engine.fusion.inputs import choose_task, volume_task
+from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
+from clinicalfmamba_nets.engine.run.info import bundle_tasks
+from clinicalfmamba_nets.engine.run.workflows import VOLUMES, find_bundle
 from clinicalfmamba_nets.transforms import SaveFused
 from lib.pairs import PairTask, device_of, metadata
 

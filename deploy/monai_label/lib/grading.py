@@ -13,9 +13,9 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from clinicalfmamba_nets.engine.grading_lists import user_case
-from clinicalfmamba_nets.engine.grading_log import GRADES
-from clinicalfmamba_nets.engine.grading_patient import grade_patient
+from clinicalfmamba_nets.engine.grading.lists import user_case
+from clinicalfmamba_nets.engine.grading.log import GRADES
+from clinicalfmamba_nets.engine.grading.patient import grade_patient
 from clinicalfmamba_nets.io import write_image
 from clinicalfmamba_nets.transforms import LoadImagePair
 from lib.pairs import PairTask, device_of

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import HTTPException
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from clinicalfmamba_nets.engine.bundles import find_bundle
+from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import is_dicom
 

@@ -1,0 +1,296 @@
+"""The command line: `clinicalfmamba fuse | grade | evaluate | train | info`. It checks and calls; bundles do the work.
+
+Exit codes: 0 done, 1 failed (in a batch: at least one case failed), 2 wrong arguments. The last line on stderr tells
+the cause. Modules are loaded where they are needed, so that help, wrong arguments and the first lines of `info` come
+without loading torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from clinicalfmamba_nets import __version__
+from clinicalfmamba_nets.cli.arguments import PARSERS, PROGRAM, Parser, nearest, overview
+from clinicalfmamba_nets.errors import FusionInputError
+
+GRADING_INPUTS = ("t2", "flair", "t2_flair", "eh_dran", "clinicalfmamba")
+
+
+def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
+    """Fuse what the arguments name; 1 when a case failed."""
+    check_fuse_inputs(parser, options)
+    from clinicalfmamba_nets.engine.fusion.batch import fuse_cases
+    from clinicalfmamba_nets.engine.fusion.inputs import collect_cases, phantom_case
+    from clinicalfmamba_nets.engine.run.processes import process_place
+
+    output = Path(options.output)
+    if options.phantom:
+        options.task = options.task or "ct_mri"
+        cases = [phantom_case(output, options.task)]
+    else:
+        cases = collect_cases(options.inputs, options.datalist, options.series or ())
+    from clinicalfmamba_nets.engine.fusion.volumes import FORMATS
+
+    switches = (options.task, options.device, options.overwrite, options.debug)
+    ending = FORMATS.get(options.format, "")
+    report = fuse_cases(cases, output, *switches, tell_case, ending, options.bundle, options.register)
+    if process_place()[0]:
+        return int(bool(report.count("failed")))  # the first process tells about all
+    if len(cases) > 1:
+        counts = ", ".join(f"{report.count(status)} {status}" for status in ("done", "failed", "skipped"))
+        say(f"{len(cases)} cases: {counts}")
+    say(f"report   {report.path}")
+    failed = report.count("failed")
+    if failed and len(cases) > 1:
+        return fail(f"{failed} of {len(cases)} cases failed, the first: {report.first_error()}")
+    return fail(str(report.first_error())) if failed else 0
+
+
+def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
+    """Leave with exit code 2 unless exactly one source of pairs is named."""
+    from clinicalfmamba_nets.io.dicom.files import starts_like_dicom
+
+    sources = [bool(options.inputs), options.datalist is not None, options.phantom]
+    if sum(sources) != 1:
+        parser.error("expected one of: two images A B, a folder of pairs, --datalist FILE, --phantom")
+    if not all(options.inputs):
+        parser.error("expected two images A B, found an empty name")
+    if len(options.inputs) > 2:
+        parser.error(f"expected two images A B, found {len(options.inputs)}")
+    if options.series and (not options.inputs or len(options.series) != 2):
+        parser.error(f"expected --series twice, for A and for B of DICOM inputs, found {len(options.series)}")
+    alone = options.inputs[0] if len(options.inputs) == 1 else None
+    if alone is not None and not Path(alone).is_dir() and not (Path(alone).is_file() and starts_like_dicom(alone)):
+        parser.error(f"expected two images A B or a folder of pairs, found only {alone!r}")
+    check_task(parser, options)
+
+
+def check_task(parser: Parser, options: argparse.Namespace) -> str:
+    """Leave with exit code 2 when no bundle, or not the named one, knows the task; return the bundle of the task."""
+    from clinicalfmamba_nets.engine.run.info import FUSION_BUNDLES, task_bundles
+
+    if options.bundle not in (None, *FUSION_BUNDLES):
+        names = ", ".join(FUSION_BUNDLES)
+        parser.error(f"bundle {options.bundle!r}: expected one of {names}{nearest(options.bundle, FUSION_BUNDLES)}")
+    bundles = task_bundles()
+    known = [task for task, homes in bundles.items() if options.bundle in (None, *homes)]
+    if options.task is not None and options.task not in known:
+        parser.error(f"task {options.task!r}: expected one of {', '.join(known)}{nearest(options.task, known)}")
+    return options.bundle or bundles.get(options.task, FUSION_BUNDLES)[0]
+
+
+def tell_case(number: int, total: int, result: Any, seconds: float, notes: Sequence[str], output: Path) -> None:
+    """Print what became of one case: lines of its own for a single pair, one line each in a batch."""
+    head = f"[{number}/{total}] {result.case}: " if total > 1 else ""
+    for note in notes:
+        say(f"{head}note: {note}")
+    if result.status == "failed":
+        if total > 1:
+            print(f"{head}failed: {result.error}", file=sys.stderr)
+    elif total > 1:
+        say(f"{head}{result.status} in {seconds:.1f} s, {output / result.fused}")
+    else:
+        told = "  (already there; --overwrite fuses again)" if result.status == "skipped" else ""
+        say(f"fused    {output / result.fused}{told}\npreview  {output / result.preview}")
+
+
+def run_grade(parser: Parser, options: argparse.Namespace) -> int:
+    """Grade one patient and tell the outcome."""
+    check_grade_inputs(parser, options)
+    from clinicalfmamba_nets.engine.grading.patient import grade_patient, patient_entry
+
+    entry = patient_entry(options.inputs, options.mask, options.series or ())
+    switches = (options.model_dir, options.input, options.device, options.register)
+    found = grade_patient(entry, options.output, *switches)
+    for note in filter(None, found["notes"].split("; ")):
+        say(f"note: {note}")
+    from clinicalfmamba_nets.engine.grading.log import told_grade
+
+    say(told_grade(found, options.output))
+    return 0
+
+
+def check_grade_inputs(parser: Parser, options: argparse.Namespace) -> None:
+    """Leave with exit code 2 unless T2 and FLAIR, or one folder, are named, and an input that is known."""
+    if options.mask == "":
+        parser.error("expected a file behind --mask, found an empty name")
+    if not all(options.inputs) or not 1 <= len(options.inputs) <= 2:
+        found = "an empty name" if len(options.inputs) in (1, 2) else len(options.inputs)
+        parser.error(f"expected T2 and FLAIR, or one folder, found {found}")
+    if len(options.inputs) == 1 and Path(options.inputs[0]).is_file() and not options.series:
+        from clinicalfmamba_nets.io.dicom.files import starts_like_dicom
+
+        if not starts_like_dicom(options.inputs[0]):
+            parser.error(f"expected T2 and FLAIR, found only {options.inputs[0]!r}")
+    if options.series and len(options.series) != 2:
+        parser.error(f"expected --series twice, for T2 and for FLAIR, found {len(options.series)}")
+    if options.input and options.input not in GRADING_INPUTS:
+        known = ", ".join(GRADING_INPUTS)
+        parser.error(f"input {options.input!r}: expected one of {known}{nearest(options.input, GRADING_INPUTS)}")
+
+
+def run_evaluate(parser: Parser, options: argparse.Namespace) -> int:
+    """Run the bundle's evaluation."""
+    settings = {"split": options.split, **({"runs": options.run} if options.run else {})}
+    code = run_configured(parser, options, "inference", ["evaluate"], settings)
+    say(f"table    {Path(options.output) / 'table.md'}")
+    return code
+
+
+def run_train(parser: Parser, options: argparse.Namespace) -> int:
+    """Run the bundle's training and tell where the weights lie."""
+    code = run_configured(parser, options, "train", [], {"resume": options.resume})
+    say(f"weights  {Path(options.output) / 'model.pt'}")
+    return code
+
+
+def run_configured(
+    parser: Parser, options: argparse.Namespace, workflow: str, overlays: list[str], settings: dict[str, Any]
+) -> int:
+    """Run a configuration of the bundle; settings that it does not know are wrong arguments."""
+    bundle = check_task(parser, options)
+    settings |= {
+        "dataset_dir": options.dataset_dir,
+        "output_dir": options.output,
+        **free_settings(parser, options.settings),
+    }
+    settings |= {"task": options.task} if options.task else {}
+    from clinicalfmamba_nets.engine.run.overrides import check_override_names
+    from clinicalfmamba_nets.engine.run.workflows import find_bundle, run_bundle
+
+    try:
+        check_override_names(
+            settings, [find_bundle(bundle) / "configs" / f"{name}.json" for name in (workflow, *overlays)]
+        )
+    except FusionInputError as error:
+        parser.error(str(error))
+    if options.device:
+        from clinicalfmamba_nets.engine.fusion.pipeline import named_device
+
+        settings["device"] = named_device(options.device)
+    run_bundle(bundle, workflow, overlays, settings)
+    return 0
+
+
+def free_settings(parser: Parser, words: Sequence[str]) -> dict[str, Any]:
+    """Turn NAME=VALUE words into settings; values are JSON where they can be, else text."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, mark, value = word.partition("=")
+        if not mark or not name:
+            parser.error(f"expected NAME=VALUE, found {word!r}")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            from fire.parser import DefaultParseValue  # Python's literals, as monai.bundle takes them; else a string
+
+            settings[name] = DefaultParseValue(value)
+    return settings
+
+
+def run_info(parser: Parser, options: argparse.Namespace) -> int:
+    """Print what is installed, or the series of a DICOM study; what needs torch comes last."""
+    if options.path:
+        from clinicalfmamba_nets.engine.fusion.volumes import list_text
+
+        say(list_text(options.path))
+        return 0
+    from clinicalfmamba_nets.engine.run import info
+
+    facts = info.installation_facts()
+    if options.json:
+        say(json.dumps({**facts, **info.device_facts()}, indent=2))
+    else:
+        say(info.installation_text(facts))
+        say(info.device_text(info.device_facts()))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Parser, argparse.Namespace], int]] = {
+    "fuse": run_fuse,
+    "grade": run_grade,
+    "evaluate": run_evaluate,
+    "train": run_train,
+    "info": run_info,
+}
+
+
+def say(text: str) -> None:
+    """Print at once, so that a log shows what happened before a stop."""
+    print(text, flush=True)
+
+
+def fail(cause: str, code: int = 1) -> int:
+    """Print the cause as the last line on stderr and return the exit code."""
+    sys.stdout.flush()
+    print(f"error: {cause}", file=sys.stderr, flush=True)
+    return code
+
+
+def one_line(error: BaseException) -> str:
+    """Tell an error in one line: a user's error as it is, any other with its type."""
+    from clinicalfmamba_nets.engine.run.failures import find_input_error
+
+    known = find_input_error(error)
+    if known is not None:
+        return str(known)
+    words = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {words[:400]}; run again with --debug for the traceback"
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run the command that the arguments name."""
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help", "help"):
+        say(overview())
+        return 0 if arguments else 2
+    if name == "--version":
+        say(f"{PROGRAM} {__version__}")
+        return 0
+    if name not in COMMANDS:
+        return fail(f"unknown command {name!r}{nearest(name, COMMANDS)}; see {PROGRAM} --help", 2)
+    parser = PARSERS[name][0]()
+    return COMMANDS[name](parser, parser.parse(arguments[1:]))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: words after the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong arguments.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
+    try:
+        return dispatch(words)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except KeyboardInterrupt:
+        return fail("stopped by the user; finished cases and epochs are kept, a training goes on with --resume")
+    except Exception as error:
+        if "--debug" in words:
+            import traceback
+
+            traceback.print_exc()
+        return fail(one_line(error))
+
+
+def program() -> NoReturn:
+    """Entry point of the installed program: a polite stop also for a termination signal."""
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    program()

@@ -1,0 +1,1 @@
+"""Scoring: the evaluator, the score sheet, comparisons, tables and plots."""

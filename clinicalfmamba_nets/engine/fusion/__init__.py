@@ -1,0 +1,1 @@
+"""Fusing pairs: what is named becomes cases, cases go through the pipeline, results are written."""

@@ -1,0 +1,160 @@
+"""How a batch goes into the network, and a loss that remembers its terms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SimpleInferer, sliding_window_inference
+from torch import Tensor
+
+from clinicalfmamba_nets.engine.run.progress_bar import fusing_bar
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.spatial.grids import axis_order
+
+
+def prepare_fusion_batch(
+    batchdata: dict[str, Tensor], device: torch.device | str | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    """Return the pair as input and as target: fusion has no label, its loss compares with both sources.
+
+    Args:
+        batchdata: a batch with the key "image", (B, 2, *spatial).
+        device: where to move it.
+        non_blocking: whether the copy may overlap with the host's work.
+        kwargs: further arguments of `Tensor.to`.
+
+    Example:
+        >>> image, target = prepare_fusion_batch({"image": torch.zeros(1, 2, 8, 8)}, "cpu")
+        >>> image is target
+        True
+    """
+    image = batchdata["image"].to(device=device, non_blocking=non_blocking, **kwargs)
+    return image, image
+
+
+class WholeImageInferer(SimpleInferer):
+    """Run the network once on the whole image, as a plain tensor, and give the result the metadata of the input.
+
+    The metadata of a MetaTensor are looked up at every operation of a network; without them a forward is faster and
+    equal to the last bit.
+
+    Args:
+        amp: compute in bfloat16 where torch's autocast does so, on whatever device the images are. MONAI's own `amp`
+            is for one make of GPU only, and does nothing on a processor.
+    """
+
+    def __init__(self, amp: bool = False) -> None:
+        super().__init__()
+        self.amp = amp
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return network(inputs), (B, 1, *spatial) in float32, for inputs (B, 2, *spatial)."""
+        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        with torch.autocast(plain.device.type, torch.bfloat16, enabled=self.amp):
+            fused = super().__call__(plain, network, *args, **kwargs)
+        fused = fused.float() if self.amp else fused
+        return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
+
+
+class VolumeInferer(WholeImageInferer):
+    """Run the network on a volume: on the whole of it, or window by window with Gaussian blending.
+
+    Only the box around the voxels where a source is not 0 is computed, and what lies outside it stays 0: a fused image
+    is black where both sources are. Windows are made no larger than their even spread over that box needs. A volume
+    with an affine is turned to right, anterior, superior for the network and back, so that the result does not depend
+    on the order in which the voxels are stored.
+
+    Args:
+        mode: "window", or "whole" where the memory allows it.
+        roi_size: the largest window; a volume that fits into it is computed as a whole.
+        overlap: share of a window that neighboring windows have in common, in [0, 1).
+        amp: as in `WholeImageInferer`.
+        margin: voxels around the box that are computed as well.
+
+    Raises:
+        FusionInputError: another mode, or an overlap outside [0, 1).
+
+    Example:
+        >>> inferer = VolumeInferer(roi_size=(16, 16, 16))
+        >>> inferer(torch.ones(1, 2, 24, 16, 20), lambda x: x.mean(1, keepdim=True)).shape
+        torch.Size([1, 1, 24, 16, 20])
+    """
+
+    def __init__(
+        self,
+        mode: str = "window",
+        roi_size: Sequence[int] = (128, 128, 128),
+        overlap: float = 0.5,
+        amp: bool = False,
+        margin: int = 8,
+    ) -> None:
+        super().__init__(amp)
+        if mode not in ("window", "whole"):
+            raise input_error("mode", "window or whole", repr(mode), "choose one of these")
+        if not 0 <= overlap < 1:
+            raise input_error("overlap", "a share from 0 to below 1", str(overlap), "give one such as 0.25")
+        self.mode, self.roi_size, self.overlap, self.margin = mode, tuple(roi_size), overlap, margin
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return the fused volumes, (B, 1, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
+        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        order, backwards = _storage(inputs)
+        plain = plain.permute(order).flip(backwards)
+        box = (slice(None), slice(None), *_occupied(plain, self.margin))
+        fused = plain.new_zeros([plain.shape[0], 1, *plain.shape[2:]], dtype=torch.float32)
+        run = network if self.mode == "whole" else partial(self._windows, network)
+        fused[box] = super().__call__(plain[box].contiguous(), run, *args, **kwargs).to(fused)
+        fused = fused.flip(backwards).permute([order.index(axis) for axis in range(len(order))]).contiguous()
+        return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
+
+    def _windows(self, network: Callable[..., Tensor], image: Tensor) -> Tensor:
+        """Fuse (B, 2, *spatial) window by window; the progress goes to stderr."""
+        sizes = tuple(image.shape[2:])
+        window = [_even_window(size, most, self.overlap) for size, most in zip(sizes, self.roi_size, strict=True)]
+        if all(side >= size for side, size in zip(window, sizes, strict=True)):
+            return network(image)
+        steps = [max(1, int(side * (1 - self.overlap))) for side in window]
+        counts = [math.ceil((size - side) / step) + 1 for size, side, step in zip(sizes, window, steps, strict=True)]
+        with fusing_bar(math.prod(counts) * len(image), "window", slow=4) as bar:
+
+            def told(part: Tensor) -> Tensor:
+                result = network(part)
+                bar.update()
+                return result
+
+            fused = sliding_window_inference(image, window, 1, told, self.overlap, mode="gaussian")
+        assert isinstance(fused, Tensor)
+        return fused
+
+
+def _storage(inputs: Tensor) -> tuple[list[int], list[int]]:
+    """Return how (B, C, X, Y, Z) is permuted, and which axes are then flipped, to run right, anterior, superior."""
+    affine = inputs.affine.reshape(-1, 4, 4)[0].cpu().numpy() if isinstance(inputs, MetaTensor) else np.eye(4)
+    order, backwards = axis_order(affine, np.eye(4))
+    return [0, 1, *(axis + 2 for axis in order)], [axis + 2 for axis in backwards]
+
+
+def _occupied(image: Tensor, margin: int) -> list[slice]:
+    """Return the box of the voxels that are not 0 in an image (B, C, *spatial), with a margin; all of it if none is."""
+    shown = image.abs().amax((0, 1)) > 0  # (*spatial)
+    box = []
+    for axis, size in enumerate(shown.shape):
+        others = [other for other in range(shown.dim()) if other != axis]
+        places = torch.nonzero(shown.float().amax(others)).flatten()
+        first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, size)
+        box.append(slice(max(first - margin, 0), min(last + margin, size)))
+    return box
+
+
+def _even_window(size: int, most: int, overlap: float) -> int:
+    """Return the least window, a multiple of 8, of which a side needs no more than of windows of the size `most`."""
+    if size <= most:
+        return size
+    count = math.ceil((size - most * overlap) / (most * (1 - overlap)))
+    return min(most, math.ceil(size / (count - (count - 1) * overlap) / 8) * 8)

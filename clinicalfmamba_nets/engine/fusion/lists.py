@@ -1,0 +1,82 @@
+"""The pairs that a bundle reads: a data list, the AANLIB folders, or any folder of pairs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from clinicalfmamba_nets.data import aanlib_datalist, brats_datalist, folder_datalist, load_datalist, slice_datalist
+from clinicalfmamba_nets.data.aanlib import TASKS
+from clinicalfmamba_nets.data.brats import is_brats
+from clinicalfmamba_nets.data.datalists import MODALITIES
+from clinicalfmamba_nets.errors import input_error
+
+PUBLISHED = "_published"
+
+
+VOLUME_TASKS = ("t2_flair",)
+
+
+def pair_datalist(
+    dataset_dir: str | os.PathLike,
+    task: str,
+    datalist: str | os.PathLike | None = None,
+    split: str = "random3",
+    split_run: str = "run1",
+    section: str = "testing",
+    slices_dir: str | os.PathLike | None = None,
+    slice_step: int = 1,
+) -> list[dict[str, Any]]:
+    """Return the pairs of a run as entries `image`, `image2`, `case`.
+
+    A data list file goes first; then a split that is a list file itself, whose names start from the folder; then a
+    folder with the set of the task (such as `CT-MRI/`), read by the split's lists; then the folders HGG and LGG of
+    BraTS 2019, split by patients. Any other folder is read as pairs that match by name; of more than two modalities
+    those are taken that the task names.
+
+    Args:
+        dataset_dir: folder of the images.
+        task: the bundle's task.
+        datalist: a data list file, or None.
+        split: split of the AANLIB pairs, or a list file (".json") of files in `dataset_dir`.
+        split_run: run of that split.
+        section: "training" or "testing".
+        slices_dir: folder in which the volumes of the tasks of `VOLUME_TASKS` are cut into slices, None to leave them
+            whole.
+        slice_step: take every slice, every second, ...
+
+    Raises:
+        FusionInputError: nothing is there, or an entry is bad.
+    """
+    pairs = _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
+    return (
+        pairs if slices_dir is None or task not in VOLUME_TASKS else slice_datalist(pairs, slices_dir, step=slice_step)
+    )
+
+
+def _listed_pairs(
+    dataset_dir: str | os.PathLike,
+    task: str,
+    datalist: str | os.PathLike | None,
+    split: str,
+    split_run: str,
+    section: str,
+) -> list[dict[str, Any]]:
+    if datalist is not None:
+        return load_datalist(datalist, section)
+    folder = Path(dataset_dir)
+    if not folder.is_dir():
+        remedy = "name the folder with --dataset_dir or a data list with --datalist"
+        raise input_error(f"dataset_dir {folder}", "a folder of image pairs", "no such folder", remedy)
+    if split.endswith(".json"):
+        return load_datalist(split, section, folder)
+    pair = task.removesuffix(PUBLISHED)
+    if pair in TASKS and any((root / TASKS[pair][0]).is_dir() for root in (folder, folder / "aanlib")):
+        return aanlib_datalist(folder, pair, split=split, run=split_run, section=section)
+    first, second = [*task.split("_"), "", ""][:2]
+    by_task = pair not in TASKS and first in MODALITIES and second in MODALITIES
+    if by_task and is_brats(folder):
+        whole = "all" if split == "all" else "patients"
+        return brats_datalist(folder, (first, second), whole, split_run, section)
+    return folder_datalist(folder, (first, second) if by_task else None)

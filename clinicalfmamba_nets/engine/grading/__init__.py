@@ -1,0 +1,1 @@
+"""Glioma grading: lists, images, runs, logs and the experiment."""

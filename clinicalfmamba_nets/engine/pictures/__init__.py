@@ -1,0 +1,1 @@
+"""Pictures of results: of a pair, of a volume."""

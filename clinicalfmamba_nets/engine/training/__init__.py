@@ -1,0 +1,1 @@
+"""What follows a training: data lists, progress, curves, averaging, checkpoints, the report."""

@@ -1,0 +1,74 @@
+"""The pairs of a training: the shares for training and validation, and phantoms among them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from clinicalfmamba_nets.data import (
+    write_phantom_pair,
+)
+from clinicalfmamba_nets.engine.fusion.lists import PUBLISHED
+from clinicalfmamba_nets.engine.run.ranks import world_size
+from clinicalfmamba_nets.errors import input_error
+
+PHANTOM_CONTRASTS = ("t2", "t1", "flair")
+
+
+def training_datalist(
+    pairs: list[dict[str, Any]], part: str, val_fraction: float, hold_out: bool, repeats: int = 1
+) -> list[dict[str, Any]]:
+    """Return the training or the validation share of the pairs of a training.
+
+    Validation takes evenly spaced entries, so that it does not depend on chance and meets every case of the list.
+
+    Args:
+        pairs: all entries that may be trained on.
+        part: "training" or "validation".
+        val_fraction: share of the entries that are validated, in (0, 1).
+        hold_out: whether the validated entries are left out of the training.
+        repeats: how often an epoch takes each entry, where a crop shows little of it.
+
+    Raises:
+        FusionInputError: the share is outside (0, 1), or there are fewer entries than processes.
+
+    Example:
+        >>> training_datalist([{"case": n} for n in range(4)], "validation", 0.25, True)
+        [{'case': 0}]
+    """
+    if not 0 < val_fraction < 1:
+        raise input_error("val_fraction", "a share between 0 and 1", str(val_fraction), "give one such as 0.1")
+    step = max(2, round(1 / val_fraction))
+    chosen = (
+        pairs[::step]
+        if part == "validation"
+        else [pair for index, pair in enumerate(pairs) if not hold_out or index % step]
+    )
+    if len(chosen) < world_size():
+        remedy = "give more pairs, another val_fraction, or start fewer processes"
+        raise input_error(f"{part} list", f"at least {world_size()} pairs", f"{len(chosen)} of {len(pairs)}", remedy)
+    return chosen * repeats
+
+
+def add_phantoms(pairs: list[dict[str, Any]], count: int, task: str, folder: str | os.PathLike) -> list[dict[str, Any]]:
+    """Append head phantoms to the pairs of a training, in T2, T1 and FLAIR contrast by turns.
+
+    Seed 0, the phantom of the demonstrations, is not among them.
+
+    Args:
+        pairs: entries of the training list.
+        count: how many phantoms, of the seeds 1 to `count`; 0 adds none.
+        task: the bundle's task.
+        folder: where the phantoms are written as PNG files.
+
+    Returns:
+        The entries, with `image`, `image2` and `case` for each phantom.
+    """
+    phantoms = []
+    for seed in range(1, count + 1):
+        contrast = PHANTOM_CONTRASTS[seed % len(PHANTOM_CONTRASTS)]
+        place = Path(folder) / f"phantom{seed}"
+        image, image2 = write_phantom_pair(place, task.removesuffix(PUBLISHED), seed=seed, contrast=contrast)
+        phantoms.append({"image": str(image), "image2": str(image2), "case": f"phantom{seed}"})
+    return pairs + phantoms

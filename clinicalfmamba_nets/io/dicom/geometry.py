@@ -1,0 +1,141 @@
+"""Slices sorted by their place in the patient, and every reason why they are no volume.
+
+Source: DICOM PS3.3, C.7.6.2 (image plane) and C.7.6.16.2 (functional groups). Slices are placed by position and
+orientation alone: names, numbers and the stated distance of slices are never used for more than one slice's thickness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from clinicalfmamba_nets.io.dicom.header import Slice
+from clinicalfmamba_nets.io.files import printable
+
+# Slices may lie this far from an even grid: the larger of rounding in headers (mm) and a part of their distance.
+TOLERANCE_MM, TOLERANCE = 0.01, 0.02
+_TURN = 1e-3
+_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass
+class Placed:
+    """Slices in order, their affine (column, row, slice index to RAS mm), and what was found."""
+
+    slices: list[Slice]
+    affine: np.ndarray | None = None
+    problem: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def place_slices(slices: Sequence[Slice]) -> Placed:
+    """Sort slices along their normal and build the affine, or tell in one clause why they are no volume.
+
+    Args:
+        slices: slices of one contrast.
+
+    Returns:
+        The sorted slices and their affine; or the slices as they came and `problem`: "expected ..., found ...; ...".
+    """
+    problem = _missing(slices) or _unlike(slices)
+    if problem:
+        return Placed(list(slices), problem=problem)
+    rows = np.array(slices[0].orientation, dtype=float).reshape(2, 3)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    normal = np.cross(rows[0], rows[1])
+    positions = np.array([item.position for item in slices], dtype=float)
+    order = np.argsort(positions @ normal, kind="stable")
+    ordered, positions = [slices[index] for index in order], positions[order]
+    step, notes = _single_step(slices[0], normal) if len(slices) == 1 else (_mean_step(positions), [])
+    problem = "" if len(slices) == 1 else _uneven(ordered, positions, positions @ normal)
+    if problem:
+        return Placed(ordered, problem=problem)
+    tilt = np.degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1)))
+    if tilt > 0.1:
+        notes.append(
+            f"slices are stacked {tilt:.1f} degrees off their normal (gantry tilt): kept so, the affine has a shear"
+        )
+    down, across = slices[0].spacing or (1.0, 1.0)
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = rows[0] * across, rows[1] * down, step, positions[0]
+    return Placed(ordered, _TO_RAS @ affine, notes=notes)
+
+
+def _name(item: Slice) -> str:
+    return printable(item.path.name) + (f" frame {item.frame + 1}" if item.frame else "")
+
+
+def _missing(slices: Sequence[Slice]) -> str:
+    tags = {
+        "position": "ImagePositionPatient (0020,0032)",
+        "orientation": "ImageOrientationPatient (0020,0037)",
+        "spacing": "PixelSpacing (0028,0030)",
+    }
+    for item in slices:
+        for key, tag in tags.items():
+            if getattr(item, key) is None:
+                found = f"none or no numbers in {_name(item)}"
+                return f"expected {tag}, found {found}; export the original series, or convert it to NIfTI by hand"
+        if min(item.spacing or (0.0,)) <= 0:
+            found = f"{item.spacing} in {_name(item)}"
+            return f"expected a positive PixelSpacing (0028,0030), found {found}; export the series again"
+        turn = np.array(item.orientation).reshape(2, 3)
+        if np.abs(turn @ turn.T - np.eye(2)).max() > 1e-2:
+            found = f"{item.orientation} in {_name(item)}"
+            return f"expected two unit vectors at right angles in ImageOrientationPatient (0020,0037), found {found}; \
+export the series again"
+    return ""
+
+
+def _unlike(slices: Sequence[Slice]) -> str:
+    """Find slices of another orientation or pixel size than the first."""
+    for item in slices:
+        turns = np.abs(np.subtract(item.orientation or (), slices[0].orientation or ())).max()
+        if turns > _TURN:
+            count = len({tuple(np.round(one.orientation or (), 2)) for one in slices})
+            found = f"{count} (such as in {_name(slices[0])} and {_name(item)})"
+            return f"expected one orientation of all slices, found {found}; choose a series that is one volume"
+        if not np.allclose(item.spacing or (), slices[0].spacing or (), rtol=1e-3):
+            found = f"{slices[0].spacing} and {item.spacing} ({_name(item)})"
+            return f"expected one PixelSpacing (0028,0030), found {found}; choose a series that is one volume"
+    return ""
+
+
+def _single_step(item: Slice, normal: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    stated = next((abs(value) for value in (item.thickness, item.gap) if value and np.isfinite(value)), None)
+    return normal * (stated or 1.0), [] if stated else ["one slice without SliceThickness (0018,0050): 1 mm assumed"]
+
+
+def _mean_step(positions: np.ndarray) -> np.ndarray:
+    """Return the distance vector of neighboring slices, by least squares over all of them."""
+    index = np.arange(len(positions)) - (len(positions) - 1) / 2
+    return index @ (positions - positions.mean(axis=0)) / (index @ index)
+
+
+def _uneven(slices: Sequence[Slice], positions: np.ndarray, depth: np.ndarray) -> str:
+    """Tell about slices at one place, gaps, and distances or shifts that vary."""
+    gaps = np.diff(depth)
+    usual = float(np.median(gaps))
+    # Steps that are not along the normal at all: the same depth, whether or not the slices lie on each other.
+    same = int(np.argmin(gaps))
+    if gaps[same] < max(1e-3, 0.02 * usual):
+        found = f"{_name(slices[same])} and {_name(slices[same + 1])} at one"
+        if float(gaps.max()) < 1e-3:
+            found = f"all {len(slices)} at one"
+        return f"expected slices at places of their own, found {found}; the series holds a repeated slice, several \
+contrasts or time points: choose one of them"
+    limit = max(TOLERANCE_MM, TOLERANCE * usual)
+    steps = np.diff(positions, axis=0)
+    wide = np.flatnonzero(gaps > 1.5 * usual)
+    if len(wide):
+        place = int(wide[0])
+        found = f"{gaps[place]:.4g} mm between {_name(slices[place])} and {_name(slices[place + 1])}"
+        return f"expected slices every {usual:.4g} mm, found {found}: a slice is missing; copy the whole series"
+    line = positions[0] + np.arange(len(positions))[:, None] * (positions[-1] - positions[0]) / (len(positions) - 1)
+    if np.linalg.norm(positions - line, axis=1).max() > limit or np.abs(steps - steps.mean(axis=0)).max() > 2 * limit:
+        found = f"{gaps.min():.4g} to {gaps.max():.4g} mm, or slices shifted sideways"
+        return f"expected slices at even distances, found {found}; resample the series to even distances and save it \
+as NIfTI"
+    return ""

@@ -1,0 +1,169 @@
+"""A result in words written as a DICOM object: Basic Text SR, in the study of the series that it is about.
+
+Source: DICOM PS3.3, A.35.1 (Basic Text SR), C.17.2 and C.17.3 (document and content); PS3.16, TID 1001 and 1004 (a
+device as the observer).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
+from clinicalfmamba_nets.io.dicom.modules import (
+    IDENTITY,
+    MODEL,
+    NOTICE,
+    PATIENT,
+    STUDY,
+    coded,
+    instance_reference,
+    keep_element,
+    name_equipment,
+)
+from clinicalfmamba_nets.io.dicom.series import Series
+from clinicalfmamba_nets.io.dicom.write import source_series
+from clinicalfmamba_nets.io.files import PathLike, atomic_file
+
+BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
+SCHEME, SCHEME_NAME = "99CFMAMBA", "ClinicalFMamba for MONAI"
+_NUMBER = 20000  # of the series: that of the source and this
+# What an item is about: value, scheme and meaning of its code.
+Concept = tuple[str, str, str]
+COMMENT: Concept = ("121106", "DCM", "Comment")
+
+
+def own_concept(value: str, meaning: str) -> Concept:
+    """Return a concept of this software's own coding scheme, for what no public one names.
+
+    Example:
+        >>> own_concept("GRADE", "Grade")
+        ('GRADE', '99CFMAMBA', 'Grade')
+    """
+    return value, SCHEME, meaning
+
+
+def write_report(
+    path: PathLike,
+    title: Concept,
+    items: Sequence[tuple[Concept, str]],
+    sources: Sequence[PathLike],
+    model: str,
+) -> None:
+    """Write texts as a DICOM Basic Text SR, whole or not at all.
+
+    Patient and study are those of the first source; all images of the sources are referenced. The document is marked
+    as unverified and names this software as its observer; its first text is the notice that it is not for diagnosis.
+
+    Args:
+        path: file to be written.
+        title: of the document.
+        items: texts and what each is about, in the order in which they are to be read.
+        sources: the DICOM series (`folder::selector`) that the result was made from.
+        model: what tells the network and its weights from others, such as their SHA-256.
+
+    Raises:
+        FusionInputError: a source is no DICOM series.
+
+    Example:
+        >>> write_report("grade.dcm", title, [(COMMENT, "as it seems")], ["study::MR"], "a1b2")  # doctest: +SKIP
+    """
+    from clinicalfmamba_nets import __version__
+
+    series = [source_series(source, path) for source in sources]
+    with quiet_pydicom():
+        made = _header(series[0], __version__)
+        made.ConceptNameCodeSequence = [coded(*title)]
+        made.ContentSequence = [*_observer(model), _text((COMMENT, f"{NOTICE}."))]
+        made.ContentSequence.extend(_text(item) for item in items)
+        own, others = _evidence(series, str(made.StudyInstanceUID))
+        if own:
+            made.CurrentRequestedProcedureEvidenceSequence = own
+        if others:
+            made.PertinentOtherEvidenceSequence = others
+        with atomic_file(path) as partial:
+            made.save_as(partial, enforce_file_format=True)
+
+
+def _header(series: Series, version: str) -> Any:
+    """Build all of the document but its content."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    made, source = Dataset(), read_dataset(series.slices[0].path)
+    for keyword in ("SpecificCharacterSet", *PATIENT, *STUDY):
+        keep_element(made, source, keyword, told=True)
+    for keyword in IDENTITY:
+        if keyword not in made:
+            setattr(made, keyword, None)
+    made.SOPClassUID, made.SOPInstanceUID = BASIC_TEXT_SR, generate_uid(prefix=None)
+    made.StudyInstanceUID = series.header.study or generate_uid(prefix=None)
+    made.SeriesInstanceUID, made.Modality = generate_uid(prefix=None), "SR"
+    number = int(series.header.number) if series.header.number.isdigit() else 0
+    made.SeriesNumber, made.InstanceNumber = min(number + _NUMBER, 2**31 - 1), 1
+    made.SeriesDescription = f"{NOTICE}: result of {MODEL}"
+    now = datetime.now()
+    made.SeriesDate = made.ContentDate = made.InstanceCreationDate = now.strftime("%Y%m%d")
+    made.SeriesTime = made.ContentTime = made.InstanceCreationTime = now.strftime("%H%M%S")
+    made.ReferencedPerformedProcedureStepSequence, made.PerformedProcedureCodeSequence = [], []
+    made.CompletionFlag, made.VerificationFlag, made.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
+    made.ValueType, made.ContinuityOfContent = "CONTAINER", "SEPARATE"
+    name_equipment(made, source, version)
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator, scheme.CodingSchemeName = SCHEME, SCHEME_NAME
+    made.CodingSchemeIdentificationSequence = [scheme]
+    made.file_meta = FileMetaDataset()
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return made
+
+
+def _item(relationship: str, kind: str, concept: Concept) -> Any:
+    from pydicom.dataset import Dataset
+
+    made = Dataset()
+    made.RelationshipType, made.ValueType, made.ConceptNameCodeSequence = relationship, kind, [coded(*concept)]
+    return made
+
+
+def _text(item: tuple[Concept, str], relationship: str = "CONTAINS") -> Any:
+    concept, text = item
+    made = _item(relationship, "TEXT", concept)
+    made.TextValue = text.encode("ascii", "replace").decode()  # whatever the source's character set is
+    return made
+
+
+def _observer(model: str) -> list[Any]:
+    """Name this software as the observer; another model is another device."""
+    relationship = "HAS OBS CONTEXT"
+    kind = _item(relationship, "CODE", ("121005", "DCM", "Observer Type"))
+    kind.ConceptCodeSequence = [coded("121007", "DCM", "Device")]
+    device = _item(relationship, "UIDREF", ("121012", "DCM", "Device Observer UID"))
+    device.UID = f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'{MODEL} {model}').int}"
+    return [kind, device, _text((("121015", "DCM", "Device Observer Model Name"), MODEL), relationship)]
+
+
+def _evidence(series: Sequence[Series], study: str) -> tuple[list[Any], list[Any]]:
+    """List the images of the sources by study and series: those of the document's own study, and of others."""
+    from pydicom.dataset import Dataset
+
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for item in series:
+        named = [part for part in item.slices if part.uid and item.headers[part.path].sop_class]
+        if named and item.header.series:
+            images = found.setdefault(item.header.study or study, {}).setdefault(item.header.series, {})
+            images.update({part.uid: instance_reference(item, part) for part in named})
+    own: list[Any] = []
+    others: list[Any] = []
+    for uid, parts in found.items():
+        entry = Dataset()
+        entry.StudyInstanceUID, entry.ReferencedSeriesSequence = uid, []
+        for number, images in parts.items():
+            listed = Dataset()
+            listed.SeriesInstanceUID, listed.ReferencedSOPSequence = number, list(images.values())
+            entry.ReferencedSeriesSequence.append(listed)
+        (own if uid == study else others).append(entry)
+    return own, others

@@ -1,0 +1,48 @@
+"""Tables of evaluations in a document: only what lies between the marks changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from clinicalfmamba_nets.engine.evaluation.markdown import BEGIN, END, main, replace_results
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Two evaluations with a table each."""
+    for name in ("ct", "pet"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "table.md").write_text(f"| network |\n|---|\n| {name} |\n")
+    return tmp_path
+
+
+def test_tables_take_the_place_of_old_ones_again_and_again(tables):
+    document = tables / "README.md"
+    document.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nrest\n")
+    words = [str(document), f"CT-MRI, run 1={tables / 'ct'}", f"PET-MRI={tables / 'pet'}"]
+    assert main(words) == 0
+    first = document.read_text()
+    assert main(words) == 0 and document.read_text() == first
+    assert first.startswith("# Title\n\n" + BEGIN) and first.endswith(END + "\n\nrest\n") and "old" not in first
+    assert (
+        first.index("### CT-MRI, run 1") < first.index("| ct |") < first.index("### PET-MRI") < first.index("| pet |")
+    )
+
+
+@pytest.mark.parametrize("text", ["", BEGIN, f"{END} {BEGIN}", f"{BEGIN} {END} {BEGIN} {END}"])
+def test_document_without_the_marks_stays_as_it_is(tables, text, capsys):
+    document = tables / "README.md"
+    document.write_text(text)
+    assert main([str(document), f"CT={tables / 'ct'}"]) == 1
+    assert document.read_text() == text and "expected the marks" in capsys.readouterr().err
+
+
+def test_missing_table_and_wrong_arguments(tables, capsys):
+    assert main([str(tables / "README.md"), f"CT={tables / 'nowhere'}"]) == 1
+    assert "run clinicalfmamba evaluate first" in capsys.readouterr().err
+    assert main([str(tables / "README.md")]) == 2 and main([]) == 2
+
+
+def test_the_readme_has_the_marks(checkout):
+    text = (checkout / "README.md").read_text()
+    assert "new" in replace_results(text, "new")

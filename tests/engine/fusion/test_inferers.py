@@ -1,0 +1,60 @@
+"""How a batch reaches the network, and the loss that keeps its terms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from clinicalfmamba_nets.engine.fusion.inferers import WholeImageInferer, prepare_fusion_batch
+from clinicalfmamba_nets.engine.training.tracked_loss import TrackedLoss
+from clinicalfmamba_nets.losses import FusionLoss
+
+
+def test_the_pair_is_input_and_target():
+    image, target = prepare_fusion_batch({"image": torch.zeros(2, 2, 4, 4)}, "cpu", dtype=torch.float64)
+    assert image is target
+    assert image.dtype == torch.float64
+
+
+def test_inferer_gives_the_network_a_plain_tensor_and_keeps_the_place():
+    seen = []
+
+    def network(image):
+        seen.append(type(image))
+        return image.mean(1, keepdim=True)
+
+    affine = torch.diag(torch.tensor([2.0, 3.0, 1.0, 1.0]))
+    image = MetaTensor(torch.rand(1, 2, 4, 4), affine=affine, meta={"filename_or_obj": "a.png"})
+    fused = WholeImageInferer()(image, network)
+    assert seen == [torch.Tensor]
+    assert fused.meta["filename_or_obj"] == "a.png"
+    assert torch.equal(fused.affine.float(), affine)
+    assert type(WholeImageInferer()(torch.rand(1, 2, 4, 4), network)) is torch.Tensor
+
+
+def test_amp_computes_in_bfloat16_on_any_device():
+    seen = []
+
+    def network(image):
+        mixed = image.flatten(1) @ torch.rand(image[0].numel(), 16)
+        seen.append(mixed.dtype)
+        return mixed.reshape(-1, 1, 4, 4)
+
+    for amp, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        fused = WholeImageInferer(amp)(torch.rand(1, 2, 4, 4), network)
+        assert (seen[-1], fused.dtype) == (dtype, torch.float32)
+
+
+def test_tracked_loss_equals_the_loss_and_keeps_its_terms():
+    loss = FusionLoss()
+    tracked = TrackedLoss(loss)
+    image = torch.rand(3, 2, 16, 16)
+    pred = torch.rand(3, 1, 16, 16, requires_grad=True)
+    value = tracked(pred, image)
+    assert value.item() == pytest.approx(loss(pred, image).item(), rel=1e-6)
+    assert set(tracked.latest) == {"loss", *loss.terms(pred, image)}
+    assert not any(term.requires_grad for term in tracked.latest.values())
+    assert tracked.pairs == 3
+    value.backward()
+    assert pred.grad.abs().sum() > 0

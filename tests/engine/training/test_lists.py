@@ -1,0 +1,82 @@
+"""The pairs of a run: a data list, the atlas folders, or any folder of pairs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from clinicalfmamba_nets.data import write_phantom_pair
+from clinicalfmamba_nets.engine.fusion.lists import pair_datalist
+from clinicalfmamba_nets.engine.training import lists as module
+from clinicalfmamba_nets.engine.training.lists import add_phantoms, training_datalist
+from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.io import read_image
+
+
+def test_a_data_list_goes_first(tmp_path):
+    write_phantom_pair(tmp_path, size=32)
+    (tmp_path / "list.json").write_text(
+        json.dumps({"testing": [{"image": "mri.png", "image2": "ct.png", "case": "a"}]})
+    )
+    (pair,) = pair_datalist("nowhere", "ct_mri", tmp_path / "list.json")
+    assert pair["case"] == "a"
+    assert pair["image"] == str(tmp_path / "mri.png")
+
+
+def test_any_other_folder_is_read_by_name(tmp_path):
+    for folder in ("MRI", "CT"):
+        (tmp_path / folder).mkdir()
+    mri, ct = write_phantom_pair(tmp_path / "made", size=32)
+    mri.rename(tmp_path / "MRI" / "7.png")
+    ct.rename(tmp_path / "CT" / "7.png")
+    assert [pair["case"] for pair in pair_datalist(tmp_path, "ct_mri")] == ["7"]
+
+
+@pytest.mark.parametrize("task", ["ct_mri", "ct_mri_published"])
+def test_the_atlas_is_read_by_its_lists(shared_data, task):
+    test = pair_datalist(shared_data / "aanlib", task, split="random3", split_run="run1")
+    train = pair_datalist(shared_data / "aanlib", task, split="random3", split_run="run1", section="training")
+    assert (len(test), len(train)) == (30, 134)
+    assert not {pair["image"] for pair in test} & {pair["image"] for pair in train}
+
+
+def test_a_folder_that_is_not_there():
+    with pytest.raises(FusionInputError, match="dataset_dir nowhere: .*no such folder; name the folder with --dataset"):
+        pair_datalist("nowhere", "ct_mri")
+
+
+@pytest.mark.parametrize("count", [10, 11, 134])
+def test_held_out_pairs_are_apart(count):
+    entries = [{"case": number} for number in range(count)]
+    train = training_datalist(entries, "training", 0.2, True)
+    validation = training_datalist(entries, "validation", 0.2, True)
+    assert len(validation) == -(-count // 5)
+    assert sorted(entry["case"] for entry in train + validation) == list(range(count))
+    assert training_datalist(entries, "training", 0.2, False) == entries
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -1])
+def test_a_share_outside_is_refused(share):
+    with pytest.raises(FusionInputError, match="val_fraction: expected a share between 0 and 1"):
+        training_datalist([{}, {}], "training", share, True)
+
+
+def test_too_few_pairs(monkeypatch):
+    with pytest.raises(FusionInputError, match="training list: expected at least 1 pairs, found 0 of 1"):
+        training_datalist([{}], "training", 0.1, True)
+    monkeypatch.setattr(module, "world_size", lambda: 2)
+    with pytest.raises(FusionInputError, match="validation list: expected at least 2 pairs, found 1 of 4"):
+        training_datalist([{}] * 4, "validation", 0.1, True)
+
+
+def test_phantoms_follow_the_pairs_of_a_training(tmp_path) -> None:
+    entries = [{"case": "1", "image": "a", "image2": "b"}]
+    assert add_phantoms(entries, 0, "ct_mri", tmp_path) == entries
+    more = add_phantoms(entries, 2, "ct_mri_published", tmp_path)
+    assert more[0] == entries[0]
+    assert [entry["case"] for entry in more[1:]] == ["phantom1", "phantom2"]
+    t1, flair = (read_image(entry["image"])[0] for entry in more[1:])
+    assert all((tmp_path / entry["case"] / "ct.png").is_file() for entry in more[1:])
+    assert not np.array_equal(t1, flair)

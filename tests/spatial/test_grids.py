@@ -1,0 +1,80 @@
+"""Grids in space: equal ones pass, other storage orders are put right exactly, everything else is refused."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.io import read_image
+from clinicalfmamba_nets.spatial import match_grids
+
+AFFINE = np.array([[-0.85, 0.31, 0, 12.5], [-0.31, -0.85, 0, -40], [0, 0, 5.5, 7], [0, 0, 0, 1]])
+SHAPE = (4, 5, 6)
+EIGHTH_TURN = np.array([[0.7, -0.7, 0, 0], [0.7, 0.7, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def stored(array, affine, order, flips):
+    """The same image with its axes in another order."""
+    affine, array = affine[:, [*order, 3]].copy(), array.transpose(order)
+    for axis in flips:
+        affine[:, 3] += affine[:, axis] * (array.shape[axis] - 1)
+        affine[:, axis] *= -1
+    return np.flip(array, flips), affine
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("flips", [(), (0,), (1, 2), (0, 1, 2)])
+def test_every_storage_order_is_put_right(order, flips):
+    array = np.arange(120).reshape(SHAPE)
+    other, affine = stored(array, AFFINE, order, flips)
+    found, note = match_grids(other, affine, SHAPE, AFFINE)
+    assert np.array_equal(found, array)
+    assert bool(note) == (order != (0, 1, 2) or flips != ())
+
+
+def test_flat_images_are_flipped_too():
+    array = np.arange(20).reshape(4, 5)
+    affine = AFFINE.copy()
+    affine[:, 3] += 3 * affine[:, 0]
+    affine[:, 0] *= -1
+    assert np.array_equal(match_grids(array[::-1], affine, (4, 5), AFFINE)[0], array)
+
+
+@pytest.mark.parametrize(
+    ("shape", "change", "message"),
+    [
+        ((4, 5, 7), lambda a: a, "b: expected the size 4 x 5 x 6 of a, found 4 x 5 x 7"),
+        ((4, 5), lambda a: a, "expected the size 4 x 5 x 6"),
+        (SHAPE, lambda a: a + np.eye(4, k=3) * 0.5, "whose corners lie up to .* voxels apart"),
+        (SHAPE, lambda a: a @ np.diag([1.1, 1, 1, 1]), "expected the place in space of a"),
+        (
+            SHAPE,
+            lambda a: a @ np.array([[0.7, -0.7, 0, 0], [0.7, 0.7, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+            "place|size",
+        ),
+        (SHAPE, lambda a: None, "geometry"),
+    ],
+)
+def test_other_grids_are_refused(shape, change, message):
+    with pytest.raises(FusionInputError, match=message):
+        match_grids(np.zeros(shape), change(AFFINE), SHAPE, AFFINE, ("a", "b"))
+
+
+def test_rounding_in_headers_passes():
+    assert match_grids(np.zeros(SHAPE), AFFINE + 1e-4, SHAPE, AFFINE)[1] == ""
+
+
+def test_pictures_are_compared_by_size():
+    assert match_grids(np.zeros((3, 4)), None, (3, 4), None)[1] == ""
+    with pytest.raises(FusionInputError, match="expected the size 3 x 4 of .*found 4 x 3; resample it"):
+        match_grids(np.zeros((4, 3)), None, (3, 4), None)
+
+
+def test_real_templates_stored_mirrored(shared_data):
+    folder = shared_data / "vol" / "spm_mni2mm"
+    (t1, meta), (spect, other) = (read_image(folder / name) for name in ("avg152T1.nii", "SPECT.nii"))
+    found, note = match_grids(spect, other["affine"], t1.shape, meta["affine"])
+    assert np.array_equal(found, spect[::-1]) and "reordered" in note
