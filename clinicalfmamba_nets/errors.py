@@ -7,6 +7,10 @@ class FusionInputError(ValueError):
     """An input that cannot be fused; the message names the file or id, what was expected and found, the remedy."""
 
 
+class FusionWarning(UserWarning):
+    """What changes the meaning of a result without making it impossible, told in one line."""
+
+
 def input_error(what: object, expected: str, found: str, remedy: str) -> FusionInputError:
     """Build the one-line error of this package.
 
