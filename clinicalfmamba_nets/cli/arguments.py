@@ -70,6 +70,18 @@ def add_volume_options(parser: Parser, names: tuple[str, str], choices: str) -> 
     parser.add_argument("--register", choices=["none", "rigid"], default="none", help=told)
 
 
+def add_picture_options(parser: Parser) -> None:
+    """Let a user choose how values become grey or color, and what is shown and measured."""
+    for name in "ab":
+        told = f"window of {name.upper()}: a name such as brain, CENTER/WIDTH, p1/p99, header or minmax"
+        parser.add_argument(f"--window-{name}", f"--window_{name}", metavar="WINDOW", help=told)
+    parser.add_argument("--palette", metavar="NAME", help="colors of a grey PET or SPECT, such as hot_iron; grey: none")
+    told = "fuse also where B covers little of A"
+    parser.add_argument("--allow-partial", "--allow_partial", action="store_true", help=told)
+    parser.add_argument("--slices", metavar="CHOICE", help="slices that the preview of a volume shows")
+    parser.add_argument("--scores", action="store_true", help="measure the results and print a table")
+
+
 def fuse_parser() -> Parser:
     """Arguments of `fuse`."""
     usage = [
@@ -88,6 +100,7 @@ def fuse_parser() -> Parser:
     add_volume_options(parser, ("A", "B"), "UID, modality or EchoTime=11")
     parser.add_argument("--format", choices=["dicom", "nifti", "png"], help="format of the result instead of A's")
     parser.add_argument("--overwrite", action="store_true", help="fuse again what OUT already holds")
+    add_picture_options(parser)
     return with_run_options(parser, "folder for <case>_fused.<ext>, <case>_preview.png and run.json")
 
 

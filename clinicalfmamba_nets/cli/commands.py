@@ -11,7 +11,8 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,11 +36,12 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
         cases = [phantom_case(output, options.task)]
     else:
         cases = collect_cases(options.inputs, options.datalist, options.series or ())
+    from clinicalfmamba_nets.engine.fusion.options import FuseOptions
     from clinicalfmamba_nets.engine.fusion.volumes import FORMATS
 
-    switches = (options.task, options.device, options.overwrite, options.debug)
-    ending = FORMATS.get(options.format, "")
-    report = fuse_cases(cases, output, *switches, tell_case, ending, options.bundle, options.register)
+    names = [one.name for one in fields(FuseOptions) if one.name != "output_ext"]
+    asked = FuseOptions(output_ext=FORMATS.get(options.format, ""), **{name: getattr(options, name) for name in names})
+    report = fuse_cases(cases, output, asked, tell_case)
     if process_place()[0]:
         return int(bool(report.count("failed")))  # the first process tells about all
     if len(cases) > 1:
@@ -85,11 +87,12 @@ def check_task(parser: Parser, options: argparse.Namespace) -> str:
     return options.bundle or bundles.get(options.task, FUSION_BUNDLES)[0]
 
 
-def tell_case(number: int, total: int, result: Any, seconds: float, notes: Sequence[str], output: Path) -> None:
+def tell_case(number: int, total: int, result: Any, seconds: float, details: Mapping[str, Any], output: Path) -> None:
     """Print what became of one case: lines of its own for a single pair, one line each in a batch."""
     head = f"[{number}/{total}] {result.case}: " if total > 1 else ""
-    for note in notes:
-        say(f"{head}note: {note}")
+    for kind in ("note", "warning"):
+        for text in details.get(f"{kind}s", ()):
+            say(f"{head}{kind}: {text}")
     if result.status == "failed":
         if total > 1:
             print(f"{head}failed: {result.error}", file=sys.stderr)

@@ -105,7 +105,9 @@ def read_image(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, 
         Pixels as stored, with the header's scale applied: (H, W) or (H, W, 3) for PNG, (X, Y) or (X, Y, Z) for formats
         with geometry, (X, Y, Z) or (X, Y, Z, 3) for DICOM; and a dictionary with the keys `format`, `dtype` (as
         stored), `value_range` (white of integer pictures, else None), `color`, `affine` (4 x 4, index to RAS mm, or
-        None) and `notes`.
+        None) and `notes` (harmless facts). Where a format can tell them: `warnings` (what changes the meaning of the
+        picture), `modality` ("CT", "MR", "PT", "NM" or ""), `description`, `windows` (center, width, explanation of the
+        file's own), `units`, `suv_factor` with `suv_reason` where there is none, `background` (mask of padding).
 
     Raises:
         FusionInputError: whatever is wrong with the file, in one line.

@@ -17,6 +17,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import is_dicom
 from clinicalfmamba_nets.transforms.placing import OTHER_GRID, REGISTER, put_on_grid
 from clinicalfmamba_nets.transforms.sources import (
+    PairSources,
     Source,
     channel_dim,
     drop_channel,
@@ -90,7 +91,8 @@ class LoadImagePair(Transform):
             The pair, shape (2, *spatial), and Cb, Cr of the second image, shape (2, *spatial) in [0, 1], or None.
             Meta of both: `filename_or_obj`, `affine`, `original_affine`, `dtype` (as stored) and `value_range` (its
             white, 0.0 where unknown) of the first image, `image2_filename_or_obj`, `color` (1 for a second image in
-            color), `notes` (text), `registration` (text of an ITK transform file, "" for none),
+            color), `notes` and `warnings` (texts; a warning changes the meaning of the picture), `sources` (what is
+            known of each image, see `Source.facts`), `registration` (text of an ITK transform file, "" for none),
             `original_channel_dim` 0.
 
         Raises:
@@ -157,6 +159,7 @@ class LoadImagePair(Transform):
     def _meta(self, first: Source, second: Source, note: str) -> dict[str, Any]:
         notes = [f"{source.name}: {text}" for source in (first, second) for text in source.notes]
         notes += [f"{second.name}: {note}"] if note else []
+        warnings = [f"{source.name}: {text}" for source in (first, second) for text in source.warnings]
         return {
             "filename_or_obj": first.path,
             "image2_filename_or_obj": second.path,
@@ -165,6 +168,8 @@ class LoadImagePair(Transform):
             "value_range": first.value_range,
             "color": int(second.color),
             "notes": "; ".join(notes),
+            "warnings": "; ".join(warnings),
+            "sources": PairSources.of(first.facts(), second.facts()),
         }
 
     def _chroma(self, chroma: Any, pair: torch.Tensor, first: Source, meta: dict[str, Any]) -> MetaTensor | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,44 @@ from monai.data.utils import to_affine_nd
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.functional.colour import rgb_to_ycbcr
 from clinicalfmamba_nets.io import check_values, printable, read_image
+
+# What a format tells of an image where it can.
+_OPTIONAL = ("modality", "description", "windows", "units", "suv_factor", "suv_reason", "background")
+# What `meta["sources"]` tells of each image.
+FACTS = (
+    "name", "path", "kind", "modality", "description", "windows", "units", "suv_factor", "suv_reason", "value_range",
+    "dtype",
+)  # fmt: skip
+
+
+class PairSources(str):
+    """The facts of both images of a pair: read like a list of two dictionaries, stored as JSON text.
+
+    It is a text because MONAI's collation of batches passes on texts, numbers and arrays of one size alone.
+
+    Example:
+        >>> sources = PairSources.of({"modality": "MR"}, {"modality": "CT"})
+        >>> sources[1]["modality"], len(sources), [one["modality"] for one in sources]
+        ('CT', 2, ['MR', 'CT'])
+    """
+
+    @classmethod
+    def of(cls, first: Mapping[str, Any], second: Mapping[str, Any]) -> PairSources:
+        """Store the facts of two images."""
+        return cls(json.dumps([dict(first), dict(second)]))
+
+    def both(self) -> list[dict[str, Any]]:
+        """Return the two dictionaries."""
+        return json.loads(str(self))
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.both()[place]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.both())
+
+    def __len__(self) -> int:
+        return len(self.both())
 
 
 @dataclass
@@ -30,6 +70,20 @@ class Source:
     space: str = ""
     patient: str = ""
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    kind: str = "array"
+    modality: str = ""
+    description: str = ""
+    windows: list[Any] = field(default_factory=list)
+    units: str = ""
+    suv_factor: float | None = None
+    suv_reason: str = ""
+    background: np.ndarray | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the image beside its pixels, as plain values."""
+        known = {key: getattr(self, key) for key in FACTS}
+        return known | {"windows": [list(window) for window in self.windows]}
 
 
 def is_path(item: Any) -> bool:
@@ -57,6 +111,9 @@ def from_file(path: Any, two_channels: bool = False) -> Source:
         space=meta.get("frame_of_reference", ""),
         patient=meta.get("patient", ""),
         notes=list(meta["notes"]),
+        warnings=list(meta.get("warnings", [])),
+        kind=meta["format"],
+        **{key: meta[key] for key in _OPTIONAL if key in meta},
     )
 
 

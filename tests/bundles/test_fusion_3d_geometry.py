@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from clinicalfmamba_nets.engine.fusion.batch import fuse_cases
+from clinicalfmamba_nets.engine.fusion.options import FuseOptions
 
 TEMPLATES = "spm_mni2mm/avg152T1.nii"
 PAIRS = {
@@ -41,7 +42,7 @@ def fused_by(toy_bundles, tmp_path, monkeypatch):
 
     def run(image: Path, image2: Path, name: str) -> Path:
         case = {"case": name, "image": str(image), "image2": str(image2)}
-        report = fuse_cases([case], tmp_path / "out", task="t2_flair", bundle="fusion_3d")
+        report = fuse_cases([case], tmp_path / "out", FuseOptions(task="t2_flair", bundle="fusion_3d"))
         assert report.count("done") == 1, report.first_error()
         told = json.loads((tmp_path / "out" / "run.json").read_text())["outputs"][0]
         return tmp_path / "out" / told["fused"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from monai.data import DataLoader, Dataset, MetaTensor
+from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandFlipd, RandRotate90d, RandSpatialCropd
 from PIL import Image
 
@@ -221,3 +221,27 @@ def test_batches_of_workers_with_crops_that_stay_aligned(files):
     assert batch["image"].shape == (3, 2, 6, 6) and batch["image_chroma"].shape == (3, 2, 6, 6)
     assert batch["image"].meta["color"].tolist() == [1, 0, 0]
     assert torch.equal(batch["image"][1, 0], batch["image"][1, 1])
+
+
+def test_what_is_known_of_both_images_survives_batches(files):
+    entries = [{"image": str(files / f"{name}.nii.gz"), "image2": str(files / "b.nii.gz")} for name in "ab"]
+    loader = DataLoader(Dataset(entries, LoadImagePaird("image")), batch_size=2, num_workers=0)
+    for name, pair in zip("ab", decollate_batch(next(iter(loader))), strict=True):
+        first, second = pair["image"].meta["sources"]
+        assert (first["path"], first["kind"], first["suv_factor"]) == (str(files / f"{name}.nii.gz"), "nifti", None)
+        assert second["dtype"] == "int16" and second["windows"] == []
+
+
+def test_warnings_of_a_reader_are_kept_apart_from_its_notes(files, monkeypatch):
+    from clinicalfmamba_nets.transforms import sources
+
+    read = sources.read_image
+
+    def told(path, two_channels=False):
+        array, info = read(path, two_channels)
+        return array, {**info, "modality": "CT", "warnings": ["2 files left out"], "notes": ["a note"]}
+
+    monkeypatch.setattr(sources, "read_image", told)
+    meta = LoadImagePair()(files / "a.nii.gz", files / "b.nii.gz")[0].meta
+    assert meta["warnings"] == "; ".join(f"{files / name}: 2 files left out" for name in ("a.nii.gz", "b.nii.gz"))
+    assert "left out" not in meta["notes"] and meta["sources"][1]["modality"] == "CT"

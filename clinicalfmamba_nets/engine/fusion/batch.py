@@ -22,6 +22,7 @@ from clinicalfmamba_nets.engine.fusion.inputs import (
     sources,
     volume_task,
 )
+from clinicalfmamba_nets.engine.fusion.options import FuseOptions
 from clinicalfmamba_nets.engine.pictures.pair import write_preview
 from clinicalfmamba_nets.engine.run.failures import find_input_error
 from clinicalfmamba_nets.engine.run.processes import joined_processes, merge_reports, own_cases, process_place
@@ -42,7 +43,7 @@ class Tell(Protocol):
     """What is called after each case."""
 
     def __call__(
-        self, number: int, total: int, result: CaseResult, seconds: float, notes: Sequence[str], output: Path
+        self, number: int, total: int, result: CaseResult, seconds: float, details: Mapping[str, Any], output: Path
     ) -> None: ...
 
 
@@ -51,29 +52,11 @@ class CaseFuser:
 
     Args:
         output_dir: folder of the results.
-        task: the task of all cases, None to choose it case by case.
-        device: where the networks run, None for the bundle's own choice.
-        overwrite: fuse again what is there.
-        debug: print the traceback of each failure.
-        output_ext: ending of the results instead of the first image's; ".dcm" for a folder with a DICOM series.
-        bundle: the bundle of all cases, None to choose it by the first image.
-        register: "rigid" to align the second volume with the first one, "none" to trust the headers.
+        options: what was asked for.
     """
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike,
-        task: str | None = None,
-        device: str | None = None,
-        overwrite: bool = False,
-        debug: bool = False,
-        output_ext: str = "",
-        bundle: str | None = None,
-        register: str = "none",
-    ) -> None:
-        self.output_dir, self.task, self.device = Path(output_dir), task, device
-        self.output_ext, self.bundle, self.register = output_ext, bundle, register
-        self.overwrite, self.debug = overwrite, debug
+    def __init__(self, output_dir: str | os.PathLike, options: FuseOptions) -> None:
+        self.output_dir, self.options = Path(output_dir), options
         self.earlier = read_outputs(output_dir)
         self.pipelines: dict[tuple[str, str], FusionPipeline] = {}
         self.weights: dict[str, str] = {}
@@ -81,8 +64,8 @@ class CaseFuser:
     def __call__(self, case: Case) -> tuple[CaseResult, dict[str, Any]]:
         """Fuse one case; a fault of its images becomes the status "failed", a fault of the set-up is raised."""
         result = CaseResult(case["case"], case["image"], case.get("image2", ""))
-        details: dict[str, Any] = {"notes": []}
-        names = output_names(case, self.output_ext)
+        details: dict[str, Any] = {"notes": [], "warnings": []}
+        names = output_names(case, self.options.output_ext)
         try:
             task = self._prepare(case, result, details)
         except Exception as error:
@@ -91,7 +74,8 @@ class CaseFuser:
             return result, details
         pipeline = self._pipeline(details["bundle"], task)
         try:
-            details["notes"] += self._fuse(case, task, pipeline, names)
+            for kind, told in self._fuse(case, task, pipeline, names).items():
+                details[kind] += told
             result.status, (result.fused, result.preview) = "done", names
         except Exception as error:
             for name in names:
@@ -104,7 +88,7 @@ class CaseFuser:
         """Judge a case before any network is opened; return its task, or None when it is done already."""
         if case.get("error"):
             raise FusionInputError(case["error"])
-        names = output_names(case, self.output_ext)
+        names = output_names(case, self.options.output_ext)
         self._check_outputs(case, names)
         if self._is_done(case, names):
             result.status, (result.fused, result.preview) = "skipped", names
@@ -115,16 +99,16 @@ class CaseFuser:
                 find_dicom_files(source)
             else:
                 check_file(source, "an image file")
-        bundle = self.bundle or choose_bundle(case["image"], self.task)
-        details["bundle"], details["task"] = bundle, self.task
-        if self.task is None:
+        bundle = self.options.bundle or choose_bundle(case["image"], self.options.task)
+        details["bundle"], details["task"] = bundle, self.options.task
+        if self.options.task is None:
             choose = volume_task if bundle == VOLUMES else choose_task
             details["task"], note = choose(case.get("image2", ""))
             details["notes"].append(note)
         return details["task"]
 
     def _failed(self, result: CaseResult, error: Exception) -> CaseResult:
-        if self.debug:
+        if self.options.debug:
             traceback.print_exception(error)
         known = find_input_error(error)
         result.error = " ".join(str(known or f"{result.case}: {type(error).__name__}: {error}").split())
@@ -134,14 +118,17 @@ class CaseFuser:
         if (bundle, task) not in self.pipelines:
             from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 
-            opened = FusionPipeline(task, self.device, self.output_dir, bundle, self.output_ext, self.register)
+            asked = self.options
+            opened = FusionPipeline(
+                task, asked.device, self.output_dir, bundle, asked.output_ext, asked.register, asked.bundle_settings()
+            )
             self.pipelines[bundle, task] = opened
             name = task if bundle == IMAGES else f"{bundle} {task}"
             self.weights[name] = f"{opened.weights} sha256 {opened.weights_digest()}"
         return self.pipelines[bundle, task]
 
-    def _fuse(self, case: Case, task: str, pipeline: FusionPipeline, names: tuple[str, str]) -> list[str]:
-        """Fuse and draw one case; return what the loader had to tell about it."""
+    def _fuse(self, case: Case, task: str, pipeline: FusionPipeline, names: tuple[str, str]) -> dict[str, list[str]]:
+        """Fuse and draw one case; return the notes and warnings about it."""
         sample = pipeline(case)
         fused, preview = (self.output_dir / name for name in names)
         if not fused.exists():
@@ -149,10 +136,10 @@ class CaseFuser:
                 f"bundle of task {task!r}", f"it to write {fused.name}", "no such file", "use its own configs"
             )
         preview_case(sample, case, task, preview)
-        return list(filter(None, sample["image"].meta.get("notes", "").split("; ")))
+        return {kind: told_texts(sample["image"].meta, kind) for kind in ("notes", "warnings")}
 
     def _is_done(self, case: Case, names: tuple[str, str]) -> bool:
-        if self.overwrite or not all((self.output_dir / name).exists() for name in names):
+        if self.options.overwrite or not all((self.output_dir / name).exists() for name in names):
             return False
         earlier = self.earlier.get(case["case"])
         if earlier and any(earlier.get(key) != case.get(key, "") for key in ("image", "image2")):
@@ -160,10 +147,10 @@ class CaseFuser:
             raise input_error(
                 self.output_dir / names[0], "the result of these images", found, "add --overwrite or change -o"
             )
-        if earlier and self.task is not None and earlier.get("task") not in (None, self.task):
+        if earlier and self.options.task is not None and earlier.get("task") not in (None, self.options.task):
             found = f"that of {earlier['task']}"
             raise input_error(
-                self.output_dir / names[0], f"a result of {self.task}", found, "add --overwrite or change -o"
+                self.output_dir / names[0], f"a result of {self.options.task}", found, "add --overwrite or change -o"
             )
         return True
 
@@ -229,14 +216,8 @@ def output_names(case: Case, output_ext: str = "") -> tuple[str, str]:
 def fuse_cases(
     cases: Sequence[Case],
     output_dir: str | os.PathLike,
-    task: str | None = None,
-    device: str | None = None,
-    overwrite: bool = False,
-    debug: bool = False,
+    options: FuseOptions | None = None,
     tell: Tell | None = None,
-    output_ext: str = "",
-    bundle: str | None = None,
-    register: str = "none",
 ) -> RunReport:
     """Fuse pairs one after another; what fails is reported and the rest goes on.
 
@@ -245,14 +226,8 @@ def fuse_cases(
     Args:
         cases: entries of a data list: `case` (unlike all others), `image`, `image2` (paths).
         output_dir: folder for `<case>_fused.<ext>`, `<case>_preview.png` and `run.json`; made when it is missing.
-        task: task of all cases; None to choose by the second image.
-        device: where the network runs; None for the bundle's own choice.
-        overwrite: fuse again what the folder already holds; otherwise such cases are skipped.
-        debug: print the traceback of each failure.
+        options: what was asked for; None for the defaults.
         tell: called after each case.
-        output_ext: ending of the results instead of the first image's; ".dcm" for a folder with a DICOM series.
-        bundle: bundle of all cases; None to choose it by the first image: volumes in NIfTI or NRRD have their own.
-        register: "rigid" to align the second volume with the first before they are fused, "none" to trust the headers.
 
     Returns:
         The report, as it was written to `run.json`.
@@ -262,15 +237,9 @@ def fuse_cases(
     """
     check_names(cases)
     output = make_folder(output_dir)
-    fuser = CaseFuser(output, task, device, overwrite, debug, output_ext, bundle, register)
-    settings = {
-        "task": task,
-        "device": device,
-        "overwrite": overwrite,
-        "register": register,
-        "cases": len(cases),
-        "weights": fuser.weights,
-    }
+    options = options or FuseOptions()
+    fuser = CaseFuser(output, options)
+    settings = {**options.as_dict(), "cases": len(cases), "weights": fuser.weights}
     first = process_place()[0] == 0
     report = RunReport(output, settings, interval=2.0 if first else math.inf)
     try:
@@ -281,12 +250,17 @@ def fuse_cases(
                 seconds = round(time.monotonic() - start, 3)
                 report.add(result, **details, seconds=seconds)
                 if tell is not None:
-                    tell(number, len(cases), result, seconds, details["notes"], output)
+                    tell(number, len(cases), result, seconds, details, output)
             merge_reports(report, cases)
     finally:
         if report.outputs and first:
             report.write()
     return report
+
+
+def told_texts(meta: Mapping[str, Any], kind: str) -> list[str]:
+    """Return the "notes" or "warnings" of a loaded pair as a list."""
+    return [text for text in meta.get(kind, "").split("; ") if text]
 
 
 def check_names(cases: Sequence[Case]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from clinicalfmamba_nets.engine.run.failures import find_input_error
 from clinicalfmamba_nets.engine.run.weights import read_weights, require_weights
 from clinicalfmamba_nets.engine.run.workflows import IMAGES as BUNDLE
 from clinicalfmamba_nets.engine.run.workflows import VOLUMES, find_bundle, open_bundle, show_progress
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.errors import FusionWarning, input_error
 from clinicalfmamba_nets.io import printable
 
 
@@ -37,6 +38,7 @@ class FusionPipeline:
         bundle: name of the bundle.
         output_ext: ending of the written images (".nii.gz", ".png", ".dcm") instead of the first image's.
         register: "rigid" to align the second volume with the first before they are fused, "none" to trust the headers.
+        settings: further settings of the bundle, by name.
 
     Raises:
         FusionInputError: unknown bundle or task, weights that are missing or of another network, no such device.
@@ -50,9 +52,10 @@ class FusionPipeline:
         bundle: str = BUNDLE,
         output_ext: str = "",
         register: str = "none",
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.bundle, self.register = bundle, register
-        overrides: dict[str, Any] = {"task": task}
+        overrides: dict[str, Any] = {"task": task, **(settings or {})}
         if register != "none":
             show_progress()
             overrides |= {"register": register} if bundle == VOLUMES else {}
@@ -139,8 +142,15 @@ def fuse(
     chosen = bundle or choose_bundle(image_a, task)
     task = task or bundle_tasks(chosen)[0]
     pipeline = _kept_pipeline(chosen, task, None if device is None else str(device), str(find_bundle(chosen)))
-    fused = pipeline({"image": image_a, "image2": image_b})["pred"]
-    return channels_last(fused)
+    sample = pipeline({"image": image_a, "image2": image_b})
+    tell_warnings(sample["image"].meta)
+    return channels_last(sample["pred"])
+
+
+def tell_warnings(meta: Mapping[str, Any]) -> None:
+    """Tell the caller what there is to know about a pair: each warning and note as a `FusionWarning`."""
+    for text in filter(None, [*meta.get("warnings", "").split("; "), *meta.get("notes", "").split("; ")]):
+        warnings.warn(text, FusionWarning, stacklevel=3)
 
 
 def channels_last(fused: torch.Tensor) -> NDArray:

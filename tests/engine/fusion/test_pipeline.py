@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import clinicalfmamba_nets
-from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
 
 
 @pytest.fixture(autouse=True)
@@ -83,3 +83,18 @@ def test_bad_arguments_are_told_in_one_line(change, words):
     with pytest.raises(FusionInputError, match=words) as caught:
         clinicalfmamba_nets.fuse(**{"image_a": image, "image_b": image2, **change})
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_loader_tells_comes_as_warnings(monkeypatch):
+    from clinicalfmamba_nets.transforms import sources
+
+    read = sources.from_array
+
+    def told(data, name):
+        source = read(data, name)
+        source.warnings.append("something is missing")
+        return source
+
+    monkeypatch.setattr("clinicalfmamba_nets.transforms.load.from_array", told)
+    with pytest.warns(FusionWarning, match="image2: something is missing"):
+        clinicalfmamba_nets.fuse(*pair())

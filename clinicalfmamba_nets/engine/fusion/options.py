@@ -1,0 +1,65 @@
+"""What a user asks of a fusion: one frozen set of options for the command line, Python, Label and Deploy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# Options that are settings of a bundle's `inference.json` of the same name; what they mean is told there.
+BUNDLE_SETTINGS = ("window_a", "window_b", "palette", "allow_partial")
+# Options that change no voxel of the fused image.
+_BESIDE = ("overwrite", "debug", "slices", "scores")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuseOptions:
+    """Options of a fusion.
+
+    A new option is a field here, an argument in `cli.arguments`, and, where it changes the image, a name in
+    `BUNDLE_SETTINGS` with a top-level id in the bundles' `inference.json`.
+
+    Args:
+        task: what the images are and which weights are used; None to choose it case by case.
+        bundle: the bundle of all cases; None to choose it by the task and the first image.
+        device: where the networks run; None for the bundle's own choice.
+        output_ext: ending of the results instead of the first image's; ".dcm" for a folder with a DICOM series.
+        register: "rigid" to align the second volume with the first, "none" to trust the headers.
+        window_a: window of the first image; None for the default of its modality.
+        window_b: window of the second image; None for the default of its modality.
+        palette: colors of a grey PET or SPECT; None for the default of its modality.
+        allow_partial: fuse also where the second image covers little of the first.
+        overwrite: fuse again what is there.
+        debug: print the traceback of each failure.
+        slices: what the preview of a volume shows; None for the choice of the program.
+        scores: measure the result and tell the numbers.
+
+    Example:
+        >>> FuseOptions(task="ct_mri").bundle_settings()
+        {}
+    """
+
+    task: str | None = None
+    bundle: str | None = None
+    device: str | None = None
+    output_ext: str = ""
+    register: str = "none"
+    window_a: str | None = None
+    window_b: str | None = None
+    palette: str | None = None
+    allow_partial: bool = False
+    overwrite: bool = False
+    debug: bool = False
+    slices: str | None = None
+    scores: bool = False
+
+    def bundle_settings(self) -> dict[str, Any]:
+        """Return the settings of the bundle that were asked for, by name."""
+        return {name: getattr(self, name) for name in BUNDLE_SETTINGS if getattr(self, name) not in (None, False)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all options by name, as a report stores them."""
+        return asdict(self)
+
+    def image_settings(self) -> dict[str, Any]:
+        """Return the options that change the fused image."""
+        return {name: value for name, value in asdict(self).items() if name not in _BESIDE}
