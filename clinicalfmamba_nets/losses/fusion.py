@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.functional.gradients import sobel_gradients
+from clinicalfmamba_nets.functional.ranges import BatchCheck
 
 WINDOW, SIGMA = 11, 1.5
 
@@ -59,6 +60,7 @@ class FusionLoss(nn.Module):
             raise ValueError(f"p: expected 1 or 2, found {p!r}")
         self.weights = {"pixel": pixel_weight, "gradient": gradient_weight, "ssim": ssim_weight}
         self.gradient, self.p, self.ssim_balance = gradient, p, ssim_balance
+        self.check = BatchCheck("image")
 
     def forward(self, pred: Tensor, image: Tensor) -> Tensor:
         """Weighted sum of the terms.
@@ -72,6 +74,7 @@ class FusionLoss(nn.Module):
 
         Raises:
             ValueError: shapes that do not fit.
+            FusionInputError: sources that are not finite or far outside [0, 1].
         """
         terms = self.terms(pred, image)
         return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
@@ -82,6 +85,7 @@ class FusionLoss(nn.Module):
             raise ValueError(
                 f"expected fused (B, 1, *S) and sources (B, 2, *S), found {tuple(pred.shape)}, {tuple(image.shape)}"
             )
+        self.check(pred, image)
         pred, image = pred.float(), image.float()
         difference = self._gradient_difference(pred, image)
         return {

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clinicalfmamba_nets.functional.ranges import check_range
+
 
 class GradingLoss(nn.Module):
     """Mean focal loss of a logit against a label of 0 or 1: -w (1 - p)^gamma log p, p the probability of the label.
@@ -33,7 +35,17 @@ class GradingLoss(nn.Module):
         self.weights = {"focal": 1.0}
 
     def terms(self, pred: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """Return the term `focal` for logits and labels of one shape."""
+        """Return the term `focal` for logits and labels of one shape.
+
+        Raises:
+            ValueError: two shapes, or labels outside [0, 1].
+        """
+        if pred.shape != label.shape:
+            raise ValueError(
+                f"expected logits and labels of one shape, found {tuple(pred.shape)}, {tuple(label.shape)}"
+            )
+        label = label.to(pred.dtype)
+        check_range("label", label, slack=0.0, remedy="give 1 for high grade, 0 for low")
         cost = functional.binary_cross_entropy_with_logits(pred, label, reduction="none")  # -log p
         cost = cost * (1 - torch.exp(-cost)).pow(self.gamma)
         if self.alpha is not None:

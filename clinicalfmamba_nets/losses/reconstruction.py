@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clinicalfmamba_nets.functional.gradients import gradient_magnitude
+from clinicalfmamba_nets.functional.ranges import BatchCheck
 
 
 class ReconstructionLoss(nn.Module):
@@ -18,6 +19,10 @@ class ReconstructionLoss(nn.Module):
     Args:
         gradient_weight: weight of the gradient term.
 
+    Raises:
+        FusionInputError: when called with images that are not finite or far outside [0, 1].
+        ValueError: when called with two shapes.
+
     Example:
         >>> import torch
         >>> float(ReconstructionLoss()(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)))
@@ -27,9 +32,14 @@ class ReconstructionLoss(nn.Module):
     def __init__(self, gradient_weight: float = 0.2) -> None:
         super().__init__()
         self.weights = {"pixel": 1.0, "gradient": gradient_weight}
+        self.check = BatchCheck("image")
 
     def terms(self, pred: Tensor, image: Tensor) -> dict[str, Tensor]:
         """Return the unweighted terms `pixel` and `gradient`, scalars, for two (B, C, *spatial)."""
+        if pred.shape != image.shape:
+            raise ValueError(f"expected pred and image of one shape, found {tuple(pred.shape)}, {tuple(image.shape)}")
+        self.check(pred, image)
+        pred, image = (values if values.is_floating_point() else values.float() for values in (pred, image))
         own, wanted = (gradient_magnitude(values, "replicate", norm=1) for values in (pred, image))
         return {"pixel": functional.mse_loss(pred, image), "gradient": functional.mse_loss(own, wanted)}
 

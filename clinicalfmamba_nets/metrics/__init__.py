@@ -14,9 +14,10 @@ from .fsim import FSIMMetric, compute_fsim
 from .fusion_metric import FusionMetric
 from .mi import MutualInformationMetric, compute_mi
 from .ms_ssim import MultiScaleSSIMMetric, compute_ms_ssim
+from .pair import compute_all, score_pair
 from .psnr import PSNRMetric, compute_psnr
 from .qabf import FusionArtefactsMetric, LostEdgesMetric, QabfMetric, compute_l_abf, compute_n_abf, compute_qabf
-from .registry import ALL_METRICS, CT_METRICS, LOWER_IS_BETTER, WITHOUT_DIRECTION, check_names, compute_all, is_better
+from .registry import ALL_METRICS, CT_METRICS, LOWER_IS_BETTER, WITHOUT_DIRECTION, check_names, is_better
 from .scd import SCDMetric, compute_scd
 from .scores import Scores, head_region
 from .spatial_frequency import SpatialFrequencyMetric, compute_sf
@@ -77,4 +78,5 @@ __all__ = [
     "compute_vif",
     "head_region",
     "is_better",
+    "score_pair",
 ]

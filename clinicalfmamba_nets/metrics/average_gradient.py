@@ -7,7 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from .checks import check_size
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, prepare, region_mean
 
 
@@ -18,8 +20,9 @@ def _drop_last(image: Tensor, axes: Iterable[int]) -> Tensor:
     return image
 
 
+@scored
 def compute_ag(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the average gradient of the fused image in grey levels of 255 per pixel.
 
@@ -31,14 +34,15 @@ def compute_ag(
         fused: (B, 1, *spatial).
         image_a: first source, the same shape (only checked).
         image_b: second source (only checked).
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame. A pixel's gradient belongs to the region of the pixel.
 
     Returns:
         Scores, at least 0, (B, R), without a part per source.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
+        UndefinedScore: for fewer than 2 pixels along an axis.
 
     Example:
         >>> ramp = torch.arange(4.0).view(1, 1, 4, 1).expand(1, 1, 4, 4)
@@ -46,6 +50,7 @@ def compute_ag(
         0.7071
     """
     inputs = prepare(fused, image_a, image_b, data_range, regions)
+    check_size("AG", inputs.fused, 2)
     axes = range(2, fused.dim())
     levels = inputs.fused * 255
     squares = [_drop_last(levels.diff(dim=axis).square(), [other for other in axes if other != axis]) for axis in axes]

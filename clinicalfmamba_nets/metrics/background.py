@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, head_region, prepare, region_mean
 
 DISTANCE = 3
@@ -35,8 +36,9 @@ def far_from(region: Tensor, distance: int) -> Tensor:
     return convolve(region.float(), ball[None, None].to(region.device), padding=distance) < 0.5
 
 
+@scored
 def compute_background_mean(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the mean of the fused image, in grey levels of 255, more than 3 pixels away from either head.
 
@@ -48,14 +50,14 @@ def compute_background_mean(
         fused: (B, 1, *spatial).
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
         Scores, (B, R), lower is better, without a part per source; NaN where the head fills the frame.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> black = torch.zeros(1, 1, 8, 8)

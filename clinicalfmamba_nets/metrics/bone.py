@@ -5,13 +5,15 @@ from __future__ import annotations
 from torch import Tensor
 
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, prepare, region_mean
 
 BONE_THRESHOLD = 0.8
 
 
+@scored
 def compute_bone_mean(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the mean of the fused image where the CT is brighter than 0.8 of its range.
 
@@ -22,14 +24,14 @@ def compute_bone_mean(
         fused: (B, 1, *spatial).
         image_a: the other source, the same shape (only checked).
         image_b: the CT.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
         Scores in [0, 1], (B, R), without a part per source; NaN where the CT shows no bone.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> import torch

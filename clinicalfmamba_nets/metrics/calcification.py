@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .bone import BONE_THRESHOLD
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, prepare, region_mean, slice_wise
 
 SMALLEST, LARGEST = 4, 200
@@ -54,9 +55,10 @@ def _heights(images: Tensor) -> Tensor:
     )
 
 
+@scored
 @slice_wise
 def compute_calcification_contrast(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the contrast of calcifications in the fused image as a share of their contrast in the CT.
 
@@ -68,14 +70,14 @@ def compute_calcification_contrast(
         fused: (B, 1, H, W); a volume (B, 1, H, W, D) is scored slice by slice.
         image_a: the other source, the same shape (only checked).
         image_b: the CT.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame. A spot counts with its pixels in the region.
 
     Returns:
         Scores, (B, R), without a part per source; NaN where the CT shows no such spot.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> empty = torch.zeros(1, 1, 16, 16)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, per_region, prepare
 
 
@@ -17,33 +18,36 @@ def pearson(values_a: Tensor, values_b: Tensor) -> Tensor:
         values_b: (N,).
 
     Returns:
-        Scalar in [-1, 1]; 0 where one of the lists is constant.
+        Scalar in [-1, 1]; NaN where one of the lists is constant.
     """
     centered_a, centered_b = values_a - values_a.mean(), values_b - values_b.mean()
     scale = (centered_a.square().sum() * centered_b.square().sum()).sqrt()
-    return torch.where(scale > 1e-12, (centered_a * centered_b).sum() / scale.clamp(min=1e-12), scale.new_zeros(()))
+    return torch.where(
+        scale > 1e-12, (centered_a * centered_b).sum() / scale.clamp(min=1e-12), scale.new_tensor(torch.nan)
+    )
 
 
+@scored
 def compute_cc(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the Pearson correlation with each source, and its mean over the two.
 
     Source: the definition of Pearson, as in Ma, Ma and Li, "Infrared and visible image fusion methods and applications:
-    a survey", Information Fusion 2019. A constant image counts as uncorrelated.
+    a survey", Information Fusion 2019.
 
     Args:
         fused: (B, 1, *spatial).
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
-        Scores in [-1, 1], each (B, R).
+        Scores in [-1, 1], each (B, R). NaN where the fused image or the source is constant.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> image = torch.rand(1, 1, 8, 8)

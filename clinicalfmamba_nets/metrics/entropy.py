@@ -7,19 +7,21 @@ from torch import Tensor
 
 from ..functional import histograms
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, per_region, prepare
 
 
 def _entropy_of_levels(values: Tensor) -> Tensor:
-    return histograms.entropy(histograms.histogram(values))
+    return histograms.entropy(histograms.histogram(values)).abs()  # 0, not -0, for one level
 
 
 def _entropy_of_floats(values: Tensor) -> Tensor:
-    return histograms.entropy(torch.unique(values, return_counts=True)[1].double())
+    return histograms.entropy(torch.unique(values, return_counts=True)[1].double()).abs()
 
 
+@scored
 def compute_entropy(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the entropy of the fused image's histogram of 256 grey levels.
 
@@ -30,14 +32,14 @@ def compute_entropy(
         fused: (B, 1, *spatial).
         image_a: first source, the same shape (only checked).
         image_b: second source (only checked).
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
         Scores in bits, 0 to 8, (B, R), without a part per source.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> image = torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]])
@@ -48,8 +50,9 @@ def compute_entropy(
     return Scores(per_region(_entropy_of_levels, inputs.regions, inputs.fused))
 
 
+@scored
 def compute_entropy_float(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the entropy of the distinct float values of the fused image, which the paper's tables call EN.
 
@@ -63,14 +66,14 @@ def compute_entropy_float(
         fused: (B, 1, *spatial).
         image_a: first source, the same shape (only checked).
         image_b: second source (only checked).
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
         Scores in bits, (B, R), without a part per source.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> image = torch.arange(16.0).view(1, 1, 4, 4) / 1e4

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, prepare, region_mean
 
 WINDOW = 9
@@ -49,8 +50,9 @@ def extremum_heights(image: Tensor) -> tuple[Tensor, Tensor]:
     return image - opened, closed - image
 
 
+@scored
 def compute_extrema(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the share of the frame, in percent, that shows a local extremum present in neither source.
 
@@ -64,14 +66,14 @@ def compute_extrema(
         fused: (B, 1, *spatial).
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
         Scores in percent of the pixels, (B, R), lower is better, without a part per source.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> flat = torch.full((1, 1, 20, 20), 0.5)

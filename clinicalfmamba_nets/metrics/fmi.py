@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..functional.gradients import sobel_gradients
+from .checks import check_size
 from .fusion_metric import FusionMetric
-from .scores import Scores, crop_border, prepare, region_mean, slice_wise
+from .remarks import scored
+from .scores import Scores, constant_in, crop_border, prepare, region_mean, slice_wise
 
 FEATURES = ("edge", "pixel", "gradient")
 WINDOW = 3
@@ -135,12 +137,13 @@ def _information_map(source: Tensor, fused: Tensor, feature: str) -> Tensor:
     return scores.view(batch, 1, height - 2, width - 2)
 
 
+@scored
 @slice_wise
 def compute_fmi(
     fused: Tensor,
     image_a: Tensor,
     image_b: Tensor,
-    data_range: float = 1.0,
+    data_range: float | None = None,
     regions: Tensor | None = None,
     feature: str = "edge",
 ) -> Scores:
@@ -158,15 +161,17 @@ def compute_fmi(
         fused: (B, 1, H, W), at least 3 x 3; a volume (B, 1, H, W, D) is scored slice by slice.
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame. A window belongs to the region of its center.
         feature: "edge" (default of the authors' program: Sobel, thinned), "pixel", or "gradient" (along the columns).
 
     Returns:
-        Scores, each (B, R); 1 for identical images.
+        Scores, each (B, R); 1 for identical images. NaN where an image shows no feature: black ones agree in nothing.
 
     Raises:
-        ValueError: for an unknown feature, or images that disagree in shape or are not finite.
+        ValueError: for an unknown feature.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
+        UndefinedScore: for fewer than 3 pixels along an axis.
 
     Example:
         >>> image = torch.rand(1, 1, 16, 16)
@@ -176,9 +181,16 @@ def compute_fmi(
     if feature not in FEATURES:
         raise ValueError(f"feature must be one of {FEATURES}, got {feature!r}")
     inputs = prepare(fused, image_a, image_b, data_range, regions)
+    check_size("FMI", inputs.fused, WINDOW)
     centers = crop_border(inputs.regions.double(), 1) > 0
     features = [_feature((image * 255).round(), feature) for image in inputs[:3]]  # whole numbers compare exactly
-    to_a, to_b = (region_mean(_information_map(source, features[0], feature), centers) for source in features[1:])
+    featureless = [constant_in(part, inputs.regions) for part in features]
+    to_a, to_b = (
+        region_mean(_information_map(source, features[0], feature), centers).masked_fill(
+            featureless[0] | lacking, torch.nan
+        )
+        for source, lacking in zip(features[1:], featureless[1:], strict=True)
+    )
     return Scores((to_a + to_b) / 2, to_a, to_b)
 
 

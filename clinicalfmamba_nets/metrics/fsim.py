@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..functional.gradients import pad_edges
+from .checks import check_size
 from .fusion_metric import FusionMetric
-from .scores import Scores, prepare, region_sum, slice_wise
+from .remarks import scored
+from .scores import Scores, constant_in, prepare, region_sum, slice_wise
 
 VARIANTS = ("zhang", "published")
 SCALES, SHORTEST_WAVE, SCALE_RATIO = 4, 6.0, 2.0
@@ -137,12 +139,13 @@ def _downsample(images: Tensor, factor: int) -> Tensor:
     return functional.avg_pool2d(images, factor) if factor > 1 else images
 
 
+@scored
 @slice_wise
 def compute_fsim(
     fused: Tensor,
     image_a: Tensor,
     image_b: Tensor,
-    data_range: float = 1.0,
+    data_range: float | None = None,
     regions: Tensor | None = None,
     variant: str = "zhang",
 ) -> Scores:
@@ -159,15 +162,18 @@ def compute_fsim(
         fused: (B, 1, H, W); a volume (B, 1, H, W, D) is scored slice by slice.
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
         variant: "zhang" or "published".
 
     Returns:
-        Scores in [0, 1], each (B, R); 1 for identical images. NaN where no phase congruency is found.
+        Scores in [0, 1], each (B, R); 1 for identical images. NaN where an image is constant or shows no
+        phase congruency.
 
     Raises:
-        ValueError: for an unknown variant, or images that disagree in shape or are not finite.
+        ValueError: for an unknown variant.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
+        UndefinedScore: for fewer than 2 pixels along an axis.
 
     Example:
         >>> image = torch.rand(1, 1, 32, 32)
@@ -177,6 +183,8 @@ def compute_fsim(
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
     inputs = prepare(fused, image_a, image_b, data_range, regions)
+    check_size("FSIM", inputs.fused, 2)
+    flat = [constant_in(image, inputs.regions) for image in inputs[:3]]
     images = torch.cat(inputs[:3], dim=0)  # (3 * B, 1, H, W)
     regions = inputs.regions
     if variant == "zhang":
@@ -189,7 +197,8 @@ def compute_fsim(
         weight = torch.maximum(phases[0], phases[source])
         similar = _similarity(phases[0], phases[source], PHASE_CONSTANT)
         similar = similar * _similarity(gradients[0], gradients[source], GRADIENT_CONSTANT)
-        scores.append(region_sum(similar * weight, regions) / region_sum(weight, regions))
+        score = region_sum(similar * weight, regions) / region_sum(weight, regions)
+        scores.append(score.masked_fill(flat[0] | flat[source], torch.nan))
     return Scores((scores[0] + scores[1]) / 2, *scores)
 
 

@@ -42,7 +42,7 @@ class FusionMetric(CumulativeIterationMetric):
         image_a, image_b = y[:, :1], y[:, 1:]
         regions = None
         if self.inside_head:
-            regions = head_region(image_a, image_b, self.options.get("data_range", 1.0))
+            regions = head_region(image_a, image_b, self.options.get("data_range") or 1.0)
         scores = type(self).compute(y_pred, image_a, image_b, regions=regions, **self.options)
         chosen = getattr(scores, self.part)
         if chosen is None:

@@ -6,11 +6,13 @@ from torch import Tensor
 
 from ..functional.histograms import mutual_information
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, per_region, prepare
 
 
+@scored
 def compute_mi(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the mutual information with each source from histograms of 256 levels, and its sum over the two.
 
@@ -21,14 +23,14 @@ def compute_mi(
         fused: (B, 1, *spatial).
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
         Scores in bits, each (B, R), at least 0; the value is the sum.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> import torch

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .checks import check_size
 from .fusion_metric import FusionMetric
-from .scores import Scores, crop_border, prepare, region_mean
+from .remarks import scored
+from .scores import Scores, constant_in, crop_border, prepare, region_mean
 from .ssim import WINDOW, similarity_maps
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -35,8 +37,9 @@ def _multi_scale(fused: Tensor, source: Tensor, regions: Tensor) -> Tensor:
     return product
 
 
+@scored
 def compute_ms_ssim(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute multi-scale SSIM against each source, and its mean over the two.
 
@@ -50,14 +53,15 @@ def compute_ms_ssim(
         fused: (B, 1, *spatial), each axis at least 11.
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
-        Scores in [0, 1], each (B, R); 1 for identical images.
+        Scores in [0, 1], each (B, R); 1 for identical images. NaN where fused image and source are both constant.
 
     Raises:
-        ValueError: for images that disagree in shape, are not finite or smaller than 11 pixels.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
+        UndefinedScore: for fewer than 11 pixels along an axis.
 
     Example:
         >>> image = torch.rand(1, 1, 176, 176)
@@ -65,9 +69,14 @@ def compute_ms_ssim(
         1.0
     """
     inputs = prepare(fused, image_a, image_b, data_range, regions)
-    if min(inputs.fused.shape[2:]) < WINDOW:
-        raise ValueError(f"MS-SSIM needs at least {WINDOW} pixels along each axis, got {tuple(fused.shape[2:])}")
-    to_a, to_b = (_multi_scale(inputs.fused, source, inputs.regions) for source in (inputs.image_a, inputs.image_b))
+    check_size("MS-SSIM", inputs.fused, WINDOW)
+    empty = constant_in(inputs.fused, inputs.regions)
+    to_a, to_b = (
+        _multi_scale(inputs.fused, source, inputs.regions).masked_fill(
+            empty & constant_in(source, inputs.regions), torch.nan
+        )
+        for source in (inputs.image_a, inputs.image_b)
+    )
     return Scores((to_a + to_b) / 2, to_a, to_b)
 
 

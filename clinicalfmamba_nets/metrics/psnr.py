@@ -6,11 +6,18 @@ import torch
 from torch import Tensor
 
 from .fusion_metric import FusionMetric
-from .scores import Scores, prepare, region_mean
+from .remarks import scored
+from .scores import Scores, constant_in, prepare, region_mean
 
 
+def _decibels(fused: Tensor, source: Tensor, regions: Tensor) -> Tensor:
+    error = region_mean((fused - source).square(), regions)
+    return (-10 * torch.log10(error)).masked_fill((error == 0) & constant_in(source, regions), torch.nan)
+
+
+@scored
 def compute_psnr(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute 10 log10(1 / MSE) in dB against each source, and its mean over the two.
 
@@ -21,14 +28,14 @@ def compute_psnr(
         fused: (B, 1, *spatial).
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
-        Scores in dB, each (B, R); higher is better.
+        Scores in dB, each (B, R); higher is better. NaN for a fused image and source of one same value.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> black = torch.zeros(1, 1, 8, 8)
@@ -36,10 +43,7 @@ def compute_psnr(
         13.98
     """
     inputs = prepare(fused, image_a, image_b, data_range, regions)
-    to_a, to_b = (
-        -10 * torch.log10(region_mean((inputs.fused - source).square(), inputs.regions))
-        for source in (inputs.image_a, inputs.image_b)
-    )
+    to_a, to_b = (_decibels(inputs.fused, source, inputs.regions) for source in (inputs.image_a, inputs.image_b))
     return Scores((to_a + to_b) / 2, to_a, to_b)
 
 

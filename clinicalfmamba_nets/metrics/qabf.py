@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..functional.gradients import sobel_gradients
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, prepare, region_sum, slice_wise
 
 
@@ -49,7 +50,7 @@ def _kept(source: _Edges, fused: _Edges) -> Tensor:
 
 
 def _preservation(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float, regions: Tensor | None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None, regions: Tensor | None
 ) -> _Preservation:
     inputs = prepare(fused, image_a, image_b, data_range, regions)
     edges, edges_a, edges_b = (_edges(image) for image in inputs[:3])
@@ -65,9 +66,10 @@ def _lost_share(parts: _Preservation, where: Tensor) -> Tensor:
     return region_sum(lost * where, parts.regions) / region_sum(parts.weight_a + parts.weight_b, parts.regions)
 
 
+@scored
 @slice_wise
 def compute_qabf(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the share of the sources' edges that the fused image keeps in strength and orientation.
 
@@ -80,7 +82,7 @@ def compute_qabf(
         fused: (B, 1, H, W); a volume (B, 1, H, W, D) is scored slice by slice.
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
@@ -88,7 +90,7 @@ def compute_qabf(
         edges. NaN for sources without an edge.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> image = torch.rand(1, 1, 16, 16)
@@ -102,9 +104,10 @@ def compute_qabf(
     return Scores((kept_a + kept_b) / (total_a + total_b), kept_a / total_a, kept_b / total_b)
 
 
+@scored
 @slice_wise
 def compute_l_abf(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the share of the sources' edges that is lost: weaker in the fused image than in a source.
 
@@ -115,14 +118,14 @@ def compute_l_abf(
         fused: (B, 1, H, W); a volume (B, 1, H, W, D) is scored slice by slice.
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
         Scores in [0, 1], (B, R), lower is better, without a part per source.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> image = torch.rand(1, 1, 16, 16)
@@ -133,9 +136,10 @@ def compute_l_abf(
     return Scores(_lost_share(parts, ~parts.stronger))
 
 
+@scored
 @slice_wise
 def compute_n_abf(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the share of fusion artefacts: edges stronger in the fused image than in both sources, and not theirs.
 
@@ -148,14 +152,14 @@ def compute_n_abf(
         fused: (B, 1, H, W); a volume (B, 1, H, W, D) is scored slice by slice.
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
         Scores in [0, 1], (B, R), lower is better, without a part per source.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> image = torch.rand(1, 1, 16, 16) / 2

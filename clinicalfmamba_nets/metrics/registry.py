@@ -1,13 +1,11 @@
-"""The table of all fusion metrics and the one call that scores a pair with every one of them."""
+"""The table of all fusion metrics: their names, and which way is better."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from functools import partial
-
-import torch
-from torch import Tensor
 
 from clinicalfmamba_nets.errors import input_error
 
@@ -25,7 +23,7 @@ from .ms_ssim import compute_ms_ssim
 from .psnr import compute_psnr
 from .qabf import compute_l_abf, compute_n_abf, compute_qabf
 from .scd import compute_scd
-from .scores import Scores, head_region
+from .scores import Scores
 from .spatial_frequency import compute_sf
 from .ssim import compute_ssim
 from .standard_deviation import compute_sd
@@ -60,6 +58,10 @@ ALL_METRICS: dict[str, Callable[..., Scores]] = {
 CT_METRICS = frozenset({"bone_mean", "calcification_contrast"})
 OWN_REGION = CT_METRICS | {"background_mean"}
 LOWER_IS_BETTER = frozenset({"l_abf", "n_abf", "extrema", "background_mean"})
+PER_SOURCE = frozenset(
+    {"psnr", "ssim", "ms_ssim", "fmi", "fmi_pixel", "fmi_gradient", "fsim", "fsim_published"}
+    | {"vif", "qabf", "scd", "mi", "cc"}
+)
 WITHOUT_DIRECTION = frozenset({"entropy", "entropy_float", "sd", "sf", "ag"})
 
 
@@ -74,77 +76,24 @@ def check_names(names: Iterable[str] | None, with_ct: bool = True) -> list[str]:
         The names.
 
     Raises:
-        FusionInputError: for a name that is not in the table.
+        FusionInputError: for a name that is not in the table, a text instead of a list, or an empty list.
 
     Example:
         >>> check_names(["ssim", "psnr"])
         ['psnr', 'ssim']
     """
+    if isinstance(names, str):
+        remedy = f'write metrics=["{names}"]'
+        raise input_error("metrics", "a list of names", f"the text {names!r}", remedy)
     wanted = list(ALL_METRICS) if names is None else list(names)
+    if not wanted:
+        raise input_error("metrics", "at least one name", "an empty list", "leave it out to compute all of them")
     unknown = [name for name in wanted if name not in ALL_METRICS]
     if unknown:
-        raise input_error("metrics", f"names among {', '.join(ALL_METRICS)}", repr(unknown[0]), "correct the name")
+        near = get_close_matches(str(unknown[0]), ALL_METRICS, 1)
+        remedy = f"did you mean {near[0]}?" if near else "correct the name"
+        raise input_error("metrics", f"names among {', '.join(ALL_METRICS)}", repr(unknown[0]), remedy)
     return [name for name in ALL_METRICS if name in wanted and (with_ct or name not in CT_METRICS)]
-
-
-def _entries(name: str, scores: Scores, column: int, suffix: str) -> dict[str, float]:
-    """The parts of one metric in one region under their keys."""
-    parts = {"": scores.value, "_a": scores.a, "_b": scores.b, "_min": scores.minimum}
-    return {
-        f"{name}{suffix}{part}": part_scores[0, column].item()
-        for part, part_scores in parts.items()
-        if part_scores is not None
-    }
-
-
-@torch.no_grad()
-def compute_all(
-    fused: Tensor,
-    image: Tensor,
-    data_range: float = 1.0,
-    names: Iterable[str] | None = None,
-    with_ct: bool = True,
-    inside_head: bool = True,
-) -> dict[str, float]:
-    """Score one fused image with every metric, in the whole frame and inside the head.
-
-    Args:
-        fused: (1, *spatial) or (1, 1, *spatial), 2D or 3D.
-        image: the two sources, (2, *spatial) or (1, 2, *spatial); channel 0 is the anatomical image (MRI), channel 1
-            the other one (CT, or the luma of SPECT or PET).
-        data_range: the intensity that counts as 1.
-        names: metrics to compute; None for all of `ALL_METRICS`.
-        with_ct: whether the second source is a CT; without one the metrics of bone and calcification are left out.
-        inside_head: score the region where a source is brighter than 8/255 as well.
-
-    Returns:
-        `<name>` as the literature reports it, `<name>_a`, `<name>_b`, `<name>_min` per source and the lower of the two
-        where the metric has such parts, and `<name>_head`, `<name>_head_a`, ... inside the head. NaN where undefined.
-
-    Raises:
-        ValueError: for an unknown name, more than one pair, or images that disagree in shape or are not finite.
-
-    Example:
-        >>> image = torch.rand(2, 32, 32)
-        >>> sorted(compute_all(image[:1], image, names=["psnr"], inside_head=False))
-        ['psnr', 'psnr_a', 'psnr_b', 'psnr_min']
-    """
-    if image.shape[0] == 2:
-        fused, image = fused.unsqueeze(0), image.unsqueeze(0)
-    if image.shape[:2] != (1, 2):
-        raise ValueError(f"image must hold the two sources of one pair as (2, *spatial), got {tuple(image.shape)}")
-    image_a, image_b = image[:, :1], image[:, 1:]
-    frame = torch.ones_like(image_a, dtype=torch.bool)
-    head = head_region(image_a, image_b, data_range)
-    results = {}
-    for name in check_names(names, with_ct):
-        two = inside_head and name not in OWN_REGION
-        regions = torch.cat([frame, head], dim=1) if two else frame
-        scores = ALL_METRICS[name](fused, image_a, image_b, data_range=data_range, regions=regions)
-        results.update(_entries(name, scores, 0, ""))
-        if two:
-            results.update(_entries(name, scores, 1, "_head"))
-    return results
 
 
 def is_better(name: str, score: float, other: float) -> bool:

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .cc import pearson
 from .fusion_metric import FusionMetric
-from .scores import Scores, per_region, prepare
+from .remarks import scored
+from .scores import Scores, constant_in, per_region, prepare
 
 
+def _added(difference: Tensor, source: Tensor) -> Tensor:
+    """Correlation of what was added with the source that it should come from; 0 where nothing was added."""
+    similar = pearson(difference, source)
+    return similar.nan_to_num(0.0) if bool(source.max() > source.min()) else similar
+
+
+@scored
 def compute_scd(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the sum of the correlations of differences: r(fused - b, a) + r(fused - a, b).
 
-    What the fused image adds to one source should look like the other. A difference that is constant counts as 0, so a
-    copy of one source is not undefined. Source: Aslantas and Bendes, "A new image quality metric for image fusion: the
-    sum of the correlations of differences", AEU 2015.
+    What the fused image adds to one source should look like the other. A difference that is constant counts as 0: a
+    copy of one source adds nothing to it. Source: Aslantas and Bendes, "A new image quality metric for image fusion:
+    the sum of the correlations of differences", AEU 2015.
 
     Args:
         fused: (B, 1, *spatial).
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
-        Scores, each (B, R): `a` is r(fused - b, a), the value is the sum, -2 to 2.
+        Scores, each (B, R): `a` is r(fused - b, a), the value is the sum, -2 to 2. NaN for a constant source, and for
+        two equal sources, to which nothing can be added.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> import torch
@@ -38,8 +48,13 @@ def compute_scd(
         True
     """
     inputs = prepare(fused, image_a, image_b, data_range, regions)
-    to_a = per_region(pearson, inputs.regions, inputs.fused - inputs.image_b, inputs.image_a)
-    to_b = per_region(pearson, inputs.regions, inputs.fused - inputs.image_a, inputs.image_b)
+    twins = constant_in(inputs.image_a - inputs.image_b, inputs.regions)
+    to_a = per_region(_added, inputs.regions, inputs.fused - inputs.image_b, inputs.image_a).masked_fill(
+        twins, torch.nan
+    )
+    to_b = per_region(_added, inputs.regions, inputs.fused - inputs.image_a, inputs.image_b).masked_fill(
+        twins, torch.nan
+    )
     return Scores(to_a + to_b, to_a, to_b)
 
 

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clinicalfmamba_nets.errors import FusionInputError
+
+from .checks import as_floats, check_values, intensity_range
+
 HEAD_THRESHOLD = 8 / 255
 
 
@@ -67,7 +71,7 @@ def head_region(image_a: Tensor, image_b: Tensor, data_range: float = 1.0) -> Te
     Args:
         image_a: first source, (B, 1, *spatial).
         image_b: second source, the same shape.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
 
     Returns:
         (B, 1, *spatial) bool.
@@ -76,14 +80,15 @@ def head_region(image_a: Tensor, image_b: Tensor, data_range: float = 1.0) -> Te
         >>> head_region(torch.zeros(1, 1, 2, 2), torch.tensor([[[[0.0, 0.01], [0.04, 1.0]]]])).sum()
         tensor(2)
     """
-    return torch.maximum(image_a, image_b) > HEAD_THRESHOLD * data_range
+    brighter = torch.maximum(as_floats(image_a), as_floats(image_b))
+    return brighter > HEAD_THRESHOLD * data_range
 
 
 def prepare(
     fused: Tensor,
     image_a: Tensor,
     image_b: Tensor,
-    data_range: float = 1.0,
+    data_range: float | None = None,
     regions: Tensor | None = None,
     rounded: bool = True,
 ) -> Inputs:
@@ -93,7 +98,7 @@ def prepare(
         fused: (B, 1, *spatial), 2D or 3D.
         image_a: first source, the same shape.
         image_b: second source, the same shape.
-        data_range: the intensity that counts as 1, for instance 255 for images in 0..255.
+        data_range: the intensity that counts as 1, for instance 255 for images in 0..255; None for floats in 0..1.
         regions: (B, R, *spatial) bool, the R parts of the image that are scored apart; None for the whole frame.
         rounded: round to 8 bit, as the file that is looked at would be.
 
@@ -101,22 +106,21 @@ def prepare(
         The images in float64 on [0, 1] and the regions.
 
     Raises:
-        ValueError: if the shapes disagree, a value is not finite, or data_range is not positive.
+        FusionInputError: if the shapes disagree, a value is not finite or of another range than `data_range`.
     """
-    if fused.dim() not in (4, 5) or fused.shape[1] != 1:
-        raise ValueError(f"fused must be (B, 1, H, W) or (B, 1, H, W, D), got shape {tuple(fused.shape)}")
+    if fused.dim() not in (4, 5) or fused.shape[1] != 1 or not fused.numel():
+        raise FusionInputError(f"fused must be (B, 1, H, W) or (B, 1, H, W, D), got shape {tuple(fused.shape)}")
     if fused.shape != image_a.shape or fused.shape != image_b.shape:
         shapes = [tuple(image.shape) for image in (fused, image_a, image_b)]
-        raise ValueError(f"fused, image_a and image_b must agree in shape, got {shapes}")
-    if not data_range > 0:
-        raise ValueError(f"data_range must be above 0, got {data_range}")
-    images = [torch.as_tensor(image).detach().double() / data_range for image in (fused, image_a, image_b)]
-    if not all(bool(torch.isfinite(image).all()) for image in images):
-        raise ValueError("fused, image_a and image_b must be finite: NaN or infinity found")
+        raise FusionInputError(f"fused, image_a and image_b must agree in shape, got {shapes}")
+    given = [torch.as_tensor(image).detach() for image in (fused, image_a, image_b)]
+    unit = intensity_range(given, data_range)
+    check_values(given, unit)
+    images = [image.double() / unit for image in given]
     if regions is None:
         regions = torch.ones_like(fused, dtype=torch.bool)
     elif regions.shape[0] != fused.shape[0] or regions.shape[2:] != fused.shape[2:]:
-        raise ValueError(f"regions must be (B, R, {tuple(fused.shape[2:])}), got shape {tuple(regions.shape)}")
+        raise FusionInputError(f"regions must be (B, R, {tuple(fused.shape[2:])}), got shape {tuple(regions.shape)}")
     fused, image_a, image_b = (round_to_8_bit(image) if rounded else image for image in images)
     return Inputs(fused, image_a, image_b, regions.bool())
 
@@ -145,6 +149,25 @@ def region_mean(values: Tensor, regions: Tensor) -> Tensor:
         (B, R) in the dtype of the values.
     """
     return region_sum(values, regions) / regions.flatten(2).sum(dim=2)
+
+
+def constant_in(image: Tensor, regions: Tensor) -> Tensor:
+    """Tell where an image has one value alone.
+
+    Args:
+        image: (B, 1, *spatial), finite.
+        regions: (B, R, *spatial) bool.
+
+    Returns:
+        (B, R) bool; True for an empty region.
+
+    Example:
+        >>> constant_in(torch.tensor([[[[0.0, 0.0, 1.0]]]]), torch.tensor([[[[True, True, False]], [[True] * 3]]]))
+        tensor([[ True, False]])
+    """
+    low = image.masked_fill(~regions, torch.inf).flatten(2).amin(dim=2)
+    high = image.masked_fill(~regions, -torch.inf).flatten(2).amax(dim=2)
+    return low >= high
 
 
 def per_region(score: Callable[..., Tensor], regions: Tensor, *images: Tensor) -> Tensor:
@@ -181,8 +204,10 @@ def slice_wise(compute: Callable[..., Scores]) -> Callable[..., Scores]:
             return compute(fused, image_a, image_b, *args, regions=regions, **options)
         volumes = []
         for index in range(fused.shape[0]):
-            slices = [image[index].movedim(-1, 0) for image in (fused, image_a, image_b)]  # (D, 1, H, W)
-            shown = sum(image.flatten(1).amax(1) > image.flatten(1).amin(1) for image in slices[1:]) > 0
+            slices = [as_floats(image[index]).movedim(-1, 0) for image in (fused, image_a, image_b)]  # (D, 1, H, W)
+            varied = [image.flatten(1).amax(1) > image.flatten(1).amin(1) for image in slices[1:]]
+            shown = varied[0] | varied[1]  # (D,)
+            shown[0] |= ~shown.any()  # of sources that show nothing the first slice tells what the metric makes of it
             part = None if regions is None else regions[index].movedim(-1, 0)[shown]  # (shown, R, H, W)
             volumes.append(compute(*(image[shown] for image in slices), *args, regions=part, **options))
         value, part_a, part_b = (_mean_over_slices(parts) for parts in zip(*volumes, strict=True))

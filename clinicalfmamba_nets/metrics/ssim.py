@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from clinicalfmamba_nets.functional.windows import gaussian_window, local_moments
 
+from .checks import check_size
 from .fusion_metric import FusionMetric
-from .scores import Scores, prepare, region_mean
+from .remarks import scored
+from .scores import Scores, constant_in, prepare, region_mean
 
 WINDOW, SIGMA = 11, 1.5
 _LUMINANCE, _CONTRAST = 0.01**2, 0.03**2
@@ -37,8 +40,9 @@ def _reflect(image: Tensor) -> Tensor:
     return functional.pad(image, [margin] * (2 * (image.dim() - 2)), mode="reflect")
 
 
+@scored
 def compute_ssim(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute SSIM against each source, and its mean over the two.
 
@@ -52,14 +56,15 @@ def compute_ssim(
         fused: (B, 1, *spatial), each axis at least 6.
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
-        Scores in [-1, 1], each (B, R); 1 for identical images.
+        Scores in [-1, 1], each (B, R); 1 for identical images. NaN where fused image and source are both constant.
 
     Raises:
-        ValueError: for images that disagree in shape, are not finite or smaller than 6 pixels.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
+        UndefinedScore: for fewer than 6 pixels along an axis.
 
     Example:
         >>> image = torch.rand(1, 1, 16, 16)
@@ -67,11 +72,12 @@ def compute_ssim(
         1.0
     """
     inputs = prepare(fused, image_a, image_b, data_range, regions)
-    if min(inputs.fused.shape[2:]) <= WINDOW // 2:
-        raise ValueError(f"SSIM needs at least 6 pixels along each axis, got {tuple(fused.shape[2:])}")
-    padded = _reflect(inputs.fused)
+    check_size("SSIM", inputs.fused, WINDOW // 2 + 1)
+    padded, empty = _reflect(inputs.fused), constant_in(inputs.fused, inputs.regions)
     to_a, to_b = (
-        region_mean(similarity_maps(padded, _reflect(source))[0], inputs.regions)
+        region_mean(similarity_maps(padded, _reflect(source))[0], inputs.regions).masked_fill(
+            empty & constant_in(source, inputs.regions), torch.nan
+        )
         for source in (inputs.image_a, inputs.image_b)
     )
     return Scores((to_a + to_b) / 2, to_a, to_b)

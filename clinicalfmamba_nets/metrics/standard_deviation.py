@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, per_region, prepare
 
 
@@ -12,8 +13,9 @@ def _deviation(values: Tensor) -> Tensor:
     return values.std(correction=0)
 
 
+@scored
 def compute_sd(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute the standard deviation of the fused image in grey levels of 255.
 
@@ -24,14 +26,14 @@ def compute_sd(
         fused: (B, 1, *spatial).
         image_a: first source, the same shape (only checked).
         image_b: second source (only checked).
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
         Scores, 0 to 127.5, (B, R), without a part per source.
 
     Raises:
-        ValueError: for images that disagree in shape or are not finite.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
 
     Example:
         >>> import torch

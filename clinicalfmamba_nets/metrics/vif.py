@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from ..functional.windows import filter_separable, gaussian_window, local_moments
+from .checks import check_size
 from .fusion_metric import FusionMetric
+from .remarks import scored
 from .scores import Scores, crop_border, prepare, region_sum
 
 NOISE_VARIANCE = 2.0
@@ -53,8 +55,9 @@ def _fidelity(source: Tensor, fused: Tensor, regions: Tensor) -> Tensor:
     return kept / present
 
 
+@scored
 def compute_vif(
-    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float = 1.0, regions: Tensor | None = None
+    fused: Tensor, image_a: Tensor, image_b: Tensor, data_range: float | None = None, regions: Tensor | None = None
 ) -> Scores:
     """Compute visual information fidelity towards each source (VIFp, pixel domain), and its sum over the two.
 
@@ -68,14 +71,15 @@ def compute_vif(
         fused: (B, 1, *spatial), each axis at least 17.
         image_a: first source, the same shape.
         image_b: second source.
-        data_range: the intensity that counts as 1.
+        data_range: the intensity that counts as 1; None for floats in 0..1.
         regions: (B, R, *spatial) bool; None for the whole frame.
 
     Returns:
         Scores, each (B, R): 1 per source for identical images, above 1 for more contrast. NaN for a flat source.
 
     Raises:
-        ValueError: for images that disagree in shape, are not finite or smaller than 17 pixels.
+        FusionInputError: for images that disagree in shape, are not finite or leave their range.
+        UndefinedScore: for fewer than 17 pixels along an axis.
 
     Example:
         >>> image = torch.rand(1, 1, 64, 64)
@@ -83,8 +87,7 @@ def compute_vif(
         1.0
     """
     inputs = prepare(fused, image_a, image_b, data_range, regions)
-    if min(fused.shape[2:]) < WINDOWS[0]:
-        raise ValueError(f"VIF needs at least {WINDOWS[0]} pixels along each axis, got {tuple(fused.shape[2:])}")
+    check_size("VIF", inputs.fused, WINDOWS[0])
     to_a, to_b = (
         _fidelity(source * 255, inputs.fused * 255, inputs.regions) for source in (inputs.image_a, inputs.image_b)
     )

@@ -65,7 +65,7 @@ def test_background_mean_sees_a_faint_veil_and_spares_the_rim():
     assert metrics.compute_background_mean(fused + 0.4 / 255, mri, ct).value.item() == pytest.approx(0.4)
     rim = ~far_from(fused > 8 / 255, 3)
     assert metrics.compute_background_mean(torch.where(rim, 1.0, 0.0).double(), mri, ct).value.item() == 0
-    assert metrics.compute_background_mean(mri + 1, mri + 1, ct).value.isnan()
+    assert metrics.compute_background_mean(mri / 2 + 0.5, mri / 2 + 0.5, ct).value.isnan()
 
 
 def ring(inner: float, outer: float, depth: float) -> torch.Tensor:

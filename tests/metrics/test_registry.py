@@ -102,6 +102,6 @@ def test_class_parts_and_options(triple):
     with pytest.raises(ValueError, match="part must be .* got 'worst'"):
         metrics.SSIMMetric(part="worst")
     with pytest.raises(ValueError, match="EntropyMetric has no score per source"):
-        metrics.EntropyMetric(part="a")(y_pred=triple.fused, y=image)
+        metrics.EntropyMetric(part="a")(y_pred=triple.fused, y=image / 255)
     with pytest.raises(ValueError, match=r"two sources as \(B, 2, \*spatial\), got \(1, 1, 64, 64\)"):
         metrics.SSIMMetric()(y_pred=triple.fused, y=triple.fused)
