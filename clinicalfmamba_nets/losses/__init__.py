@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from clinicalfmamba_nets.losses.edges import edge_overshoot, edge_preservation
 from clinicalfmamba_nets.losses.fusion import FusionLoss
 from clinicalfmamba_nets.losses.grading import GradingLoss
+from clinicalfmamba_nets.losses.information import information_fidelity
 from clinicalfmamba_nets.losses.reconstruction import ReconstructionLoss
 
-__all__ = ["FusionLoss", "GradingLoss", "ReconstructionLoss"]
+__all__ = [
+    "FusionLoss",
+    "GradingLoss",
+    "ReconstructionLoss",
+    "edge_overshoot",
+    "edge_preservation",
+    "information_fidelity",
+]

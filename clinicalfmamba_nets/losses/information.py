@@ -1,0 +1,65 @@
+"""Visual information fidelity as a loss term: a differentiable VIFp towards each source."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clinicalfmamba_nets.functional.windows import filter_separable, gaussian_window, local_moments
+
+NOISE_VARIANCE = 2.0
+WINDOWS = (17, 9, 5, 3)
+FLAT = 1e-2  # squared levels of 255: below rounding in float32
+
+
+def _kept_and_present(source: Tensor, fused: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Information kept and present, each (B, C), at one scale."""
+    moments = local_moments(source, fused, gaussian_window(size, size / 5).to(source))
+    gain = (moments.covariance / (moments.variance_a + FLAT)).clamp_min(0)
+    rest = (moments.variance_b - gain * moments.covariance).clamp_min(0)
+    kept = torch.log1p(gain.square() * moments.variance_a / (rest + NOISE_VARIANCE))
+    return kept.flatten(2).sum(2), torch.log1p(moments.variance_a / NOISE_VARIANCE).flatten(2).sum(2)
+
+
+def _halved(image: Tensor, size: int) -> Tensor:
+    smooth = filter_separable(image, gaussian_window(size, size / 5).to(image))
+    step = slice(None, None, 2)
+    return smooth[..., step, step] if image.dim() == 4 else smooth[..., step, step, step]
+
+
+def information_fidelity(fused: Tensor, image: Tensor) -> Tensor:
+    """Visual information fidelity (VIFp) of fused images towards both sources, in float32 and differentiable.
+
+    Four scales with Gaussian windows of 17, 9, 5 and 3 pixels, as far as the image allows. The values are those of
+    `metrics.compute_vif` up to rounding; the sum over the sources can be raised by following one source alone, so a
+    loss needs terms of both beside it.
+
+    Source: Sheikh and Bovik, "Image information and visual quality", IEEE TIP 2006.
+
+    Args:
+        fused: (B, 1, *S) in [0, 1], 2D or 3D, each side at least 17.
+        image: the two sources, (B, 2, *S) in [0, 1].
+
+    Returns:
+        (B, 2), the fidelity towards each source, about 1 for a copy.
+
+    Raises:
+        ValueError: a side below 17.
+
+    Example:
+        >>> image = torch.rand(1, 2, 32, 32)
+        >>> information_fidelity(image[:, :1], image)[0, 0].item() > 0.99
+        True
+    """
+    source, fused = image.float() * 255, (fused.float() * 255).expand_as(image)
+    if min(source.shape[2:]) < WINDOWS[0]:
+        raise ValueError(f"VIF needs at least {WINDOWS[0]} pixels along each axis, found {tuple(source.shape[2:])}")
+    kept = present = source.new_zeros(source.shape[:2])
+    for scale, size in enumerate(WINDOWS):
+        if scale:
+            if min(source.shape[2:]) < 3 * size - 2:
+                break
+            source, fused = _halved(source, size), _halved(fused, size)
+        here = _kept_and_present(source, fused, size)
+        kept, present = kept + here[0], present + here[1]
+    return kept / present.clamp_min(1e-6)
