@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from clinicalfmamba_nets.transforms.chroma import MergeChroma, MergeChromad
 from clinicalfmamba_nets.transforms.intensity import (
-    RestoreIntensity,
-    RestoreIntensityd,
     ScaleIntensityPair,
     ScaleIntensityPaird,
+    WindowIntensityPair,
+    WindowIntensityPaird,
 )
 from clinicalfmamba_nets.transforms.load import LoadImagePair, LoadImagePaird
+from clinicalfmamba_nets.transforms.random_intensity import RandWindowIntensityPair, RandWindowIntensityPaird
+from clinicalfmamba_nets.transforms.restore import RestoreIntensity, RestoreIntensityd
 from clinicalfmamba_nets.transforms.save import SaveFused, SaveFusedd, SaveImageFusedd
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "LoadImagePaird",
     "MergeChroma",
     "MergeChromad",
+    "RandWindowIntensityPair",
+    "RandWindowIntensityPaird",
     "RestoreIntensity",
     "RestoreIntensityd",
     "SaveFused",
@@ -24,4 +28,6 @@ __all__ = [
     "SaveImageFusedd",
     "ScaleIntensityPair",
     "ScaleIntensityPaird",
+    "WindowIntensityPair",
+    "WindowIntensityPaird",
 ]

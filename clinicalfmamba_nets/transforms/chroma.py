@@ -11,7 +11,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
 from clinicalfmamba_nets.functional.colour import ycbcr_to_rgb
-from clinicalfmamba_nets.transforms.intensity import SCALE_KEY
+from clinicalfmamba_nets.transforms.restore import SCALE_KEY
 
 
 class MergeChroma(Transform):

@@ -1,122 +1,253 @@
-"""Intensities of a pair scaled to [0, 1] in a way that is recorded and can be undone."""
+"""Intensities of a pair brought to [0, 1] by windows, percentiles or limits, in a way that is recorded and undone."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import json
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.voi import apply_curve, sample_values
 from clinicalfmamba_nets.io import printable
+from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, shown, source_modality
+from clinicalfmamba_nets.transforms.restore import (
+    COVERED_KEY,
+    CURVE_KEY,
+    SCALE_KEY,
+    UNCOVERED_KEY,
+    WINDOW_KEY,
+    restore_channel,
+)
 
-SCALE_KEY = "intensity_scale"
-# A background is the value that all corners of an image share; interpolation undershoots it in at most this share of
-# the voxels that are not background.
-UNDERSHOOT_SHARE = 0.02
 
+class WindowIntensityPair(InvertibleTransform):
+    """Bring each image of a pair to [0, 1] as its kind asks for: the front end of every network.
 
-class ScaleIntensityPair(Transform):
-    """Scale each channel from its own minimum and maximum to [0, 1]; a constant channel becomes 0.
+    A CT in HU is shown in the brain window (center 40, width 80; bone above it is white), an MR from its background to
+    the 99.5 percentile of what is not background, PET and SPECT from 0 to the 99.9 percentile of the head (PET in SUVbw
+    where the file allows it), 8-bit images and values in [0, 1], which somebody has windowed already, from their least
+    to their greatest value. Limits come from the whole image or series, never from a slice. NaN counts as background.
 
-    The limits are kept in `meta["intensity_scale"]`, a float64 tensor of shape (channels, 2) with minimum and maximum
-    in each row, so that `RestoreIntensity` can undo the scaling; `meta["notes"]` tells about constant channels.
+    What an image is, is read from `meta["sources"]` (see `LoadImagePair`), else from `task`. Recorded in the meta:
+    `intensity_scale` (float64, (2, 2): least and greatest value), `intensity_curve` (float64, (2, 4, 2)) where a curve
+    is no straight line, `intensity_windows` (words, a line for each channel), `notes` and `warnings`.
 
     Args:
-        clip_undershoot: take the few values that lie below the background as background. Interpolation makes such
-            values in skull-stripped volumes; without this they would turn the black background grey.
+        window_a: range of the first image: "auto" as above, a window of CT by name ("brain", "stroke", "subdural",
+            "soft", "bone", the monotone curve "head") or as "CENTER/WIDTH", "LOW-HIGH", "p1/p99" for percentiles of
+            what is not background, "suv", "suv 0-6" or "counts" for PET, "header" for the file's own first window,
+            "minmax".
+        window_b: that of the second image.
+        task: such as "ct_mri", for images whose files do not tell what they are.
+        clip_undershoot: with least and greatest value, take the few values that lie below the background as
+            background. Interpolation makes such values in skull-stripped volumes.
+
+    Example:
+        >>> WindowIntensityPair(window_b="40/80")(torch.tensor([[0.0, 5.0], [20.0, 900.0]])).tolist()
+        [[0.0, 1.0], [0.25, 1.0]]
     """
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, clip_undershoot: bool = False) -> None:
+    def __init__(
+        self,
+        window_a: str | None = "auto",
+        window_b: str | None = "auto",
+        task: str | None = None,
+        clip_undershoot: bool = False,
+    ) -> None:
+        self.windows = (window_a or "auto", window_b or "auto")
+        self.task = task
         self.clip_undershoot = clip_undershoot
 
     def __call__(self, img: Any) -> MetaTensor:
-        """Scale a pair.
+        """Bring a pair to [0, 1].
 
         Args:
-            img: channels first, shape (2, *spatial), finite.
+            img: channels first, shape (2, *spatial), in the units of the files; NaN is background.
 
         Returns:
             float32, the same shape, in [0, 1].
 
         Raises:
-            FusionInputError: NaN or infinite values.
-
-        Example:
-            >>> ScaleIntensityPair()(torch.tensor([[0.0, 5.0], [3.0, 3.0]])).tolist()
-            [[0.0, 1.0], [0.0, 0.0]]
+            FusionInputError: infinite values, or a window that cannot be read.
         """
         image = convert_to_tensor(img, dtype=torch.float32, track_meta=True)
-        values = image.as_tensor().flatten(1)  # (channels, voxels)
-        low, high = values.amin(1).double(), values.amax(1).double()
-        if not bool(torch.isfinite(low + high).all()):
-            name = printable(image.meta.get("filename_or_obj") or "image")
-            raise input_error(name, "finite values", "NaN or infinite ones", "replace them by the background value")
-        told = list(filter(None, [image.meta.get("notes")]))
-        if self.clip_undershoot:
-            for channel, lowest in enumerate(low.tolist()):
-                background, share = _background(image.as_tensor()[channel])
-                if background is not None and background > lowest and share <= UNDERSHOOT_SHARE:
-                    low[channel] = background
-                    told.append(f"channel {channel}: values below the background {background:g} taken as background")
-        span = torch.where(high > low, high - low, torch.ones_like(high))
-        scaled = ((values - low.float()[:, None]) / span.float()[:, None]).clamp_(0, 1)
-        result = MetaTensor(scaled.reshape(image.shape), meta=image.meta, applied_operations=image.applied_operations)
-        result.meta[SCALE_KEY] = torch.stack([low, high], dim=1).cpu()
-        constant = [str(index) for index in torch.nonzero(high == low).flatten().tolist()]
-        result.meta["notes"] = "; ".join([*told, *(f"channel {c} is constant: set to 0" for c in constant)])
+        values, holes = without_holes(image)
+        found = self._limits(values, image.meta)
+        scaled = torch.empty_like(values)
+        for channel, limits in enumerate(found):
+            scaled[channel] = scale_channel(values[channel], limits)
+        if bool(holes.any()):
+            scaled[holes] = 0.0
+        result = MetaTensor(scaled, meta=dict(image.meta), applied_operations=image.applied_operations)
+        _record(result.meta, found, image, holes)
+        self.push_transform(result, extra_info={"knots": torch.stack([limits.knots for limits in found])})
         return result
 
+    def inverse(self, img: MetaTensor) -> MetaTensor:
+        """Bring both channels back to the units of their files; what was clipped comes back as the limit."""
+        knots = self.pop_transform(img)["extra_info"]["knots"]
+        restored = torch.stack(
+            [restore_channel(plane, curve) for plane, curve in zip(img.as_tensor(), knots, strict=True)]
+        )
+        return MetaTensor(restored, meta=img.meta, applied_operations=img.applied_operations)
 
-def _background(channel: torch.Tensor) -> tuple[float | None, float]:
-    """Return the value that all corners share, None where they differ, and the share of the other values below it."""
-    corners = channel
-    for axis in range(channel.dim()):
-        corners = corners.index_select(axis, torch.tensor([0, channel.shape[axis] - 1], device=channel.device))
-    value = corners.flatten()[0]
-    if not bool((corners == value).all()):
-        return None, 0.0
-    others = channel.numel() - int((channel == value).sum())
-    return float(value), int((channel < value).sum()) / max(others, 1)
+    def _limits(self, values: torch.Tensor, meta: Mapping[str, Any]) -> list[Limits]:
+        sources = pair_sources(meta, len(values))
+        samples = [sample_values(plane) for plane in values]
+        head = shown(samples[0])
+        return [
+            choose_limits(
+                values[channel],
+                samples[channel],
+                head,
+                self.windows[min(channel, 1)],
+                source,
+                source_modality(source, channel, self.task),
+                self.clip_undershoot,
+            )
+            for channel, source in enumerate(sources)
+        ]
 
 
-class RestoreIntensity(Transform):
-    """Undo `ScaleIntensityPair`: bring a fused image from [0, 1] to the range that one source had.
+def without_holes(image: MetaTensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the values with NaN replaced by the least value of the channel, and where NaN was.
+
+    Raises:
+        FusionInputError: infinite values.
+    """
+    values = image.as_tensor()
+    holes = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+    if bool(torch.isfinite(values.sum(dtype=torch.float64))):
+        return values, holes
+    holes = torch.isnan(values)
+    if bool(torch.isinf(values).any()):
+        name = printable(image.meta.get("filename_or_obj") or "image")
+        raise input_error(name, "finite values", "NaN or infinite ones", "replace them by the background value")
+    planes = []
+    for plane, hole in zip(values, holes, strict=True):
+        least = plane[~hole].amin() if bool((~hole).any()) else plane.new_zeros(())
+        planes.append(torch.where(hole, least, plane))
+    return torch.stack(planes), holes
+
+
+def pair_sources(meta: Mapping[str, Any], channels: int) -> Sequence[Mapping[str, Any]]:
+    """Return what is known of each channel: `meta["sources"]`, else the little that other entries tell."""
+    stated = meta.get("sources") or []
+    sources = json.loads(stated) if type(stated) is str else list(stated)  # a batch leaves text alone
+    if len(sources) == channels:
+        return sources
+    known = {"dtype": meta.get("dtype", ""), "path": meta.get("filename_or_obj", "")}
+    other = {"dtype": meta.get("dtype", ""), "path": meta.get("image2_filename_or_obj", "")}
+    return [known, *[other] * (channels - 1)][:channels]
+
+
+def scale_channel(values: torch.Tensor, limits: Limits) -> torch.Tensor:
+    """Bring one channel to [0, 1]; a constant one becomes 0."""
+    low, high = limits.ends
+    if limits.name == "curve head":
+        return apply_curve(values, limits.knots)
+    span = torch.tensor((high - low) if high > low else 1.0, dtype=torch.float64).float()
+    return ((values - low) / span.to(values.device)).clamp_(0, 1)
+
+
+def _record(meta: dict[str, Any], found: Sequence[Limits], image: MetaTensor, holes: torch.Tensor) -> None:
+    """Put into the meta what was chosen and what is to be told about it."""
+    knots = torch.stack([limits.knots for limits in found])
+    meta[SCALE_KEY] = knots[:, [0, -1], 0].clone()
+    if any(limits.name == "curve head" for limits in found):
+        meta[CURVE_KEY] = knots
+    meta[WINDOW_KEY] = "\n".join(limits.text for limits in found)
+    notes, warnings = list(filter(None, [meta.get("notes")])), list(filter(None, [meta.get("warnings")]))
+    for channel, limits in enumerate(found):
+        missing = int(holes[channel].sum())
+        told = [*limits.notes, *([f"{missing} voxels of NaN taken as background"] if missing else [])]
+        if limits.ends[0] == limits.ends[1]:
+            told.append("is constant: set to 0")
+        notes += [f"channel {channel}: {text}".replace(": is constant", " is constant") for text in told]
+        warnings += [f"channel {channel}: {text}" for text in limits.warnings]
+        if not limits.name.startswith("least"):
+            notes.append(f"image {'AB'[channel]}, {limits.text}")
+    meta["notes"] = "; ".join(notes)
+    if warnings:
+        meta["warnings"] = "; ".join(warnings)
+    _keep_uncovered(meta, image, holes)
+
+
+def _keep_uncovered(meta: dict[str, Any], image: MetaTensor, holes: torch.Tensor) -> None:
+    """Keep the first image where the second one has no values: it is the result there."""
+    covered = meta.get(COVERED_KEY)
+    if len(image) > 1 and bool(holes[1].any()):
+        covered = ~holes[1] if covered is None else covered & ~holes[1]
+    if covered is not None:
+        meta[COVERED_KEY] = covered
+        meta[UNCOVERED_KEY] = image.as_tensor()[0][~covered].nan_to_num(float(meta[SCALE_KEY][0, 0]))
+
+
+class ScaleIntensityPair(WindowIntensityPair):
+    """`WindowIntensityPair` from the least to the greatest value of each image, whatever it is.
 
     Args:
-        channel: the source whose range is meant; 0, the first image, by default.
+        clip_undershoot: as there; without it such values turn the black background of skull-stripped volumes grey.
+
+    Example:
+        >>> ScaleIntensityPair()(torch.tensor([[0.0, 5.0], [3.0, 3.0]])).tolist()
+        [[0.0, 1.0], [0.0, 0.0]]
     """
 
-    backend = [TransformBackends.TORCH]
-
-    def __init__(self, channel: int = 0) -> None:
-        self.channel = channel
-
-    def __call__(self, img: Any, scale: Any) -> Any:
-        """Restore a range.
-
-        Args:
-            img: fused image in [0, 1], any shape.
-            scale: what `ScaleIntensityPair` recorded, shape (channels, 2).
-
-        Returns:
-            The image in the units of the source.
-
-        Example:
-            >>> RestoreIntensity()(torch.tensor([0.0, 1.0]), [[-1000.0, 3000.0], [0.0, 255.0]]).tolist()
-            [-1000.0, 3000.0]
-        """
-        low, high = (float(limit) for limit in scale[self.channel])
-        return img * (high - low) + low
+    def __init__(self, clip_undershoot: bool = False) -> None:
+        super().__init__("minmax", "minmax", clip_undershoot=clip_undershoot)
 
 
-class ScaleIntensityPaird(MapTransform):
+class WindowIntensityPaird(MapTransform, InvertibleTransform):
+    """Dictionary form of `WindowIntensityPair`.
+
+    Args:
+        keys: entries with pairs, shape (2, *spatial).
+        window_a: as in `WindowIntensityPair`.
+        window_b: as in `WindowIntensityPair`.
+        task: as in `WindowIntensityPair`.
+        clip_undershoot: as in `WindowIntensityPair`.
+        allow_missing_keys: do not raise when a key is missing.
+    """
+
+    backend = WindowIntensityPair.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        window_a: str | None = "auto",
+        window_b: str | None = "auto",
+        task: str | None = None,
+        clip_undershoot: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.scaler = WindowIntensityPair(window_a, window_b, task, clip_undershoot)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Scale the pairs; see `WindowIntensityPair.__call__`."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.scaler(d[key])
+        return d
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Undo it; see `WindowIntensityPair.inverse`."""
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.scaler.inverse(d[key])
+        return d
+
+
+class ScaleIntensityPaird(WindowIntensityPaird):
     """Dictionary form of `ScaleIntensityPair`.
 
     Args:
@@ -125,50 +256,7 @@ class ScaleIntensityPaird(MapTransform):
         allow_missing_keys: do not raise when a key is missing.
     """
 
-    backend = ScaleIntensityPair.backend
-
     def __init__(
         self, keys: KeysCollection = "image", clip_undershoot: bool = False, allow_missing_keys: bool = False
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.scaler = ScaleIntensityPair(clip_undershoot)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Scale the pairs; see `ScaleIntensityPair.__call__`."""
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.scaler(d[key])
-        return d
-
-
-class RestoreIntensityd(MapTransform):
-    """Dictionary form of `RestoreIntensity`; an image that was never scaled stays as it is.
-
-    Args:
-        keys: entries with fused images in [0, 1].
-        image_key: the pair whose meta holds `intensity_scale`.
-        channel: the source whose range is restored.
-        allow_missing_keys: do not raise when a key is missing.
-    """
-
-    backend = RestoreIntensity.backend
-
-    def __init__(
-        self,
-        keys: KeysCollection = "pred",
-        image_key: str = "image",
-        channel: int = 0,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.image_key = image_key
-        self.restorer = RestoreIntensity(channel)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Restore the range of the fused images; see `RestoreIntensity.__call__`."""
-        d = dict(data)
-        scale = getattr(d.get(self.image_key), "meta", {}).get(SCALE_KEY)
-        for key in self.key_iterator(d):
-            if scale is not None:
-                d[key] = self.restorer(d[key], scale)
-        return d
+        super().__init__(keys, "minmax", "minmax", None, clip_undershoot, allow_missing_keys)

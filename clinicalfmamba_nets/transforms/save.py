@@ -19,7 +19,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, image_extension, is_dicom, printable, write_image
 from clinicalfmamba_nets.io.dicom.files import split_selector
 from clinicalfmamba_nets.io.transform_file import write_transform
-from clinicalfmamba_nets.transforms.intensity import SCALE_KEY
+from clinicalfmamba_nets.transforms.restore import SCALE_KEY
 
 _logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from clinicalfmamba_nets.engine.run.workflows import IMAGES, VOLUMES
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import case_name, check_file, image_extension, is_dicom, printable, read_image
 from clinicalfmamba_nets.io.dicom.files import find_dicom_files
-from clinicalfmamba_nets.transforms.intensity import SCALE_KEY
+from clinicalfmamba_nets.transforms.restore import SCALE_KEY
 
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline

@@ -115,6 +115,10 @@ def fuse(
     task: str | None = None,
     device: str | torch.device | None = None,
     bundle: str | None = None,
+    *,
+    window_a: str | None = None,
+    window_b: str | None = None,
+    allow_partial: bool = False,
 ) -> NDArray:
     """Fuse two images or two volumes of one head on one grid with a trained network.
 
@@ -125,9 +129,14 @@ def fuse(
             volumes "t2_flair"; None for the bundle's first one.
         device: where the network runs, such as "cpu"; None for a GPU where there is one.
         bundle: "fusion_2d" or "fusion_3d"; None to choose by the first image: volumes are fused in 3D.
+        window_a: range of `image_a` that is shown, such as "40/80", "p1/p99" or "minmax" (see `WindowIntensityPair`);
+            None for the default of its kind.
+        window_b: that of `image_b`, such as "brain", "head" or "bone" for a CT in HU.
+        allow_partial: fuse also where `image_b` covers less than a quarter of `image_a`.
 
     Returns:
-        float32, (H, W), (X, Y, Z) or, where `image_b` is in color, (H, W, 3), in the range of `image_a`.
+        float32, (H, W), (X, Y, Z) or, where `image_b` is in color, (H, W, 3), in the units of `image_a`, inside the
+        range of it that is shown; where `image_b` does not reach, `image_a` itself.
 
     Raises:
         FusionInputError: images that cannot be fused, an unknown task, missing weights.
@@ -141,7 +150,9 @@ def fuse(
 
     chosen = bundle or choose_bundle(image_a, task)
     task = task or bundle_tasks(chosen)[0]
-    pipeline = _kept_pipeline(chosen, task, None if device is None else str(device), str(find_bundle(chosen)))
+    settings = {"window_a": window_a, "window_b": window_b, "allow_partial": allow_partial or None}
+    asked = tuple((name, value) for name, value in settings.items() if value is not None)
+    pipeline = _kept_pipeline(chosen, task, None if device is None else str(device), str(find_bundle(chosen)), asked)
     sample = pipeline({"image": image_a, "image2": image_b})
     tell_warnings(sample["image"].meta)
     return channels_last(sample["pred"])
@@ -202,8 +213,10 @@ def user_errors_alone() -> Iterator[None]:
 
 
 @lru_cache(maxsize=4)
-def _kept_pipeline(bundle: str, task: str, device: str | None, bundle_folder: str) -> FusionPipeline:
-    return FusionPipeline(task, device, bundle=bundle)
+def _kept_pipeline(
+    bundle: str, task: str, device: str | None, bundle_folder: str, settings: tuple[tuple[str, Any], ...] = ()
+) -> FusionPipeline:
+    return FusionPipeline(task, device, bundle=bundle, settings=dict(settings))
 
 
 def _writes(step: Any) -> bool:

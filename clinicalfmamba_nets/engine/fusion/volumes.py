@@ -16,7 +16,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, is_dicom, printable
 from clinicalfmamba_nets.io.dicom.files import split_selector
 from clinicalfmamba_nets.io.dicom.series import choose_pair, choose_series, list_series
-from clinicalfmamba_nets.transforms import LoadImagePaird, ScaleIntensityPaird
+from clinicalfmamba_nets.transforms import LoadImagePaird, WindowIntensityPaird
 
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
@@ -54,8 +54,8 @@ def is_volume_case(case: Mapping[str, Any]) -> bool:
 def fuse_volume(pipeline: FusionPipeline, pair: Mapping[str, Any]) -> dict[str, Any]:
     """Fuse two volumes slice by slice, in the plane in which the first one was taken.
 
-    Both are scaled from their smallest and greatest value in the whole volume to [0, 1], so that slices stay
-    comparable. One slice at a time goes through the network; memory grows with the volumes alone.
+    Both are brought to [0, 1] by the bundle's `WindowIntensityPaird`, with limits from the whole volume, so that slices
+    stay comparable. One slice at a time goes through the network; memory grows with the volumes alone.
 
     Args:
         pipeline: the opened bundle.
@@ -68,7 +68,9 @@ def fuse_volume(pipeline: FusionPipeline, pair: Mapping[str, Any]) -> dict[str, 
     Raises:
         FusionInputError: the series are no volumes or do not lie in one space.
     """
-    sample: Any = ScaleIntensityPaird("image")(LoadImagePaird("image", register=pipeline.register)(dict(pair.items())))
+    steps = pipeline.preprocessing.transforms
+    window = next((step for step in steps if isinstance(step, WindowIntensityPaird)), WindowIntensityPaird())
+    sample: Any = window(LoadImagePaird("image", register=pipeline.register)(dict(pair.items())))
     image = sample["image"]
     if image.ndim != 4:
         found = " x ".join(map(str, image.shape[1:]))

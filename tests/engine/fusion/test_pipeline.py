@@ -35,7 +35,7 @@ def test_grey_arrays():
 
 def test_result_is_in_the_range_of_the_first_image():
     image, image2 = pair()
-    fused = clinicalfmamba_nets.fuse(image.astype(np.float32) * 10 - 1000, image2 / 255)
+    fused = clinicalfmamba_nets.fuse(image.astype(np.float32) * 10 - 1000, image2 / 255, window_a="minmax")
     assert np.allclose(fused, clinicalfmamba_nets.fuse(image, image2) * 10 - 1000, atol=0.02)
 
 

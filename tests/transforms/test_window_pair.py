@@ -1,0 +1,170 @@
+"""The front end: each kind of image in its own range, and what must not change it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor, decollate_batch, list_data_collate
+
+from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.transforms import (
+    LoadImagePaird,
+    RandWindowIntensityPaird,
+    RestoreIntensityd,
+    ScaleIntensityPair,
+    WindowIntensityPair,
+    WindowIntensityPaird,
+)
+
+SIDE = 40
+
+
+def head() -> tuple[torch.Tensor, torch.Tensor]:
+    """MR of 0..900 and CT in HU of one head (H, W): air, bone 1000, brain 35, a bleeding of 70."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, SIDE), torch.linspace(-1, 1, SIDE), indexing="ij")
+    radius = (x**2 + y**2).sqrt()
+    texture = 3 * torch.sin(31 * x) * torch.cos(29 * y)
+    mr, ct = torch.zeros_like(radius), torch.full_like(radius, -1000.0)
+    for limit, signal, hu in ((0.95, 880, 20), (0.85, 60, 1000), (0.75, 500, 35), (0.2, 505, 70)):
+        inside = radius < limit
+        mr[inside], ct[inside] = (signal + 2 * texture)[inside], (hu + texture)[inside]
+    return mr.round(), ct.round()
+
+
+def pair(mr: torch.Tensor, other: torch.Tensor, **second) -> MetaTensor:
+    facts = [{"name": "mr", "modality": "MR", "dtype": "int16"}, {"name": "b", "modality": "CT", "dtype": "int16"}]
+    return MetaTensor(torch.stack([mr, other]), meta={"sources": [facts[0], {**facts[1], **second}]})
+
+
+def test_ct_is_windowed_and_mr_goes_to_a_percentile():
+    scaled = WindowIntensityPair()(pair(*head()))
+    assert scaled.meta["intensity_scale"][1].tolist() == [0, 80]
+    low, high = scaled.meta["intensity_scale"][0].tolist()
+    assert low == 0 and 870 < high < 890
+    first, second = scaled.meta["intensity_windows"].splitlines()
+    assert first.startswith("MR: 0 to 88") and second.startswith("CT: window brain 40/80 HU, 18 %")
+    assert all(line in scaled.meta["notes"] for line in (first, second))
+
+
+@pytest.mark.parametrize("window", ["brain", "head", "bone"])
+def test_bone_is_brighter_than_soft_tissue(window):
+    _, ct = head()
+    scaled = WindowIntensityPair(window_b=window)(pair(*head()))[1]
+    assert scaled[ct > 900].min() > scaled[ct < 100].max()
+
+
+@pytest.mark.parametrize("window_b", ["auto", "head", "bone", "soft", "p1/p99"])
+@pytest.mark.parametrize("spoil", ["filling", "padding", "hot"])
+def test_odd_values_change_no_other_voxel(window_b, spoil):
+    mr, ct = head()
+    before = WindowIntensityPair(window_b=window_b)(pair(mr, ct)).as_tensor()
+    spoiled = [mr.clone(), ct.clone()]
+    if spoil == "hot":
+        spoiled[0][3, 3] = 32767
+    else:
+        spoiled[1][:3, :3] = {"filling": 3071, "padding": -3024}[spoil]
+    after = WindowIntensityPair(window_b=window_b)(pair(*spoiled)).as_tensor()
+    change = (after - before).abs()
+    change[:, :4, :4] = 0
+    assert change.max() < 0.01
+
+
+def test_ct_without_header_is_known_by_its_values_and_the_task():
+    mr, ct = head()
+    plain = MetaTensor(torch.stack([mr, ct]))
+    assert WindowIntensityPair(task="ct_mri")(plain).meta["intensity_scale"][1].tolist() == [0, 80]
+    assert WindowIntensityPair(task="t2_flair")(plain).meta["intensity_scale"][1].tolist() != [0, 80]
+    stored = MetaTensor(torch.stack([mr, ct + 1024]))  # no rescale was applied: no HU
+    assert WindowIntensityPair(task="ct_mri")(stored).meta["intensity_scale"][1][1] > 1000
+
+
+@pytest.mark.parametrize("levels", [(0, 255), (10, 240), (0, 7)])
+def test_8_bit_pictures_go_from_least_to_greatest_value_as_ever(levels):
+    picture = torch.randint(levels[0], levels[1] + 1, (2, 20, 20)).float()
+    for dtype in ("uint8", ""):
+        image = MetaTensor(picture if dtype else picture / 255, meta={"dtype": dtype})
+        assert torch.equal(WindowIntensityPair(task="ct_mri")(image), ScaleIntensityPair()(image))
+
+
+def test_pet_is_told_in_suv_and_without_it_the_reason():
+    mr, _ = head()
+    uptake = torch.where(mr > 0, mr * 20, 0.0)
+    facts = {"modality": "PT", "units": "Bq/ml", "suv_factor": 2.5e-4}
+    scaled = WindowIntensityPair(window_b="suv 0-6")(pair(mr, uptake, **facts))
+    assert scaled.meta["intensity_scale"][1].tolist() == pytest.approx([0, 24000])
+    assert "0 to 6 SUVbw" in scaled.meta["intensity_windows"]
+    bare = pair(mr, uptake, **{**facts, "suv_factor": None, "suv_reason": "PatientWeight (0010,1030) is missing"})
+    told = WindowIntensityPair()(bare).meta
+    assert "PatientWeight" in told["notes"] and "Bq/ml" in told["intensity_windows"]
+    assert "PatientWeight" in WindowIntensityPair(window_b="suv 0-6")(bare).meta["warnings"]
+
+
+def test_the_header_s_window_is_used_when_asked_and_else_told():
+    windows = [[300, 2000, "BONE"], [50, 400, "SOFT"]]
+    scaled = WindowIntensityPair(window_b="header")(pair(*head(), windows=windows))
+    assert scaled.meta["intensity_scale"][1].tolist() == [-700, 1300] and "50/400" in scaled.meta["notes"]
+    assert "300/2000, 50/400, not used" in WindowIntensityPair()(pair(*head(), windows=windows)).meta["notes"]
+    with pytest.raises(FusionInputError, match="b: expected a window in its header"):
+        WindowIntensityPair(window_b="header")(pair(*head()))
+
+
+def test_a_window_that_is_none_is_refused():
+    with pytest.raises(FusionInputError, match="window: expected auto, brain.*found 'brian'"):
+        WindowIntensityPair(window_a="brian")(pair(*head()))
+
+
+def test_nan_is_background_and_counts_as_not_covered():
+    mr, ct = head()
+    ct[:10] = float("nan")
+    entry = WindowIntensityPaird()({"image": pair(mr, ct)})
+    scaled = entry["image"]
+    assert (scaled[1, :10] == 0).all() and "400 voxels of NaN" in scaled.meta["notes"]
+    entry["pred"] = MetaTensor(torch.full((1, SIDE, SIDE), 0.5))
+    fused = RestoreIntensityd()(entry)["pred"]
+    assert torch.equal(fused[0, :10].as_tensor(), mr[:10]) and (fused[0, 10:] > 400).all()
+
+
+@pytest.mark.parametrize("window_b", ["auto", "head", "minmax"])
+def test_it_is_undone(window_b):
+    image = pair(*head())
+    window = WindowIntensityPaird(window_b=window_b, window_a="minmax")
+    back = window.inverse(window({"image": image}))["image"].as_tensor()
+    least, most = (0, 80) if window_b == "auto" else (-1e9, 1e9)
+    assert torch.allclose(back[0], image[0].as_tensor(), atol=1e-3)
+    assert torch.allclose(back[1], image[1].as_tensor().clamp(least, most), atol=1e-2)
+
+
+def test_it_goes_through_batches():
+    mr, ct = head()
+    entries = [LoadImagePaird()({"image": (mr * scale).numpy(), "image2": ct.numpy()}) for scale in (1, 2)]
+    batch = list_data_collate([WindowIntensityPaird(task="ct_mri", window_b="head")(entry) for entry in entries])
+    batch["pred"] = batch["image"][:, :1]
+    for item, scale in zip(decollate_batch(batch), (1, 2), strict=True):
+        restored = RestoreIntensityd()(item)["pred"][0].as_tensor()
+        assert torch.allclose(restored, (mr * scale).clamp(max=restored.max()), rtol=1e-5, atol=1e-2)
+        assert item["image"].meta["intensity_windows"].splitlines()[1].startswith("CT: -1000 to 1500 HU")
+
+
+def test_random_windows_differ_and_can_be_repeated():
+    entry = {"image": pair(*head())}
+    window = RandWindowIntensityPaird().set_random_state(seed=3)
+    drawn = [window(entry)["image"] for _ in range(12)]
+    widths = [float(one.meta["intensity_scale"][1].diff()) for one in drawn]
+    assert len(set(widths)) > 6 and min(widths) < 120 and max(widths) > 1000
+    assert all(one.min() >= 0 and one.max() <= 1 for one in drawn)
+    _, ct = head()
+    assert all(one[1][ct > 900].mean() > one[1][(ct < 100) & (ct > 0)].max() - 0.2 for one in drawn)
+    again = RandWindowIntensityPaird().set_random_state(seed=3)(entry)["image"]
+    assert torch.equal(again, drawn[0])
+    never = RandWindowIntensityPaird(prob=0.0)(entry)["image"]
+    assert torch.equal(never, WindowIntensityPaird()(entry)["image"])
+
+
+def test_random_ranges_of_8_bit_pictures():
+    picture = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 32, 32))).float()
+    image = MetaTensor(picture, meta={"dtype": "uint8"})
+    window = RandWindowIntensityPaird(task="ct_mri").set_random_state(seed=0)
+    scales = torch.stack([window({"image": image})["image"].meta["intensity_scale"] for _ in range(40)])
+    assert (scales[:, :, 0] < scales[:, :, 1]).all() and scales[:, :, 1].max() <= 255
+    assert scales[:, 1, 1].min() > 140 and scales[:, 1, 0].max() < 30 and scales[:, 0, 1].min() > 235
