@@ -120,7 +120,7 @@ class LoadImagePair(Transform):
         if image is None:
             raise pair_error("image", "none")
         if image2 is None and is_path(image) and is_dicom(image):
-            from clinicalfmamba_nets.io.dicom.series import choose_pair
+            from clinicalfmamba_nets.io.dicom.study import choose_pair
 
             image, image2 = choose_pair(image)
         if image2 is None:

@@ -19,7 +19,8 @@ from clinicalfmamba_nets.io import case_name, printable
 from clinicalfmamba_nets.io.dicom.files import SELECTOR
 from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.dicom.modules import MODEL
-from clinicalfmamba_nets.io.dicom.series import Series, choose_pair, choose_series, list_series
+from clinicalfmamba_nets.io.dicom.series import Series
+from clinicalfmamba_nets.io.dicom.study import choose_pair, choose_series, list_series
 
 LOGGER = "clinicalfmamba.deploy"
 _logger = logging.getLogger(LOGGER)

@@ -15,7 +15,7 @@ from clinicalfmamba_nets.engine.run.progress_bar import fusing_bar
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, is_dicom, printable
 from clinicalfmamba_nets.io.dicom.files import split_selector
-from clinicalfmamba_nets.io.dicom.series import choose_pair, choose_series, list_series
+from clinicalfmamba_nets.io.dicom.study import choose_pair, open_study
 from clinicalfmamba_nets.transforms import LoadImagePaird, WindowIntensityPaird
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def series_task(path: str | os.PathLike) -> tuple[str, str]:
         The task, and a sentence that tells the user about the choice.
     """
     target, selector = split_selector(path)
-    modality = choose_series(list_series(target), selector, printable(target)).header.modality
+    modality = open_study(target).choose(selector).modality
     task = _TASKS.get(modality, "ct_mri")
     return task, f"the second series is {modality or 'of no stated modality'}: taken as {task}; --task names another"
 
@@ -98,7 +98,5 @@ def middle_panels(sample: Mapping[str, Any]) -> list[NDArray]:
 
 
 def list_text(path: str | os.PathLike) -> str:
-    """Return the table of the series in a folder, one line each; see `list_series`."""
-    rows = list_series(path)
-    good = sum(not row.problem for row in rows)
-    return "\n".join([*(row.text() for row in rows), f"{len(rows)} series, {good} of them volumes that can be fused"])
+    """Return the table of the series in a folder, one line each; see `open_study`."""
+    return open_study(path).text()

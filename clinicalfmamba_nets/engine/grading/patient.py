@@ -22,7 +22,8 @@ from clinicalfmamba_nets.engine.run.workflows import find_bundle, open_bundle
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, image_extension, printable
 from clinicalfmamba_nets.io.dicom.files import SELECTOR, split_selector
-from clinicalfmamba_nets.io.dicom.series import Series, choose_pair, list_series
+from clinicalfmamba_nets.io.dicom.series import Series
+from clinicalfmamba_nets.io.dicom.study import choose_pair, list_series
 
 DEFAULT_INPUT = "clinicalfmamba"
 _FLAIR_WORDS = ("flair", "dark-fluid", "dark_fluid", "tirm")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
+from clinicalfmamba_nets.io.dicom.archive import is_archive, unpacked
+from clinicalfmamba_nets.io.dicom.parsing import quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable, to_path
 from clinicalfmamba_nets.io.raw import damage_told
 
 SELECTOR = "::"
 _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory
 _NAMED_AT_MOST = 5
+_FILES_AT_MOST = 200_000
 
 
 def split_selector(path: PathLike) -> tuple[Path, str]:
@@ -42,35 +45,28 @@ def starts_like_dicom(path: PathLike) -> bool:
 
 
 def is_dicom(path: PathLike) -> bool:
-    """Tell whether a path is read as DICOM: a folder, a `.dcm` file or DICOMDIR, or a file that starts like one."""
+    """Tell whether a path is read as DICOM: a folder, ZIP archive or `.dcm` file, or a file that starts like one."""
     target, selector = split_selector(path)
     if selector or target.is_dir():
         return True
-    return target.name.lower().endswith(".dcm") or (target.is_file() and starts_like_dicom(target))
+    if target.name.lower().endswith(".dcm"):
+        return True
+    return target.is_file() and (starts_like_dicom(target) or is_archive(target))
 
 
-def holds_dicom(folder: PathLike, looked_at: int = 500) -> bool:
-    """Tell whether one of the first files below a folder is DICOM.
-
-    Args:
-        folder: where to look, at any depth.
-        looked_at: number of files that are opened at most.
-    """
+def holds_dicom(folder: PathLike) -> bool:
+    """Tell whether a file below a folder, or in a ZIP archive, is DICOM; it ends at the first one."""
     target, _ = split_selector(folder)
-    for place, _, names in os.walk(os.fsencode(target)):
-        for name in sorted(names):
-            if starts_like_dicom(os.path.join(place, name)):
-                return True
-            looked_at -= 1
-            if looked_at == 0:
-                return False
-    return False
+    if target.is_file() and is_archive(target):
+        return True
+    return any(_is_candidate(item) and starts_like_dicom(item) for item in walk_files(target, []))
 
 
 def find_dicom_files(path: PathLike | Sequence[PathLike]) -> tuple[list[Path], list[str], list[Path]]:
-    """Find the DICOM files of a folder (at any depth), a DICOMDIR, one file or a list of files.
+    """Find the DICOM files of a folder (at any depth), a DICOMDIR, a ZIP archive, one file or a list of files.
 
-    Links that lead out of a folder and names in a DICOMDIR that do so are not followed.
+    A folder that is a link is followed, and told where it leads out. Links of single files that lead out of a folder
+    and names in a DICOMDIR that do so are not followed. Nothing but regular files is opened.
 
     Args:
         path: folder, DICOMDIR, file, or a list of files.
@@ -86,6 +82,8 @@ def find_dicom_files(path: PathLike | Sequence[PathLike]) -> tuple[list[Path], l
     target, _ = split_selector(path)
     if target.is_dir():
         return _in_folder(target)
+    if target.is_file() and is_archive(target):
+        return _in_folder(unpacked(target))
     target = _checked(path)
     return _in_directory(target) if _is_directory(target) else ([target], [], [])
 
@@ -99,22 +97,64 @@ def _checked(path: PathLike) -> Path:
     return target
 
 
+def walk_files(folder: Path, links: list[Path]) -> Iterator[Path]:
+    """Yield the files below a folder in order of their names, each folder once, whatever links lead to it.
+
+    Args:
+        folder: where to start.
+        links: gets the linked folders that lead out of it.
+
+    Raises:
+        FusionInputError: more files than any study has.
+    """
+    root, seen, count = os.path.realpath(folder), {os.path.realpath(folder)}, 0
+    for place, folders, names in os.walk(os.fspath(folder), followlinks=True):
+        kept = []
+        for name in sorted(folders):
+            item = os.path.join(place, name)
+            real = os.path.realpath(item) if os.path.islink(item) else item
+            if os.path.islink(item) and (real in seen or Path(root).is_relative_to(real)):
+                continue
+            links += [Path(item)] if os.path.islink(item) and not Path(real).is_relative_to(root) else []
+            if os.path.islink(item) and Path(real).is_relative_to(root):
+                continue  # it is walked where it lies
+            seen.add(os.path.realpath(item))
+            kept.append(name)
+        folders[:] = kept
+        count += len(names)
+        if count > _FILES_AT_MOST:
+            expected = f"a folder of at most {_FILES_AT_MOST} files"
+            raise input_error(printable(folder), expected, f"{count} and more", "name the folder of one study")
+        yield from (Path(place, name) for name in sorted(names))
+
+
+def _is_candidate(path: Path) -> bool:
+    """Tell whether a file is a regular one: pipes and devices are never opened."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
 def _in_folder(folder: Path) -> tuple[list[Path], list[str], list[Path]]:
     root = os.path.realpath(folder)
-    found, other, outside = [], [], []
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        for item in (Path(place) / name for name in sorted(names)):
-            if item.is_symlink() and not Path(os.path.realpath(item)).is_relative_to(root):
-                outside.append(item)
-            elif not item.is_file() or not starts_like_dicom(item):
-                other.append(item)
-            elif not item.name.upper().startswith("DICOMDIR") or not _is_directory(item):
-                found.append(item)
+    found: list[Path] = []
+    other: list[Path] = []
+    outside: list[Path] = []
+    links: list[Path] = []
+    for item in walk_files(folder, links):
+        if item.is_symlink() and not Path(os.path.realpath(item)).is_relative_to(root):
+            outside.append(item)
+        elif not _is_candidate(item) or not starts_like_dicom(item):
+            other.append(item)
+        elif not item.name.upper().startswith("DICOMDIR") or not _is_directory(item):
+            found.append(item)
     notes = [f"not DICOM, left out: {_names(other, folder)}"] if other else []
+    notes += [f"linked folders, followed: {_names(links, folder)}"] if links else []
     notes += [f"links out of the folder, left out: {_names(outside, folder)}"] if outside else []
     if not found:
         what = f"{len(other) + len(outside)} other files" if other or outside else "an empty folder"
+        what += f", links that lead out of it among them ({_names(outside, folder)})" if outside else ""
         raise input_error(printable(folder), "a folder with DICOM images", what, "check the path")
     return found, notes, []
 

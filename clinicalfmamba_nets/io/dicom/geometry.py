@@ -6,6 +6,7 @@ orientation alone: names, numbers and the stated distance of slices are never us
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,8 +15,8 @@ import numpy as np
 from clinicalfmamba_nets.io.dicom.header import Slice
 from clinicalfmamba_nets.io.files import printable
 
-# Slices may lie this far from an even grid: the larger of rounding in headers (mm) and a part of their distance.
-TOLERANCE_MM, TOLERANCE = 0.01, 0.02
+# Slices may lie this far from an even grid without a word (mm); and with one, as a part of their distance and in mm.
+QUIET_MM, TOLERANCE, TOLERANCE_MM = 0.01, 0.1, 0.1
 _TURN = 1e-3
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -48,10 +49,13 @@ def place_slices(slices: Sequence[Slice]) -> Placed:
     positions = np.array([item.position for item in slices], dtype=float)
     order = np.argsort(positions @ normal, kind="stable")
     ordered, positions = [slices[index] for index in order], positions[order]
-    step, notes = _single_step(slices[0], normal) if len(slices) == 1 else (_mean_step(positions), [])
     problem = "" if len(slices) == 1 else _uneven(ordered, positions, positions @ normal)
     if problem:
         return Placed(ordered, problem=problem)
+    if len(slices) == 1:
+        start, (step, notes) = positions[0], _single_step(slices[0], normal)
+    else:
+        start, step, notes = _line(ordered, positions, normal)
     tilt = np.degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1)))
     if tilt > 0.1:
         notes.append(
@@ -59,7 +63,7 @@ def place_slices(slices: Sequence[Slice]) -> Placed:
         )
     down, across = slices[0].spacing or (1.0, 1.0)
     affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = rows[0] * across, rows[1] * down, step, positions[0]
+    affine[:3, 0], affine[:3, 1], affine[:3, 2], affine[:3, 3] = rows[0] * across, rows[1] * down, step, start
     return Placed(ordered, _TO_RAS @ affine, notes=notes)
 
 
@@ -81,23 +85,29 @@ def _missing(slices: Sequence[Slice]) -> str:
         if min(item.spacing or (0.0,)) <= 0:
             found = f"{item.spacing} in {_name(item)}"
             return f"expected a positive PixelSpacing (0028,0030), found {found}; export the series again"
-        turn = np.array(item.orientation).reshape(2, 3)
-        if np.abs(turn @ turn.T - np.eye(2)).max() > 1e-2:
+        if not _square(item.orientation or ()):
             found = f"{item.orientation} in {_name(item)}"
             return f"expected two unit vectors at right angles in ImageOrientationPatient (0020,0037), found {found}; \
 export the series again"
     return ""
 
 
+@functools.lru_cache(maxsize=1024)
+def _square(orientation: tuple[float, ...]) -> bool:
+    """Tell whether an orientation is two unit vectors at right angles."""
+    turn = np.array(orientation).reshape(2, 3)
+    return bool(np.abs(turn @ turn.T - np.eye(2)).max() <= 1e-2)
+
+
 def _unlike(slices: Sequence[Slice]) -> str:
     """Find slices of another orientation or pixel size than the first."""
     for item in slices:
-        turns = np.abs(np.subtract(item.orientation or (), slices[0].orientation or ())).max()
-        if turns > _TURN:
+        if not parallel(slices[0].orientation, item.orientation, _TURN):
             count = len({tuple(np.round(one.orientation or (), 2)) for one in slices})
             found = f"{count} (such as in {_name(slices[0])} and {_name(item)})"
             return f"expected one orientation of all slices, found {found}; choose a series that is one volume"
-        if not np.allclose(item.spacing or (), slices[0].spacing or (), rtol=1e-3):
+        first = slices[0].spacing
+        if item.spacing != first and not np.allclose(item.spacing or (), first or (), rtol=1e-3):
             found = f"{slices[0].spacing} and {item.spacing} ({_name(item)})"
             return f"expected one PixelSpacing (0028,0030), found {found}; choose a series that is one volume"
     return ""
@@ -108,10 +118,44 @@ def _single_step(item: Slice, normal: np.ndarray) -> tuple[np.ndarray, list[str]
     return normal * (stated or 1.0), [] if stated else ["one slice without SliceThickness (0018,0050): 1 mm assumed"]
 
 
-def _mean_step(positions: np.ndarray) -> np.ndarray:
-    """Return the distance vector of neighboring slices, by least squares over all of them."""
+def _line(
+    slices: Sequence[Slice], positions: np.ndarray, normal: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Return where the first slice lies, the distance vector, and a note where positions are rounded or jitter.
+
+    The vector is that of least squares, or, where positions are rounded and agree with it as well, the stated distance.
+    """
+    start, step = _fitted(positions)
+    off = _distances(positions, start, step)
+    if off <= QUIET_MM:
+        return positions[0], step, []
+    for stated in (slices[0].gap, slices[0].thickness):
+        along = step / np.linalg.norm(step) if stated is None else step * abs(stated) / abs(float(step @ normal))
+        other = positions.mean(axis=0) - along * (len(positions) - 1) / 2
+        if stated and _distances(positions, other, along) <= off + QUIET_MM:
+            start, step = other, along
+            break
+    spacing = float(np.linalg.norm(step))
+    return (
+        start,
+        step,
+        [
+            f"slices lie up to {off:.2g} mm off even distances (rounded or jittering positions): placed \
+every {spacing:.4g} mm by least squares"
+        ],
+    )
+
+
+def _fitted(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return start and distance vector of the evenly spaced line that is nearest to positions, by least squares."""
     index = np.arange(len(positions)) - (len(positions) - 1) / 2
-    return index @ (positions - positions.mean(axis=0)) / (index @ index)
+    step = index @ (positions - positions.mean(axis=0)) / (index @ index)
+    return positions.mean(axis=0) - step * (len(positions) - 1) / 2, step
+
+
+def _distances(positions: np.ndarray, start: np.ndarray, step: np.ndarray) -> float:
+    """Return how far the farthest of positions lies from its place on a line."""
+    return float(np.linalg.norm(positions - start - np.arange(len(positions))[:, None] * step, axis=1).max())
 
 
 def _uneven(slices: Sequence[Slice], positions: np.ndarray, depth: np.ndarray) -> str:
@@ -124,18 +168,23 @@ def _uneven(slices: Sequence[Slice], positions: np.ndarray, depth: np.ndarray) -
         found = f"{_name(slices[same])} and {_name(slices[same + 1])} at one"
         if float(gaps.max()) < 1e-3:
             found = f"all {len(slices)} at one"
-        return f"expected slices at places of their own, found {found}; the series holds a repeated slice, several \
-contrasts or time points: choose one of them"
-    limit = max(TOLERANCE_MM, TOLERANCE * usual)
-    steps = np.diff(positions, axis=0)
+        return f"expected slices at places of their own, found {found}, and no element that tells them apart; take out \
+the repeated slice, or export one volume alone"
+    limit = max(QUIET_MM, min(TOLERANCE_MM, TOLERANCE * usual)) + 1e-6
     wide = np.flatnonzero(gaps > 1.5 * usual)
     if len(wide):
         place = int(wide[0])
         found = f"{gaps[place]:.4g} mm between {_name(slices[place])} and {_name(slices[place + 1])}"
         return f"expected slices every {usual:.4g} mm, found {found}: a slice is missing; copy the whole series"
-    line = positions[0] + np.arange(len(positions))[:, None] * (positions[-1] - positions[0]) / (len(positions) - 1)
-    if np.linalg.norm(positions - line, axis=1).max() > limit or np.abs(steps - steps.mean(axis=0)).max() > 2 * limit:
+    if _distances(positions, *_fitted(positions)) > limit:
         found = f"{gaps.min():.4g} to {gaps.max():.4g} mm, or slices shifted sideways"
-        return f"expected slices at even distances, found {found}; resample the series to even distances and save it \
-as NIfTI"
+        return f"expected slices at even distances (within {limit:.2g} mm), found {found}; resample the series to even \
+distances and save it as NIfTI"
     return ""
+
+
+def parallel(one: Sequence[float] | None, other: Sequence[float] | None, turn: float = 0.1) -> bool:
+    """Tell whether two orientations (row and column vectors) are one within `turn`; without any they are not."""
+    if one is None or other is None:
+        return one is other
+    return one == other or all(abs(a - b) <= turn for a, b in zip(one, other, strict=True))

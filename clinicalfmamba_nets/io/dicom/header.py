@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import math
-import warnings
-import zlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io.files import PathLike, check_file, printable, to_path
+from clinicalfmamba_nets.io.dicom.elements import Elements
+from clinicalfmamba_nets.io.dicom.marks import frame_marks, nuclear_marks
+from clinicalfmamba_nets.io.dicom.parsing import DEFLATED, parse, quiet_pydicom, read_dataset
+from clinicalfmamba_nets.io.files import PathLike, printable, to_path
 from clinicalfmamba_nets.io.raw import damage_told
 
-_WHAT = "DICOM file"
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_MAX_DEFLATED = 2**30
+__all__ = ["Header", "Slice", "quiet_pydicom", "read_dataset", "read_header"]
+
 _TEXTS = {
     "sop_class": "SOPClassUID",
     "modality": "Modality",
@@ -28,22 +25,13 @@ _TEXTS = {
     "number": "SeriesNumber",
     "description": "SeriesDescription",
     "patient": "PatientID",
+    "model": "ManufacturerModelName",
+    "protocol": "ProtocolName",
 }
-# What tells apart the contrasts and time points of one series.
-MARKS = (
-    "EchoTime",
-    "ImageType",
-    "DiffusionBValue",
-    "TemporalPositionIdentifier",
-    "InversionTime",
-    "FlipAngle",
-    "TriggerTime",
-    "AcquisitionNumber",
-    "StackID",
-)
+NUCLEAR = "1.2.840.10008.5.1.4.1.1.20"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Slice:
     """One slice: a file, or one frame of it, and its place in the patient (LPS, mm)."""
 
@@ -60,7 +48,7 @@ class Slice:
     marks: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
+@dataclass(slots=True)
 class Header:
     """What is said about all slices of a file."""
 
@@ -73,6 +61,8 @@ class Header:
     number: str = ""
     description: str = ""
     patient: str = ""
+    model: str = ""
+    protocol: str = ""
     rows: int = 0
     columns: int = 0
     samples: int = 1
@@ -89,81 +79,8 @@ class Header:
     image_type: tuple[str, ...] = ()
     has_lut: bool = False
     problem: str = ""
-    detector: bool = False
+    tracer: str = ""
     slices: list[Slice] = field(default_factory=list)
-
-
-@contextlib.contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Keep pydicom's warnings about odd values away: what matters is checked and told here."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def read_dataset(path: PathLike, pixels: bool = False) -> Any:
-    """Read a DICOM file.
-
-    Args:
-        path: the file, with or without preamble.
-        pixels: read the pixel data too.
-
-    Returns:
-        A pydicom dataset whose `file_meta` names a transfer syntax.
-
-    Raises:
-        FusionInputError: the file is missing, truncated or damaged.
-    """
-    return _read(path, pixels)[0]
-
-
-def _read(path: PathLike, pixels: bool) -> tuple[Any, int]:
-    """Return the dataset and how many bytes follow it in its file: those of the pixels where they are not read."""
-    import pydicom
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-    target = check_file(path, "a DICOM file")
-    with damage_told(path, _WHAT), quiet_pydicom():
-        _check_deflated(target)
-        with open(target, "rb") as file:
-            dataset = pydicom.dcmread(file, stop_before_pixels=not pixels, force=True)
-            left = target.stat().st_size - (0 if file.closed else file.tell())
-        if "TransferSyntaxUID" not in dataset.file_meta:
-            implicit, little = dataset.original_encoding
-            guess = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-            dataset.file_meta.TransferSyntaxUID = guess
-        if not len(dataset):
-            raise EOFError
-    return dataset, left
-
-
-def _check_deflated(path: Path) -> None:
-    """Refuse a deflated file that unpacks to more than a study needs, before pydicom unpacks it whole."""
-    from pydicom.filereader import read_file_meta_info
-
-    try:
-        with quiet_pydicom():
-            meta = read_file_meta_info(path)
-    except Exception:  # no preamble: such files are never deflated
-        return
-    if str(meta.get("TransferSyntaxUID", "")) != _DEFLATED:
-        return
-    unpack, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    with open(path, "rb") as file:
-        file.seek(144 + int(meta.get("FileMetaInformationGroupLength", 0)))
-        data = file.read(2**20)
-        while data and size <= _MAX_DEFLATED:
-            size += len(unpack.decompress(data, 2**24))
-            data = unpack.unconsumed_tail or file.read(2**20)
-    if size > _MAX_DEFLATED:
-        found = f"deflated data of more than {size / 2**30:.0f} GiB"
-        raise input_error(printable(path), "at most 1 GiB", found, "export the series uncompressed")
 
 
 def read_header(path: PathLike) -> Header:
@@ -180,117 +97,127 @@ def read_header(path: PathLike) -> Header:
         FusionInputError: the file is truncated or damaged.
     """
     file = to_path(path)
-    dataset, left = _read(file, pixels=False)
-    with damage_told(path, _WHAT), quiet_pydicom():
-        known: dict[str, Any] = {key: _text(dataset.get(keyword)) for key, keyword in _TEXTS.items()}
+    dataset, left = parse(file, pixels=False)
+    with damage_told(path, "DICOM file"), quiet_pydicom():
+        elements = Elements(dataset)
+        known: dict[str, Any] = {key: elements.text(keyword) for key, keyword in _TEXTS.items()}
         try:
-            header = _header(file, dataset, known)
+            header = _header(file, elements, known)
         except (ValueError, TypeError, OverflowError) as error:
             found = f"{' '.join(str(error).split())[:80]} ({printable(file.name)})"
             problem = f"expected numbers in its header, found {found}; export it again"
             return Header(file, **known, problem=problem, slices=[Slice(file)])
     left -= 8 if dataset.original_encoding[0] else 12  # the head of the element that holds the pixels
-    header.stored = left if header.syntax != _DEFLATED else file.stat().st_size
+    header.stored = left if header.syntax != DEFLATED else os.stat(file).st_size
     return header
 
 
-def _header(path: Path, dataset: Any, known: dict[str, Any]) -> Header:
-    padding = _numbers(dataset.get("PixelPaddingValue"), 1)
-    limit = _numbers(dataset.get("PixelPaddingRangeLimit"), 1) or padding
+def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
+    padding = elements.finite("PixelPaddingValue", 1)
+    limit = elements.finite("PixelPaddingRangeLimit", 1) or padding
+    bits = elements.count("BitsAllocated", 0)
     header = Header(
         path,
         **known,
-        rows=_count(dataset, "Rows", 0),
-        columns=_count(dataset, "Columns", 0),
-        samples=_count(dataset, "SamplesPerPixel", 1),
-        photometric=_text(dataset.get("PhotometricInterpretation")),
-        planar=_count(dataset, "PlanarConfiguration", 0),
-        bits_allocated=_count(dataset, "BitsAllocated", 0),
-        bits_stored=_count(dataset, "BitsStored", _count(dataset, "BitsAllocated", 0)),
-        signed=bool(_count(dataset, "PixelRepresentation", 0)),
-        frames=_count(dataset, "NumberOfFrames", 1),
-        syntax=_text(dataset.file_meta.TransferSyntaxUID),
+        rows=elements.count("Rows", 0),
+        columns=elements.count("Columns", 0),
+        samples=elements.count("SamplesPerPixel", 1),
+        photometric=elements.text("PhotometricInterpretation"),
+        planar=elements.count("PlanarConfiguration", 0),
+        bits_allocated=bits,
+        bits_stored=elements.count("BitsStored", bits),
+        signed=bool(elements.count("PixelRepresentation", 0)),
+        frames=elements.count("NumberOfFrames", 1),
+        syntax=str(elements.dataset.file_meta.TransferSyntaxUID),
         padding=None if padding is None or limit is None else (int(min(padding + limit)), int(max(padding + limit))),
-        image_type=_texts(dataset.get("ImageType")),
-        has_lut=bool(dataset.get("ModalityLUTSequence")),
-        detector=bool(dataset.get("DetectorInformationSequence")),
+        image_type=elements.texts("ImageType"),
+        has_lut=bool(elements.items("ModalityLUTSequence")),
     )
-    header.high_bit = _count(dataset, "HighBit", header.bits_stored - 1)
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
+    header.high_bit = elements.count("HighBit", header.bits_stored - 1)
+    header.tracer = _tracer(elements)
+    per_frame = elements.items("PerFrameFunctionalGroupsSequence")
     if per_frame:
-        shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
-        header.slices = [_frame(path, dataset, number, [group, shared]) for number, group in enumerate(per_frame)]
+        shared = [*elements.items("SharedFunctionalGroupsSequence")[:1]]
+        header.slices = [
+            _slice(path, elements, number, [Elements(item) for item in (group, *shared)])
+            for number, group in enumerate(per_frame)
+        ]
+    elif header.sop_class == NUCLEAR and header.frames > 1:
+        header.slices = _nuclear(path, elements, header.frames)
     else:
-        header.slices = [_frame(path, dataset, 0, [])]
+        header.slices = [_slice(path, elements, 0, [])]
     return header
 
 
-def _frame(path: Path, dataset: Any, number: int, groups: Sequence[Any]) -> Slice:
+def _slice(path: Path, elements: Elements, number: int, groups: Sequence[Elements]) -> Slice:
     """Take the place and the marks of one frame from its functional groups, else from the file's own elements."""
 
-    def look(keyword: str, *sequences: str) -> Any:
+    def look(keyword: str, sequence: str) -> Elements:
         for group in groups:
-            for sequence in sequences:
-                items = group.get(sequence) if group is not None else None
-                if items and items[0].get(keyword) is not None:
-                    return items[0].get(keyword)
-        return dataset.get(keyword)
+            for item in group.items(sequence)[:1]:
+                found = Elements(item)
+                if found.value(keyword) is not None:
+                    return found
+        return elements
 
-    echo = look("EffectiveEchoTime", "MREchoSequence")
-    kind = look("FrameType", "MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
-    times = look("TemporalPositionIndex", "FrameContentSequence")
-    marks = {key: dataset.get(key) for key in MARKS}
-    marks["EchoTime"] = dataset.get("EchoTime") if echo is None else echo
-    marks["ImageType"] = "\\".join(_texts(kind or dataset.get("ImageType")))
-    marks["TemporalPositionIdentifier"] = times or dataset.get("TemporalPositionIdentifier")
-    marks["DiffusionBValue"] = look("DiffusionBValue", "MRDiffusionSequence")
-    marks["StackID"] = look("StackID", "FrameContentSequence")
+    place = look("ImagePositionPatient", "PlanePositionSequence")
+    turn = look("ImageOrientationPatient", "PlaneOrientationSequence")
+    if not groups and elements.value("DetectorInformationSequence") is not None:
+        detector = _detector(elements)
+        place = place if place.value("ImagePositionPatient") is not None else detector
+        turn = turn if turn.value("ImageOrientationPatient") is not None else detector
     return Slice(
         path,
         number,
-        _text(dataset.get("SOPInstanceUID")),
-        _numbers(look("ImagePositionPatient", "PlanePositionSequence"), 3),
-        _numbers(look("ImageOrientationPatient", "PlaneOrientationSequence"), 6),
-        _numbers(look("PixelSpacing", "PixelMeasuresSequence"), 2),
-        _number(look("SliceThickness", "PixelMeasuresSequence")),
-        _number(look("SpacingBetweenSlices", "PixelMeasuresSequence")),
-        _number(look("RescaleSlope", "PixelValueTransformationSequence")),
-        _number(look("RescaleIntercept", "PixelValueTransformationSequence")),
-        {key: _mark(value) for key, value in marks.items() if value not in (None, "")},
+        elements.text("SOPInstanceUID"),
+        place.finite("ImagePositionPatient", 3),
+        turn.finite("ImageOrientationPatient", 6),
+        look("PixelSpacing", "PixelMeasuresSequence").finite("PixelSpacing", 2),
+        look("SliceThickness", "PixelMeasuresSequence").number("SliceThickness"),
+        look("SpacingBetweenSlices", "PixelMeasuresSequence").number("SpacingBetweenSlices"),
+        look("RescaleSlope", "PixelValueTransformationSequence").number("RescaleSlope"),
+        look("RescaleIntercept", "PixelValueTransformationSequence").number("RescaleIntercept"),
+        frame_marks(elements, look),
     )
 
 
-def _text(value: Any) -> str:
-    return printable(str(value).strip("\0 ")) if value is not None else ""
+def _detector(elements: Elements) -> Elements:
+    """Return the first detector, which holds the place of a nuclear medicine image; without any, the file itself."""
+    items = elements.items("DetectorInformationSequence")
+    return Elements(items[0]) if items else elements
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(str(item) for item in ([value] if isinstance(value, str) else value or []))
+def _nuclear(path: Path, elements: Elements, frames: int) -> list[Slice]:
+    """Place the frames of a reconstructed nuclear medicine image: one position, SliceVector and a signed distance.
+
+    Source: DICOM PS3.3, C.8.4.15 (NM reconstruction) and C.8.4.8 (vectors). A negative SpacingBetweenSlices runs
+    against the normal of the slices.
+    """
+    import numpy as np
+
+    first = _slice(path, elements, 0, [])
+    order = elements.numbers("SliceVector") or tuple(range(1, frames + 1))
+    step = next((value for value in (first.gap, first.thickness) if value), None)
+    marks = nuclear_marks(elements, frames)
+    slices = []
+    for number in range(min(frames, len(order))):
+        position = first.position
+        if position is not None and first.orientation is not None and step is not None:
+            normal = np.cross(first.orientation[:3], first.orientation[3:])
+            position = tuple(float(value) for value in np.array(position) + normal * step * (order[number] - 1))
+        slices.append(
+            Slice(
+                path, number, first.uid, position, first.orientation, first.spacing, first.thickness, first.gap,
+                first.slope, first.intercept, {**first.marks, **marks[number]},
+            )
+        )  # fmt: skip
+    return slices
 
 
-def _count(dataset: Any, keyword: str, absent: int) -> int:
-    value = dataset.get(keyword)
-    try:
-        return absent if value is None or value == "" else int(value)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{keyword} {value!r}") from error
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or value == "" else float(value)
-
-
-def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
-    """Return `count` finite numbers; None where the element is absent, empty, too short or not finite."""
-    if value is None or value == "" or isinstance(value, bytes):
-        return None
-    items = [value] if isinstance(value, str | int | float) else list(value)
-    numbers = tuple(float(item) for item in items)
-    return numbers if len(numbers) == count and all(math.isfinite(number) for number in numbers) else None
-
-
-def _mark(value: Any) -> float | str:
-    try:
-        return round(float(value), 4)
-    except (TypeError, ValueError):
-        return _text(value)
+def _tracer(elements: Elements) -> str:
+    """Return the radionuclide that was given, as the code's meaning or the radiopharmaceutical's name."""
+    for item in elements.items("RadiopharmaceuticalInformationSequence")[:1]:
+        found = Elements(item)
+        codes = [Elements(code).text("CodeMeaning") for code in found.items("RadionuclideCodeSequence")[:1]]
+        return " ".join(filter(None, [*codes, found.text("Radiopharmaceutical")]))
+    return ""

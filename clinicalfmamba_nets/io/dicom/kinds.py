@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from clinicalfmamba_nets.io.dicom.header import Header
+import re
+
+from clinicalfmamba_nets.io.dicom.header import NUCLEAR, Header
 from clinicalfmamba_nets.io.files import printable
 from clinicalfmamba_nets.io.raw import MAX_COMPRESSION
 
@@ -23,7 +25,17 @@ COLOR_CAPABLE = {
     f"{_STORAGE}7.4": "Multi-frame True Color Secondary Capture Image",
     f"{_STORAGE}4.3": "Enhanced MR Color Image",
 }
-_NUCLEAR = f"{_STORAGE}20"
+MODEL = "clinicalfmamba-nets"  # what the objects that this software writes name as their maker
+_PLANAR = tuple((kind,) for kind in ("STATIC", "DYNAMIC", "GATED", "WHOLE BODY", "TOMO", "GATED TOMO"))
+_RECONSTRUCTED = ("RECON TOMO", "RECON GATED TOMO", "GATED RECON TOMO")
+# Words of a description, or of ImageType, of a series that plans or documents others.
+_SCOUT = r"\b(localizers?|localisers?|localizadores|scouts?|topograms?|topogramm?e?|surviews?|scanograms?|scano|survey|\
+loc|locs|3[- ]?plane|three[- ]?plane|tri[- ]?plan(e|ar)?)\b"
+_REPORT = r"\b(dose (report|info|summary|record|sheet)|patient protocol|exam(ination)? protocol|protocol (page|sheet)|\
+radiation dose|screen ?save|csa report)\b"
+_PHOTONS = r"\b(tc[- ]?99m?|99m?[- ]?tc|technetium|i[- ]?123|123[- ]?i|iodine[- ]?123|in[- ]?111|111[- ]?in|tl[- ]?201|\
+201[- ]?tl|xe[- ]?133|hmpao|ecd|spect|datscan|ioflupane)\b"
+_POSITRONS = r"\b(f[- ]?18|18[- ]?f|fluorine|fdg|pet|c[- ]?11|ga[- ]?68|o[- ]?15)\b"
 _GREY = ("MONOCHROME2",)
 _COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 # Uncompressed syntaxes: implicit and explicit little endian, explicit big endian.
@@ -40,6 +52,54 @@ def is_image(header: Header) -> bool:
 def is_mosaic(header: Header) -> bool:
     """Tell whether many slices are tiled in one picture, as Siemens does."""
     return any("MOSAIC" in word.upper() for word in header.image_type)
+
+
+def _said(words: str, *texts: str) -> bool:
+    text = " ".join(texts).lower().replace("_", " ").replace("\\", " ").replace("^", " ")
+    return re.search(words, text) is not None
+
+
+def is_scout_type(image_type: str) -> bool:
+    """Tell by ImageType whether an image is a localizer.
+
+    Example:
+        >>> is_scout_type("ORIGINAL\\\\PRIMARY\\\\LOCALIZER"), is_scout_type("ORIGINAL\\\\PRIMARY\\\\AXIAL")
+        (True, False)
+    """
+    return _said(_SCOUT, *image_type.split("\\")[2:])
+
+
+def role_of(header: Header) -> str:
+    """Tell what a series is where nobody fuses it unless asked to: in words, "" for an image of the patient.
+
+    Example:
+        >>> from pathlib import Path
+        >>> role_of(Header(Path("a.dcm"), modality="CT", description="Topogram 0.6 T20s"))
+        'a scout (localizer)'
+    """
+    if header.model == MODEL:
+        return "an earlier result of this software"
+    if is_scout_type("\\".join(header.image_type)) or _said(_SCOUT, header.description):
+        return "a scout (localizer)"
+    if _said(_REPORT, header.description, *header.image_type[2:]):
+        return "a dose report or screen"
+    return ""
+
+
+def tracer_modality(header: Header) -> str:
+    """Return "NM" for SPECT that is stored as PET, by its tracer or description, else what the file states.
+
+    Example:
+        >>> from pathlib import Path
+        >>> tracer_modality(Header(Path("a.dcm"), modality="PT", tracer="^99m^Technetium"))
+        'NM'
+    """
+    if header.modality != "PT":
+        return header.modality
+    told = (header.tracer, header.description) if header.tracer else (header.description, *header.image_type)
+    if _said(_PHOTONS, *told) and not _said(_POSITRONS, *told):
+        return "NM"
+    return "PT"
 
 
 def is_color(header: Header) -> bool:
@@ -62,13 +122,29 @@ def _kind_problem(header: Header) -> str:
             f"expected one slice in each image, found a mosaic of many ({name}, ImageType (0008,0008)); convert it to \
 NIfTI by dcm2niix"
         )
-    if header.sop_class == _NUCLEAR or header.detector:
-        return f"expected slices with places of their own, found nuclear medicine frames ({name}, SOPClassUID \
-(0008,0016) {kind}); export the reconstructed series as PET or as NIfTI"
+    if header.sop_class == NUCLEAR or (header.modality == "NM" and header.image_type[2:3] in _PLANAR):
+        return _nuclear_problem(header)
     known = header.sop_class in SLICED or header.sop_class in COLOR_CAPABLE
     if not known and not (not header.sop_class and header.modality in ("CT", "MR", "PT")):
         found = f"{header.modality or 'unknown'} ({name}, SOPClassUID (0008,0016) {kind})"
         return f"expected a CT, MR or PET image, found {found}; choose another series or convert it to NIfTI"
+    return ""
+
+
+def _nuclear_problem(header: Header) -> str:
+    """Tell why a nuclear medicine image is no volume: planar, or without a place."""
+    name = printable(header.path.name)
+    kind = header.image_type[2] if len(header.image_type) > 2 else ""
+    if kind not in _RECONSTRUCTED:
+        found = f"a planar nuclear medicine image, {kind or 'of no stated kind'}"
+        return (
+            f"expected a reconstructed SPECT (RECON TOMO), found {found} ({name}, ImageType (0008,0008)); choose the \
+reconstructed series"
+        )
+    first = header.slices[0]
+    if header.frames > 1 and not first.gap and not first.thickness:
+        return f"expected the distance of slices in SpacingBetweenSlices (0018,0088), found none ({name}); export the \
+reconstructed series again"
     return ""
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from clinicalfmamba_nets.io.dicom.header import Slice
+from clinicalfmamba_nets.io.dicom.kinds import MODEL
 from clinicalfmamba_nets.io.dicom.series import Series
 
 _logger = logging.getLogger(__name__)
 NOTICE = "Not for diagnostic use"
-MODEL = "clinicalfmamba-nets"
 CT, MR, SECONDARY = (f"1.2.840.10008.5.1.4.1.1.{number}" for number in (2, 4, 7))
 
 

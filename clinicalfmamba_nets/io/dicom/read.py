@@ -10,9 +10,10 @@ import numpy as np
 from clinicalfmamba_nets.io.dicom.files import split_selector
 from clinicalfmamba_nets.io.dicom.kinds import is_color
 from clinicalfmamba_nets.io.dicom.pixels import stored_slices
-from clinicalfmamba_nets.io.dicom.series import Series, choose_series, list_series
+from clinicalfmamba_nets.io.dicom.series import Series
+from clinicalfmamba_nets.io.dicom.study import open_study
 from clinicalfmamba_nets.io.dicom.write import write_dicom
-from clinicalfmamba_nets.io.files import PathLike, check_memory, printable
+from clinicalfmamba_nets.io.files import PathLike, check_memory
 
 __all__ = ["read_dicom", "read_series", "write_dicom"]
 
@@ -36,9 +37,13 @@ def read_dicom(path: PathLike | Sequence[PathLike], series: str = "") -> tuple[n
     Raises:
         FusionInputError: nothing that is one volume, or it cannot be decoded; the message names the file and the tag.
     """
-    where, selector = ("list of files", "") if _is_list(path) else split_selector(path)  # type: ignore[arg-type]
-    chosen = choose_series(list_series(path), series or selector, printable(where))
-    return read_series(chosen)
+    selector = "" if _is_list(path) else split_selector(path)[1]  # type: ignore[arg-type]
+    study = open_study(path)
+    chosen = study.choose(series or selector)
+    array, info = read_series(chosen)
+    info["notes"] = [*study.notes, *info["notes"]]
+    info["warnings"] = [*study.warnings, *info["warnings"]]
+    return array, info
 
 
 def _is_list(path: Any) -> bool:
@@ -68,7 +73,9 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
         "value_range": 255.0 if kind == np.uint8 and (color or is_color(header)) else None,
         "color": color,
         "affine": series.affine,
-        "modality": header.modality,
+        "modality": series.modality,
+        "description": series.description,
+        "warnings": list(series.warnings),
         "frame_of_reference": header.frame_of_reference,
         "patient": header.patient,
         "notes": notes,

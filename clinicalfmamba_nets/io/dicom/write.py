@@ -24,7 +24,8 @@ from clinicalfmamba_nets.io.dicom.modules import (
     derived_header,
     new_series,
 )
-from clinicalfmamba_nets.io.dicom.series import Series, choose_series, list_series
+from clinicalfmamba_nets.io.dicom.series import Series
+from clinicalfmamba_nets.io.dicom.study import open_study
 from clinicalfmamba_nets.io.files import PathLike, check_values, printable, to_path
 from clinicalfmamba_nets.io.raw import stored_values
 
@@ -84,21 +85,23 @@ def write_dicom(
                 os.fsync(file.fileno())
 
 
-def source_series(path: PathLike | None, target: PathLike) -> Series:
+def source_series(path: PathLike | Series | None, target: PathLike) -> Series:
     """Return the series that an object is made from.
 
     Args:
-        path: `folder::selector`.
+        path: `folder::selector`, or a series that was opened already.
         target: what is to be written, for the message.
 
     Raises:
         FusionInputError: no DICOM series, or not one alone.
     """
+    if isinstance(path, Series):
+        return path
     if path is None or not is_dicom(path):
         found = "none" if path is None else printable(path)
         raise input_error(printable(target), "a DICOM series to derive from", found, "write NIfTI or PNG instead")
     base, selector = split_selector(path)
-    return choose_series(list_series(base), selector, printable(base))
+    return open_study(base).choose(selector)
 
 
 def _check_grid(path: PathLike, array: np.ndarray, affine: np.ndarray | None, source: Series) -> None:

@@ -28,7 +28,7 @@ REAL = {
     "mr_rgb": (52, 77, 4, 3),
     "mr_enhanced_philips": (256, 256, 8),
     "mr_siemens_mosaic": "a mosaic of many",
-    "dicomdir_mixed_mr": "found 7: #1 MR 1 FAST LOCALIZER",
+    "dicomdir_mixed_mr": "found 3: #4 MR 2 T/S/C RF FAST PILOT",
     "dicomdir_mixed_mr::700": "one orientation",
     "dicomdir_mixed_mr::#1": (16, 16, 1),
     "dicomdir_mixed_mr/DICOMDIR::#1": (16, 16, 1),
@@ -58,7 +58,7 @@ REAL = {
     "nibabel_singles/decimal_rescale.dcm": (128, 96, 1),
     "nibabel_singles/slicethickness_empty_string.dcm": (384, 384, 1),
     "wg04/CT1_J2KR.dcm": (512, 512, 1),
-    "wg04/NM1_J2KR.dcm": "ImagePositionPatient (0020,0032)",
+    "wg04/NM1_J2KR.dcm": "found a planar nuclear medicine image, WHOLE BODY",
 }
 BAD = {
     "dicom/good_ct/": (128, 128, 8),

@@ -11,7 +11,7 @@ import pytest
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import image_format, read_image
 from clinicalfmamba_nets.io.dicom.files import split_selector
-from clinicalfmamba_nets.io.dicom.series import choose_pair, choose_series, list_series
+from clinicalfmamba_nets.io.dicom.study import choose_pair, choose_series, list_series
 
 
 def one(path):
@@ -96,7 +96,9 @@ def test_the_only_mr_and_the_only_ct_are_a_pair(make_series):
 
 def test_a_study_without_a_pair_tells_why_a_series_is_none(make_series):
     folder = make_series(3, edit=lambda number, made: number == 2 and delattr(made, "ImagePositionPatient"))
-    with pytest.raises(FusionInputError, match=r"found 0 of 1 \(#1 MR .*\), #1: expected .*\(0020,0032\).*; name both"):
+    with pytest.raises(
+        FusionInputError, match=r"found 0 of 1 \(#1 MR .*\), #1: expected .*\(0020,0032\).*; add the other series"
+    ):
         choose_pair(folder)
 
 
@@ -232,7 +234,7 @@ def test_a_deflated_bomb_is_refused(make_series, monkeypatch):
     start = file.read_bytes()[: 144 + pydicom.dcmread(file).file_meta.FileMetaInformationGroupLength]
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     file.write_bytes(start + packer.compress(bytes(2**22)) + packer.flush())
-    monkeypatch.setattr("clinicalfmamba_nets.io.dicom.header._MAX_DEFLATED", 2**21)
+    monkeypatch.setattr("clinicalfmamba_nets.io.dicom.parsing._MAX_DEFLATED", 2**21)
     with pytest.raises(FusionInputError, match="deflated data of more than"):
         list_series(folder)
 

@@ -1,0 +1,268 @@
+"""The slices of one DICOM series told apart: scouts among them, copies, contrasts, time points."""
+
+from __future__ import annotations
+
+import filecmp
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clinicalfmamba_nets.io.dicom.geometry import parallel
+from clinicalfmamba_nets.io.dicom.header import Slice
+from clinicalfmamba_nets.io.dicom.kinds import is_scout_type
+from clinicalfmamba_nets.io.dicom.marks import MARKS, TOLERANCE, Mark, shown
+from clinicalfmamba_nets.io.files import printable
+
+# Slices whose depths differ by less than this part of their usual distance, at most so many mm, lie on each other.
+_SAME, _SAME_MM = 0.05, 0.1
+# Slices of another plane are taken for scouts up to this count, beside this many times more of the volume; with more
+# planes than this the series is a radial scan or the like.
+_FEW, _MANY, _MOST_PLANES = 3, 4, 20
+# Contrasts that lie between each other are told apart where their values differ by this factor.
+_APART = 1.5
+
+
+@dataclass
+class Part:
+    """Slices of a series that should be one volume, what chooses them, and what was found on the way."""
+
+    slices: list[Slice]
+    split: tuple[str, ...] = ()
+    problem: str = ""
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def split_series(slices: Sequence[Slice]) -> list[Part]:
+    """Split the slices of a series into what should be volumes.
+
+    Byte-equal copies are dropped, scouts left out. Contrasts and time points are split only where slices lie on each
+    other.
+
+    Args:
+        slices: all slices of a series.
+
+    Returns:
+        At least one part; each slice is in one of them, or told in the notes or warnings of all.
+    """
+    kept, notes, problem = _without_copies(slices)
+    kept, warnings = _without_scouts(kept)
+    found = _contrasts(kept)
+    for part in found:
+        part.notes, part.warnings = [*notes, *part.notes], [*warnings, *part.warnings]
+        part.problem = problem or part.problem
+    return found
+
+
+def _without_copies(slices: Sequence[Slice]) -> tuple[list[Slice], list[str], str]:
+    """Drop files that are there twice, byte for byte; two that say to be one and differ are a problem."""
+    seen: dict[tuple[str, int], Slice] = {}
+    kept, copies = [], []
+    for item in slices:
+        first = seen.setdefault((item.uid, item.frame), item) if item.uid else item
+        if first is item:
+            kept.append(item)
+        elif first.path != item.path and filecmp.cmp(first.path, item.path, shallow=False):
+            copies.append(item.path)
+        else:
+            found = f"one in {printable(first.path.name)} and {printable(item.path.name)}, which differ"
+            problem = f"expected a SOPInstanceUID (0008,0018) of its own for each slice, found {found}; remove one"
+            return list(slices), [], problem
+    paths = list(dict.fromkeys(copies))
+    return kept, [f"equal copies, left out: {_names(paths)}"] if paths else [], ""
+
+
+def _without_scouts(slices: list[Slice]) -> tuple[list[Slice], list[str]]:
+    """Leave out images that say to be localizers, and a few of another plane beside many of one."""
+    labelled = [item for item in slices if is_scout_type(str(item.marks.get("ImageType", "")))]
+    labelled = [] if len(labelled) == len(slices) else labelled
+    lost = {id(item) for item in labelled}
+    planes = sorted(_planes([item for item in slices if id(item) not in lost]), key=len)
+    for plane in planes[:-1]:
+        if len(plane) <= _FEW and len(planes[-1]) >= _MANY * len(plane):
+            lost |= {id(item) for item in plane}
+    if not lost:
+        return slices, []
+    paths = list(dict.fromkeys(item.path for item in slices if id(item) in lost))
+    count = f"{len(lost)} scout images (localizers)" if len(lost) > 1 else "1 scout image (localizer)"
+    return [item for item in slices if id(item) not in lost], [f"{count} in the series, left out: {_names(paths)}"]
+
+
+def _names(paths: Sequence[Path]) -> str:
+    told = ", ".join(printable(path.name) for path in paths[:5])
+    return told + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+
+
+def _planes(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Group slices by orientation, those without any in a group of their own."""
+    groups: list[list[Slice]] = []
+    for item in slices:
+        for group in groups:
+            if parallel(group[0].orientation, item.orientation):
+                group.append(item)
+                break
+        else:
+            groups.append([item])
+        if len(groups) > _MOST_PLANES:
+            return [list(slices)]
+    return groups
+
+
+def _contrasts(slices: list[Slice]) -> list[Part]:
+    """Split slices of one plane, by one mark after another, until no slices of a part lie on each other."""
+    places = _places(slices)
+    if places is None:
+        return [Part(slices)]
+    if max(Counter(places).values()) == 1:
+        return _interleaved(slices, places) or [Part(slices, warnings=_mixed(slices))]
+    best = None
+    for mark in MARKS:
+        groups, notes = _groups(slices, places, mark)
+        if not _useful(groups, places, slices, mark):
+            continue
+        whole = all(_alone(group, places, slices) for _, group in groups)
+        if whole or best is None:
+            best = (mark, groups, notes)
+        if whole:
+            break
+    if best is None:
+        return [Part(slices, problem=_unsorted(places))]
+    mark, groups, notes = best
+    parts = [_named(part, mark, value) for value, group in groups for part in _contrasts(group)]
+    for part in parts:
+        part.warnings = [*notes, *part.warnings]
+    return parts
+
+
+def _named(part: Part, mark: Mark, value: Any) -> Part:
+    part.split = (f"{mark.keyword}={shown(value)}", *part.split)
+    return part
+
+
+def _interleaved(slices: list[Slice], places: list[int]) -> list[Part]:
+    """Split contrasts whose slices lie between each other at places of their own; nothing where there are none."""
+    for mark in MARKS[:3]:
+        groups, _ = _groups(slices, places, mark)
+        values = [value for value, _ in groups]
+        if len(groups) < 2 or any(isinstance(value, str) for value in values):
+            continue
+        apart = all(high > _APART * low for low, high in zip(values, values[1:], strict=False))
+        where = {id(item): place for item, place in zip(slices, places, strict=True)}
+        held = [sorted(where[id(item)] for item in group) for _, group in groups]
+        mixed = all(low[0] < high[-1] and high[0] < low[-1] for low in held for high in held)
+        if apart and mixed and min(map(len, held)) > 2:
+            return [_named(Part(group), mark, value) for value, group in groups]
+    return []
+
+
+def _places(slices: Sequence[Slice]) -> list[int] | None:
+    """Number the depths at which slices lie, equal for those that lie on each other; None without a place in space."""
+    if any(item.position is None or item.orientation is None for item in slices):
+        return None
+    turn = np.array(slices[0].orientation, dtype=float)
+    normal = np.cross(turn[:3], turn[3:])
+    if np.linalg.norm(normal) < 0.5:
+        return None
+    depth = np.array([item.position for item in slices], dtype=float) @ normal
+    order = np.argsort(depth, kind="stable")
+    steps = np.diff(depth[order])
+    limit = max(min(_SAME_MM, _SAME * float(steps.max(initial=0.0))), 1e-3)
+    numbers = np.empty(len(slices), dtype=int)
+    numbers[order] = np.concatenate([[0], np.cumsum(steps > limit)])
+    return [int(number) for number in numbers]
+
+
+def _groups(
+    slices: Sequence[Slice], places: Sequence[int], mark: Mark
+) -> tuple[list[tuple[Any, list[Slice]]], list[str]]:
+    """Sort slices by a mark, near values of one that is measured together; a slice without it where one lacks there."""
+    values = sorted({item.marks[mark.keyword] for item in slices if mark.keyword in item.marks}, key=_order)
+    leader: dict[Any, Any] = {}
+    for value in values:
+        last = next(reversed(leader.values()), None)
+        near = (
+            mark.measured
+            and isinstance(value, float)
+            and isinstance(last, float)
+            and abs(value - last) <= TOLERANCE * max(abs(value), abs(last))
+        )
+        leader[value] = last if near else value
+    groups: dict[Any, list[Slice]] = {value: [] for value in dict.fromkeys(leader.values())}
+    held: dict[Any, set[int]] = defaultdict(set)
+    bare = []
+    for item, place in zip(slices, places, strict=True):
+        if mark.keyword in item.marks:
+            value = leader[item.marks[mark.keyword]]
+            groups[value].append(item)
+            held[value].add(place)
+        else:
+            bare.append((item, place))
+    notes = []
+    if groups and bare and len(bare) < len(slices) / 4:
+        for item, place in bare:
+            free = [value for value in groups if place not in held[value]]
+            if len(free) != 1:
+                return [], []
+            groups[free[0]].append(item)
+            held[free[0]].add(place)
+        told = _names([item.path for item, _ in bare])
+        notes.append(f"no {mark.keyword} in {told}: put where a slice was lacking")
+    elif bare:
+        groups["none"] = [item for item, _ in bare]
+    return list(groups.items()), notes
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    return (0, value, "") if isinstance(value, float) else (1, 0.0, str(value))
+
+
+def _alone(group: Sequence[Slice], places: Sequence[int], slices: Sequence[Slice]) -> bool:
+    """Tell whether no slices of a group lie on each other."""
+    inside = {id(item) for item in group}
+    held = [place for item, place in zip(slices, places, strict=True) if id(item) in inside]
+    return len(set(held)) == len(held)
+
+
+def _useful(groups: list[tuple[Any, list[Slice]]], places: Sequence[int], slices: Sequence[Slice], mark: Mark) -> bool:
+    """Tell whether a mark sorts out slices that lie on each other, not slices of one contrast from one another."""
+    counts = Counter(places)
+    most = max(counts.values())
+    if not 2 <= len(groups) <= most:
+        return False
+    if mark.weak and (len(counts) == 1 or min(len(group) for _, group in groups) < 2):
+        return False
+    where = {id(item): place for item, place in zip(slices, places, strict=True)}
+    seen: Counter[int] = Counter()
+    for _, group in groups:
+        seen.update({where[id(item)] for item in group})
+    return max(seen.values()) > 1
+
+
+def _mixed(slices: Sequence[Slice]) -> list[str]:
+    """Tell about one volume whose slices say to be of several contrasts."""
+    told = []
+    for mark in MARKS[:4]:
+        values = [item.marks[mark.keyword] for item in slices if isinstance(item.marks.get(mark.keyword), float)]
+        low, high = min(values, default=0.0), max(values, default=0.0)
+        if high - low > TOLERANCE * abs(high):
+            told.append(f"{mark.keyword} differs from slice to slice ({low:g} to {high:g}): taken as one volume")
+        elif values and len(values) < len(slices):
+            lacking = [item.path for item in slices if mark.keyword not in item.marks]
+            told.append(f"no {mark.keyword} in {_names(lacking)}: taken as a slice like the others")
+    return told
+
+
+def _unsorted(places: Sequence[int]) -> str:
+    """Tell about slices that lie on each other and have nothing that tells them apart; "" for a few of them alone."""
+    counts = Counter(places)
+    most, least = max(counts.values()), min(counts.values())
+    if least == 1:
+        return ""
+    found = f"{most if most == least else f'up to {most}'} at each of {len(counts)} places"
+    found = f"all {most} at one" if len(counts) == 1 else found
+    return f"expected slices at places of their own, found {found}, and no element that tells them apart; export one \
+volume of them alone, or convert it to NIfTI"

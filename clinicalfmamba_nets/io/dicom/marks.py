@@ -1,0 +1,143 @@
+"""What tells apart the contrasts, time points and energy windows that share one DICOM series."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from clinicalfmamba_nets.io.dicom.elements import Elements
+
+# Values of one contrast may differ by this part from slice to slice.
+TOLERANCE = 0.01
+Look = Callable[[str, str], Elements]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One element that tells contrasts apart: where it stands in a frame, and how its values compare.
+
+    Args:
+        keyword: of the file's own element, and the name in selectors.
+        frame: the element in a functional group, and the group's sequence; "" where there is none.
+        measured: a number that scanners write with jitter.
+        weak: differs between slices of one contrast too, so that it never makes single slices of a series.
+    """
+
+    keyword: str
+    frame: tuple[str, str] = ("", "")
+    measured: bool = False
+    weak: bool = False
+
+
+# In the order in which they are tried.
+MARKS = (
+    Mark("EchoTime", ("EffectiveEchoTime", "MREchoSequence"), measured=True),
+    Mark("InversionTime", ("InversionTimes", "MRModifierSequence"), measured=True),
+    Mark("DiffusionBValue", ("DiffusionBValue", "MRDiffusionSequence"), measured=True),
+    Mark("FlipAngle", ("FlipAngle", "MRTimingAndRelatedParametersSequence"), measured=True),
+    Mark("ImageType", ("FrameType", "")),
+    Mark("SequenceName"),
+    Mark("ConvolutionKernel", ("ConvolutionKernel", "CTReconstructionSequence")),
+    Mark("SeriesDescription"),
+    Mark("ProtocolName"),
+    Mark("RepetitionTime", ("RepetitionTime", "MRTimingAndRelatedParametersSequence"), measured=True),
+    Mark("KVP", ("KVP", "CTXRayDetailsSequence"), measured=True),
+    Mark("EnergyWindow"),
+    Mark("RRInterval", weak=True),
+    Mark("TimeSlot", weak=True),
+    Mark("TimeSlice", weak=True),
+    Mark("Phase", weak=True),
+    Mark("StackID", ("StackID", "FrameContentSequence"), weak=True),
+    Mark("TemporalPositionIdentifier", ("TemporalPositionIndex", "FrameContentSequence"), weak=True),
+    Mark("FrameReferenceTime", weak=True),
+    Mark("AcquisitionTime", ("FrameAcquisitionDateTime", "FrameContentSequence"), weak=True),
+    Mark("TriggerTime", ("NominalCardiacTriggerDelayTime", "CardiacSynchronizationSequence"), weak=True),
+    Mark("AcquisitionNumber", ("FrameAcquisitionNumber", "FrameContentSequence"), weak=True),
+    Mark("DiffusionGradientOrientation", ("DiffusionGradientOrientation", "DiffusionGradientDirectionSequence")),
+)
+BY_NAME = {mark.keyword.lower(): mark for mark in MARKS}
+_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
+_VECTORS = ("EnergyWindow", "RRInterval", "TimeSlot", "TimeSlice", "Phase")
+_NUMBERS = {"TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "AcquisitionNumber"}
+# Where makers put the b-value before there was an element for it: private creator's element, its words, the element.
+_PRIVATE_B = (
+    (0x00190010, "SIEMENS", 0x0019100C),
+    (0x00430010, "GEMS", 0x00431039),
+    (0x20010010, "Philips", 0x20011003),
+)
+
+
+def frame_marks(elements: Elements, look: Look) -> dict[str, float | str]:
+    """Return the marks of one frame, numbers rounded to 4 digits behind the point.
+
+    Args:
+        elements: of the file.
+        look: returns the group of a frame that holds an element, else `elements`: `look(keyword, sequence)`.
+    """
+    found: dict[str, float | str] = {}
+    for mark in MARKS:
+        keyword, sequence = mark.frame
+        place = _frame_type(elements, look) if keyword == "FrameType" else elements
+        place = look(keyword, sequence) if sequence else place
+        name = keyword if place is not elements and keyword else mark.keyword
+        if mark.keyword not in _VECTORS:
+            value = _value(place, name, mark.measured or mark.keyword in _NUMBERS)
+            value = _value(elements, mark.keyword, mark.measured) if value is None and place is not elements else value
+            if value is not None:
+                found[mark.keyword] = value
+    if "DiffusionBValue" not in found:
+        private = _private_b(elements)
+        found |= {} if private is None else {"DiffusionBValue": private}
+    return found
+
+
+def nuclear_marks(elements: Elements, frames: int) -> list[dict[str, float | str]]:
+    """Return the marks of each frame of a nuclear medicine image: its energy window, time slot and the like."""
+    found: list[dict[str, float | str]] = [{} for _ in range(frames)]
+    for name in _VECTORS:
+        vector = elements.numbers(f"{name}Vector")
+        if vector and len(vector) == frames and len(set(vector)) > 1:
+            for entry, value in zip(found, vector, strict=True):
+                entry[name] = value
+    return found
+
+
+def _value(place: Elements, keyword: str, number: bool) -> float | str | None:
+    if number:
+        try:
+            value = place.number(keyword)
+        except ValueError:  # a contrast that is no number: as text
+            return place.text(keyword) or None
+        return None if value is None else round(value, 4)
+    return place.text(keyword) or None
+
+
+def _frame_type(elements: Elements, look: Look) -> Elements:
+    for sequence in _TYPES:
+        found = look("FrameType", sequence)
+        if found is not elements:
+            return found
+    return elements
+
+
+def _private_b(elements: Elements) -> float | None:
+    for creator, words, tag in _PRIVATE_B:
+        if words in elements.text(creator):
+            try:
+                value = elements.number(tag)
+            except ValueError:
+                return None
+            return None if value is None or value < 0 else round(value % 1e6, 4)  # GE adds a billion
+    return None
+
+
+def shown(value: Any) -> str:
+    r"""Return a mark as it stands in selectors: without what a shell or a selector reads otherwise.
+
+    Example:
+        >>> shown(11.0), shown("ORIGINAL\\PRIMARY\\M"), shown("T2 [ax], fast")
+        ('11', 'ORIGINAL/PRIMARY/M', 'T2 ?ax?? fast')
+    """
+    text = f"{value:.6g}" if isinstance(value, float) else str(value).replace("\\", "/")
+    return "".join("?" if letter in ",[]*" else letter for letter in text)

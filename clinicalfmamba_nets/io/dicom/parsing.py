@@ -1,0 +1,94 @@
+"""DICOM files parsed by pydicom: quietly, and never more of a deflated one than a study needs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.files import PathLike, check_file, printable
+from clinicalfmamba_nets.io.raw import damage_told
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+_MAX_DEFLATED = 2**30
+_HEAD = 1024  # bytes in which a file's own transfer syntax stands
+
+
+@contextlib.contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Keep pydicom's warnings about odd values away: what matters is checked and told here."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def read_dataset(path: PathLike, pixels: bool = False) -> Any:
+    """Read a DICOM file.
+
+    Args:
+        path: the file, with or without preamble.
+        pixels: read the pixel data too.
+
+    Returns:
+        A pydicom dataset whose `file_meta` names a transfer syntax.
+
+    Raises:
+        FusionInputError: the file is missing, truncated or damaged.
+    """
+    return parse(path, pixels)[0]
+
+
+def parse(path: PathLike, pixels: bool) -> tuple[Any, int]:
+    """Return the dataset and how many bytes follow it in its file: those of the pixels where they are not read."""
+    import pydicom
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    target = check_file(path, "a DICOM file")
+    with damage_told(path, "DICOM file"), quiet_pydicom():
+        with open(target, "rb") as file:
+            if DEFLATED.encode() in file.read(_HEAD):
+                _check_deflated(target)
+            file.seek(0)
+            dataset = pydicom.dcmread(file, stop_before_pixels=not pixels, force=True)
+            left = os.fstat(file.fileno()).st_size - file.tell() if not file.closed else 0
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit, little = dataset.original_encoding
+            guess = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = guess
+        if not len(dataset):
+            raise EOFError
+    return dataset, left
+
+
+def _check_deflated(path: Path) -> None:
+    """Refuse a deflated file that unpacks to more than a study needs, before pydicom unpacks it whole."""
+    from pydicom.filereader import read_file_meta_info
+
+    try:
+        meta = read_file_meta_info(path)
+    except Exception:  # no preamble: such files are never deflated
+        return
+    if str(meta.get("TransferSyntaxUID", "")) != DEFLATED:
+        return
+    unpack, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with open(path, "rb") as file:
+        file.seek(144 + int(meta.get("FileMetaInformationGroupLength", 0)))
+        data = file.read(2**20)
+        while data and size <= _MAX_DEFLATED and not unpack.eof:  # bytes behind the stream are padding
+            size += len(unpack.decompress(data, 2**24))
+            data = unpack.unconsumed_tail or file.read(2**20)
+    if size > _MAX_DEFLATED:
+        found = f"deflated data of more than {size / 2**30:.0f} GiB"
+        raise input_error(printable(path), "at most 1 GiB", found, "export the series uncompressed")
