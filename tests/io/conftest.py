@@ -56,3 +56,25 @@ def make_series(tmp_path: Path) -> Callable[..., Path]:
         return target
 
     return make
+
+
+@pytest.fixture
+def dicom_file() -> Callable[..., Path]:
+    """`dicom_file(path, 3, edit)` writes one MR file, of several frames as enhanced MR; `edit(dataset)` alters it."""
+
+    def make(path: Path, frames: int = 1, edit: Callable | None = None) -> Path:
+        from pydicom.dataset import Dataset
+
+        made = dicom_slice(0)
+        if frames > 1:
+            made.SOPClassUID, made.NumberOfFrames = "1.2.840.10008.5.1.4.1.1.4.1", frames
+            made.PerFrameFunctionalGroupsSequence = [Dataset() for _ in range(frames)]
+            for number, group in enumerate(made.PerFrameFunctionalGroupsSequence):
+                group.PlanePositionSequence = [Dataset()]
+                group.PlanePositionSequence[0].ImagePositionPatient = [-10, -20, 30 + 2 * number]
+        if edit:
+            edit(made)
+        made.save_as(path, enforce_file_format=True)
+        return path
+
+    return make

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from clinicalfmamba_nets.io.dicom.header import NUCLEAR, Header
+from clinicalfmamba_nets.io.dicom.pixel_format import NATIVE, pixel_bytes, pixel_problem
 from clinicalfmamba_nets.io.files import printable
 from clinicalfmamba_nets.io.raw import MAX_COMPRESSION
 
@@ -36,10 +37,6 @@ radiation dose|screen ?save|csa report)\b"
 _PHOTONS = r"\b(tc[- ]?99m?|99m?[- ]?tc|technetium|i[- ]?123|123[- ]?i|iodine[- ]?123|in[- ]?111|111[- ]?in|tl[- ]?201|\
 201[- ]?tl|xe[- ]?133|hmpao|ecd|spect|datscan|ioflupane)\b"
 _POSITRONS = r"\b(f[- ]?18|18[- ]?f|fluorine|fdg|pet|c[- ]?11|ga[- ]?68|o[- ]?15)\b"
-_GREY = ("MONOCHROME2",)
-_COLOR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-# Uncompressed syntaxes: implicit and explicit little endian, explicit big endian.
-NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 MAX_SIDE = 16384
 
 
@@ -102,14 +99,14 @@ def tracer_modality(header: Header) -> str:
     return "PT"
 
 
-def is_color(header: Header) -> bool:
-    """Tell whether pixels have red, green and blue."""
-    return header.samples == 3
-
-
 def image_problem(header: Header) -> str:
     """Tell in one clause why a file cannot be a part of a volume, "" where it can."""
-    return header.problem or _kind_problem(header) or _pixel_problem(header) or _size_problem(header)
+    return (
+        header.problem
+        or _kind_problem(header)
+        or pixel_problem(header, header.sop_class in COLOR_CAPABLE)
+        or _size_problem(header)
+    )
 
 
 def _kind_problem(header: Header) -> str:
@@ -148,35 +145,6 @@ reconstructed series again"
     return ""
 
 
-def _pixel_problem(header: Header) -> str:
-    name = printable(header.path.name)
-    allowed = _COLOR + _GREY if header.sop_class in COLOR_CAPABLE else _GREY
-    if header.photometric not in allowed or header.samples != (1 if header.photometric in _GREY else 3):
-        found = f"{header.photometric or 'none'} with {header.samples} samples ({name})"
-        return f"expected PhotometricInterpretation (0028,0004) {' or '.join(allowed[-1:])}, found {found}; export \
-the original grey series"
-    depth = (8,) if header.samples == 3 else (8, 16, 32)
-    if header.bits_allocated not in depth or not 1 <= header.bits_stored <= header.bits_allocated:
-        found = f"{header.bits_stored} of {header.bits_allocated} bits ({name})"
-        return (
-            f"expected {', '.join(map(str, depth))} BitsAllocated (0028,0100), found {found}; export the series again"
-        )
-    if header.high_bit != header.bits_stored - 1:
-        found = f"{header.high_bit} ({name})"
-        return f"expected HighBit (0028,0102) {header.bits_stored - 1}, found {found}; export the series again"
-    if header.has_lut:
-        return f"expected RescaleSlope and RescaleIntercept, found a ModalityLUTSequence (0028,3000) ({name}); export \
-the series without a table"
-    for item in header.slices:
-        if item.slope == 0 or not all(value is None or abs(value) < 1e12 for value in (item.slope, item.intercept)):
-            found = f"{item.slope} and {item.intercept} ({name})"
-            return (
-                f"expected a RescaleSlope (0028,1053) that is a number other than 0, found {found}; export the series \
-again"
-            )
-    return ""
-
-
 def _size_problem(header: Header) -> str:
     """Find sizes that cannot be true, before anything is allocated."""
     name, size = printable(header.path.name), f"{header.rows} x {header.columns}"
@@ -184,7 +152,7 @@ def _size_problem(header: Header) -> str:
         places = len(header.slices)
         return f"expected a place for each of {header.frames} frames, found {places} ({name}, PerFrameFunctionalGroups\
 Sequence (5200,9230)); convert it to NIfTI by dcm2niix"
-    needed = header.rows * header.columns * header.samples * header.frames * header.bits_allocated // 8
+    needed = pixel_bytes(header)
     if header.stored <= 0:
         return f"expected PixelData (7FE0,0010), found none ({name}); copy or export the file again"
     packed = header.syntax not in NATIVE[:3]

@@ -1,33 +1,50 @@
-"""Pixels of DICOM slices, decoded one at a time: by pydicom where they are raw or RLE, else by ITK (GDCM)."""
+"""Pixels of DICOM slices, one file in memory at a time: decoded, colors in RGB, padding and spare bits told apart.
+
+Source: DICOM PS3.3, C.7.6.3 (image pixel module); PS3.5, 8.1 and 8.2 (native and compressed pixel data).
+"""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.dicom.colour import palette_to_rgb, ybr_to_rgb
+from clinicalfmamba_nets.io.dicom.decoders import decode_frame
 from clinicalfmamba_nets.io.dicom.header import Header, Slice, quiet_pydicom, read_dataset
-from clinicalfmamba_nets.io.dicom.kinds import NATIVE
+from clinicalfmamba_nets.io.dicom.padding import padding_mask
+from clinicalfmamba_nets.io.dicom.pixel_format import NATIVE, is_color, is_subsampled
 from clinicalfmamba_nets.io.files import printable
 from clinicalfmamba_nets.io.raw import damage_told
 
-_RLE = "1.2.840.10008.1.2.5"
 _WHAT = "DICOM image"
+_OVERLAYS = range(0x6000, 0x6100, 2)
 
 
-def stored_slices(slices: list[Slice], headers: dict[Any, Header]) -> Iterator[np.ndarray]:
-    """Yield the pixels of slices in their order, keeping one file in memory at a time.
+@dataclass
+class Stored:
+    """The pixels of one slice.
+
+    `values` are stored values without any rescale, shape (rows, columns), or red, green and blue of 8 bits, shape
+    (rows, columns, 3). `padding` marks pixels that stand for "no data" by the header's tags, None where none do.
+    `overflow` counts other pixels that use bits above BitsStored for no known purpose. `dataset` is the whole file.
+    """
+
+    values: np.ndarray
+    padding: np.ndarray | None
+    overflow: int
+    dataset: Any
+
+
+def stored_slices(slices: list[Slice], headers: dict[Any, Header]) -> Iterator[Stored]:
+    """Yield the pixels of slices in their order, each read by the header of its own file.
 
     Args:
         slices: slices, in any order of files and frames.
         headers: the header of each file.
-
-    Yields:
-        Stored values (no rescale), shape (rows, columns) or (rows, columns, 3), with bits outside BitsStored removed.
 
     Raises:
         FusionInputError: pixel data that is missing, truncated, damaged, of another size, or of a syntax that cannot be
@@ -42,131 +59,74 @@ def stored_slices(slices: list[Slice], headers: dict[Any, Header]) -> Iterator[n
         with damage_told(item.path, _WHAT), quiet_pydicom():
             if not dataset.get("PixelData"):
                 raise input_error(printable(item.path), "PixelData (7FE0,0010)", "none", "export the image again")
-            yield _masked(_decoded(dataset, header, item.frame), header)
+            yield _stored(dataset, header, item.frame)
 
 
-def _decoded(dataset: Any, header: Header, frame: int) -> np.ndarray:
-    if header.syntax in NATIVE:
-        array = _native(dataset.PixelData, header, frame)
-    elif header.syntax == _RLE:
-        array = _by_pydicom(dataset, frame)
-    else:
-        array = _by_itk(_one_frame(dataset, header, frame), header)
+def _stored(dataset: Any, header: Header, frame: int) -> Stored:
+    raw, luma = _native(dataset, header, frame) if header.syntax in NATIVE else decode_frame(dataset, header, frame)
     shape = (header.rows, header.columns) + ((3,) if header.samples == 3 else ())
-    if array.shape != shape:
-        found = " x ".join(map(str, array.shape))
+    if raw.shape != shape:
+        found = " x ".join(map(str, raw.shape))
         remedy = "its header is wrong: export it again"
         raise input_error(printable(header.path), f"{shape[0]} x {shape[1]} pixels", found, remedy)
-    return array
+    if header.samples == 3:
+        return Stored(ybr_to_rgb(raw) if luma else raw, None, 0, dataset)
+    values = _masked(raw, header, dataset)
+    if is_color(header):
+        return Stored(palette_to_rgb(values, dataset, header.path), None, 0, dataset)
+    padding = padding_mask(raw, values, header, dataset)
+    return Stored(values, padding, _overflow(raw, padding, header, dataset), dataset)
 
 
-def _native(data: bytes, header: Header, frame: int) -> np.ndarray:
-    """Take one frame out of uncompressed pixel data."""
-    big = header.syntax == NATIVE[2]
+def _native(dataset: Any, header: Header, frame: int) -> tuple[np.ndarray, bool]:
+    """Take one frame out of uncompressed pixel data; and whether its colors are luma and color differences."""
+    big, data = header.syntax == NATIVE[2], dataset.PixelData
     kind = np.dtype(f"{'>' if big else '<'}{'i' if header.signed else 'u'}{header.bits_allocated // 8}")
-    count = header.rows * header.columns * header.samples
+    count = header.rows * header.columns * (2 if is_subsampled(header) else header.samples)
     if len(data) < count * kind.itemsize * header.frames:
         found = f"{len(data)} bytes of PixelData for {header.frames} x {header.rows} x {header.columns}"
         raise input_error(printable(header.path), "a whole image", found, "it is truncated: copy or export it again")
-    array = np.frombuffer(data, kind, count, frame * count * kind.itemsize)
+    if big and kind.itemsize == 1 and dataset["PixelData"].VR == "OW":  # bytes lie in words, the second one first
+        start = frame * count // 2 * 2
+        words = np.frombuffer(data, "u1", min((count + 2) // 2 * 2, len(data) // 2 * 2 - start), start)
+        array = words.reshape(-1, 2)[:, ::-1].reshape(-1)[frame * count - start :][:count].view(kind)
+    else:
+        array = np.frombuffer(data, kind, count, frame * count * kind.itemsize)
     array = array.astype(kind.newbyteorder("="))
+    luma = header.photometric in ("YBR_FULL", "YBR_FULL_422")
+    if is_subsampled(header):  # two lumas, then the color differences of both
+        pairs = array.reshape(header.rows, header.columns // 2, 4)
+        shared = np.repeat(pairs[..., 2:], 2, axis=1)
+        return np.concatenate([pairs[..., :2].reshape(header.rows, header.columns, 1), shared], axis=-1), luma
     if header.samples == 3 and header.planar:
-        return np.moveaxis(array.reshape(3, header.rows, header.columns), 0, -1)
-    return array.reshape(header.rows, header.columns, *((3,) if header.samples == 3 else ()))
+        return np.moveaxis(array.reshape(3, header.rows, header.columns), 0, -1), luma
+    return array.reshape(header.rows, header.columns, *((3,) if header.samples == 3 else ())), luma
 
 
-def _by_pydicom(dataset: Any, frame: int) -> np.ndarray:
-    from pydicom.pixels import get_decoder
-
-    decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-    array, _ = decoder.as_array(dataset, index=frame, raw=True)
-    return np.asarray(array)
-
-
-def _one_frame(dataset: Any, header: Header, frame: int) -> bytes:
-    """Return the compressed bytes of one frame, after their own size was compared with the header's."""
-    from pydicom.encaps import get_frame
-
-    data = get_frame(dataset.PixelData, frame, number_of_frames=header.frames)
-    size = codestream_size(data)
-    if size is not None and size != (header.rows, header.columns):
-        expected, found = f"{header.rows} x {header.columns} pixels", f"{size[0]} x {size[1]} in its compressed data"
+def _masked(raw: np.ndarray, header: Header, dataset: Any) -> np.ndarray:
+    """Shift stored bits down to bit 0, remove all others, and extend the sign from the highest stored bit."""
+    low = header.high_bit + 1 - header.bits_stored
+    if low and (raw.astype(np.int64) & ((1 << low) - 1)).any() and not _overlays(dataset):
+        found = f"{header.high_bit} and pixels that use the bits below"
+        expected = f"HighBit (0028,0102) {header.bits_stored - 1}"
         raise input_error(printable(header.path), expected, found, "its header is wrong: export it again")
-    return data
-
-
-def codestream_size(data: bytes) -> tuple[int, int] | None:
-    """Return rows and columns that JPEG, JPEG-LS or JPEG 2000 data claim in their first markers, before any decoding.
-
-    Args:
-        data: the compressed bytes of one frame.
-
-    Returns:
-        (rows, columns), or None where they are not found.
-
-    Example:
-        >>> codestream_size(bytes.fromhex("ffd8 fff7 000b 10 0040 0020 01"))
-        (64, 32)
-    """
-    if data[:4] == b"\xff\x4f\xff\x51":  # JPEG 2000: SIZ holds the far corner and the offset of the image
-        right, low, left, top = (int.from_bytes(data[place : place + 4], "big") for place in (8, 12, 16, 20))
-        return low - top, right - left
-    place = 2
-    while data[:2] == b"\xff\xd8" and place + 9 <= len(data) and data[place] == 0xFF:
-        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            rows, columns = (int.from_bytes(data[place + at : place + at + 2], "big") for at in (5, 7))
-            return rows, columns
-        place += 1 if marker == 0xFF else 2 + length
-    return None
-
-
-def _by_itk(data: bytes, header: Header) -> np.ndarray:
-    """Decode one compressed frame through a file that holds the pixels alone: no rescale and nothing of the patient."""
-    import itk
-
-    itk.ProcessObject.SetGlobalWarningDisplay(False)
-    handle, name = tempfile.mkstemp(suffix=".dcm")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _pixels_alone(data, header).save_as(file, enforce_file_format=True)
-        kind = itk.RGBPixel[itk.UC] if header.samples == 3 else {
-            (8, False): itk.UC, (8, True): itk.SC, (16, False): itk.US, (16, True): itk.SS,
-        }.get((header.bits_allocated, header.signed), itk.D)  # fmt: skip
-        image = itk.imread(name, kind, imageio=itk.GDCMImageIO.New())
-        array = itk.array_from_image(image)
-    finally:
-        os.unlink(name)
-    return array[0] if array.shape[0] == 1 and array.ndim > 2 else array
-
-
-def _pixels_alone(data: bytes, header: Header) -> Any:
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.encaps import encapsulate
-    from pydicom.uid import UID, SecondaryCaptureImageStorage, generate_uid
-
-    alone = Dataset()
-    alone.SOPClassUID, alone.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
-    alone.StudyInstanceUID, alone.SeriesInstanceUID, alone.Modality = generate_uid(), generate_uid(), "OT"
-    alone.Rows, alone.Columns, alone.SamplesPerPixel = header.rows, header.columns, header.samples
-    alone.PhotometricInterpretation = header.photometric
-    alone.BitsAllocated, alone.BitsStored, alone.HighBit = header.bits_allocated, header.bits_stored, header.high_bit
-    alone.PixelRepresentation = int(header.signed)
-    if header.samples == 3:
-        alone.PlanarConfiguration = header.planar
-    alone.PixelData = encapsulate([data])
-    alone["PixelData"].VR = "OB"
-    alone.file_meta = FileMetaDataset()
-    alone.file_meta.MediaStorageSOPClassUID = alone.SOPClassUID
-    alone.file_meta.MediaStorageSOPInstanceUID = alone.SOPInstanceUID
-    alone.file_meta.TransferSyntaxUID = UID(header.syntax)
-    return alone
-
-
-def _masked(array: np.ndarray, header: Header) -> np.ndarray:
-    """Remove overlay planes and other bits above BitsStored; extend the sign from the highest stored bit."""
-    if array.dtype.kind not in "iu" or header.bits_stored == header.bits_allocated:
-        return array
-    kind = np.dtype(f"{'i' if header.signed else 'u'}{array.dtype.itemsize}")
+    kind = np.dtype(f"{'i' if header.signed else 'u'}{raw.dtype.itemsize}")
     spare = 8 * kind.itemsize - header.bits_stored
-    return (array.view(kind) << spare) >> spare
+    return raw.view(kind) if not spare else (raw.view(kind) << (spare - low)) >> spare
+
+
+def _overflow(raw: np.ndarray, padding: np.ndarray | None, header: Header, dataset: Any) -> int:
+    """Count pixels whose bits above BitsStored are neither a sign nor padding nor a known overlay."""
+    top = header.high_bit + 1
+    if top >= 8 * raw.dtype.itemsize or _overlays(dataset):
+        return 0
+    values = raw.astype(np.int64)
+    odd = (values < 0) | (values >= 1 << top)
+    if header.signed:
+        odd &= (values < -(1 << (top - 1))) | (values >= 1 << top)
+    return int(np.count_nonzero(odd if padding is None else odd & ~padding))
+
+
+def _overlays(dataset: Any) -> bool:
+    """Tell whether the header says that overlays lie in unused bits of the pixels."""
+    return any((group << 16) + 0x0102 in dataset and (group << 16) + 0x3000 not in dataset for group in _OVERLAYS)

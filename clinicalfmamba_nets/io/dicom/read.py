@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from clinicalfmamba_nets.io.dicom.facts import SeriesFacts, overflow_warning
 from clinicalfmamba_nets.io.dicom.files import split_selector
-from clinicalfmamba_nets.io.dicom.kinds import is_color
+from clinicalfmamba_nets.io.dicom.padding import far_below_air, fill_padding
+from clinicalfmamba_nets.io.dicom.pixel_format import INVERTED, is_color
 from clinicalfmamba_nets.io.dicom.pixels import stored_slices
 from clinicalfmamba_nets.io.dicom.series import Series
 from clinicalfmamba_nets.io.dicom.study import open_study
 from clinicalfmamba_nets.io.dicom.write import write_dicom
-from clinicalfmamba_nets.io.files import PathLike, check_memory
+from clinicalfmamba_nets.io.files import PathLike, check_memory, printable
 
 __all__ = ["read_dicom", "read_series", "write_dicom"]
 
@@ -32,7 +35,9 @@ def read_dicom(path: PathLike | Sequence[PathLike], series: str = "") -> tuple[n
         Voxels with slope and intercept applied (HU for CT), shape (columns, rows, slices), for color
         (columns, rows, slices, 3) in [0, 255]; integers where slope 1 allows, else float32. And the dictionary of
         `read_image` with `format` "dicom", `affine` (4 x 4, index to RAS mm, with a shear where the gantry was tilted),
-        `modality` and `frame_of_reference`.
+        `modality`, `frame_of_reference`, `description`, `windows` (center, width and explanation of each that the
+        header names, in the units of the voxels), `units` ("HU", "Bq/ml", "counts" or what the header says), for PET
+        `suv_factor` or `suv_reason`, and `background` (True where there are no data, which hold the least value).
 
     Raises:
         FusionInputError: nothing that is one volume, or it cannot be decoded; the message names the file and the tag.
@@ -55,14 +60,21 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
     header, color = series.header, is_color(series.header)
     kind = np.dtype(np.uint8) if color else _result_type(series)
     shape = series.shape + ((3,) if color else ())
-    check_memory(header.path, int(np.prod(shape, dtype=np.int64)) * (kind.itemsize + 12))
+    check_memory(header.path, int(np.prod(shape, dtype=np.int64)) * (kind.itemsize + 13))
     volume = np.empty(shape[::-1] if not color else (*shape[2::-1], 3), dtype=kind)  # (slices, rows, columns)
-    padded: list[tuple[int, np.ndarray]] = []
+    facts, spilled = SeriesFacts(series.modality, series.description), Counter[str]()
+    background = None
     for place, stored in enumerate(stored_slices(series.slices, series.headers)):
-        mask = _padding(stored, series.headers[series.slices[place].path])
-        padded += [(place, mask)] if mask is not None else []
-        volume[place] = _rescaled(stored, series.slices[place], color).astype(kind)
-    notes = [*series.notes, *_fill_padding(volume, padded)]
+        item = series.slices[place]
+        volume[place] = _rescaled(stored.values, item, color).astype(kind)
+        spilled[printable(item.path.name)] += stored.overflow
+        facts.add(stored.dataset, item)
+        if stored.padding is not None:
+            background = np.zeros(volume.shape, dtype=bool) if background is None else background
+            background[place] = stored.padding
+    info, notes = facts.as_info()
+    background, found = _without_padding(volume, background, info["units"] == "HU")
+    notes = [*series.notes, *notes, *found, *_upright(volume, background, header, info)]
     array = np.moveaxis(volume, (0, 1, 2), (2, 1, 0))
     if color and all((volume[place] == volume[place, ..., :1]).all() for place in range(len(volume))):
         array, color = array[..., 0], False
@@ -74,11 +86,12 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
         "color": color,
         "affine": series.affine,
         "modality": series.modality,
-        "description": series.description,
-        "warnings": list(series.warnings),
         "frame_of_reference": header.frame_of_reference,
         "patient": header.patient,
+        **info,
+        "background": None if background is None else np.moveaxis(background, (0, 1, 2), (2, 1, 0)),
         "notes": notes,
+        "warnings": [*series.warnings, *overflow_warning(spilled)],
     }
 
 
@@ -87,17 +100,21 @@ def _scale(slices: list[Any]) -> set[tuple[float, float]]:
 
 
 def _result_type(series: Series) -> np.dtype:
-    """Return the smallest integer type for values whose slope is 1, float32 for others."""
+    """Return the smallest integer type for the values of all slices where every slope is 1, float32 for others."""
     scales = _scale(series.slices)
     if any(slope != 1 or intercept != int(intercept) for slope, intercept in scales):
         return np.dtype(np.float32)
-    bits, signed = series.header.bits_stored, series.header.signed
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    least, most = low + min(item[1] for item in scales), high + max(item[1] for item in scales)
+    ends = []
+    for item in series.slices:  # each file has bits and a sign of its own
+        header, shift = series.headers[item.path], int(item.intercept or 0)
+        bits, least = header.bits_stored, -(2 ** (header.bits_stored - 1)) if header.signed else 0
+        ends += [least + shift, least + 2**bits - 1 + shift]
     fitting = [
-        kind for kind in ("int16", "uint16", "int32") if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max
+        kind
+        for kind in ("int16", "uint16", "int32", "uint32")
+        if np.iinfo(kind).min <= min(ends) and max(ends) <= np.iinfo(kind).max
     ]
-    return np.dtype(fitting[0] if fitting else np.float32)
+    return np.dtype(fitting[0] if fitting else np.float64)
 
 
 def _rescaled(stored: np.ndarray, item: Any, color: bool) -> np.ndarray:
@@ -108,26 +125,40 @@ def _rescaled(stored: np.ndarray, item: Any, color: bool) -> np.ndarray:
     return stored.astype(wide) * wide(slope) + wide(intercept)
 
 
-def _padding(stored: np.ndarray, header: Any) -> np.ndarray | None:
-    """Mark pixels that stand for "no data" (PixelPaddingValue), such as corners around a round field of view."""
-    if header.padding is None or header.samples == 3:
-        return None
-    mask = (stored >= header.padding[0]) & (stored <= header.padding[1])
-    return np.packbits(mask) if mask.any() else None
+def _without_padding(
+    volume: np.ndarray, tagged: np.ndarray | None, hounsfield: bool
+) -> tuple[np.ndarray | None, list[str]]:
+    """Give voxels without data the least value of the others; return where they are, and notes."""
+    notes = []
+    if tagged is not None:
+        filled = fill_padding(volume, tagged)
+        if filled is None:
+            return None, ["PixelPaddingValue (0028,0120) is the value of every voxel: of no effect"]
+        if filled[0]:
+            notes.append(f"PixelPaddingValue (0028,0120): {filled[0]} voxels without data set to {filled[1]:g}")
+    far = far_below_air(volume) if hounsfield else None
+    if far is None:
+        return tagged, notes
+    far = far if tagged is None else far | tagged
+    filled = fill_padding(volume, far)
+    if filled is None:
+        return tagged, notes
+    notes.append(f"far below air, without PixelPaddingValue: {filled[0]} voxels without data set to {filled[1]:g} HU")
+    return far, notes
 
 
-def _fill_padding(volume: np.ndarray, padded: list[tuple[int, np.ndarray]]) -> list[str]:
-    """Give padding the smallest value of the image itself, so that it does not stretch the range."""
-    if not padded:
+def _upright(volume: np.ndarray, background: np.ndarray | None, header: Any, info: dict[str, Any]) -> list[str]:
+    """Turn MONOCHROME1, in which high values are dark, around in place, unless its values are a measured quantity."""
+    if header.photometric != INVERTED:
         return []
-    shape, size = volume[0].shape, volume[0].size
-    masks = {place: np.unpackbits(mask, count=size).astype(bool).reshape(shape) for place, mask in padded}
-    least = [volume[place][~masks[place]] if place in masks else volume[place] for place in range(len(volume))]
-    lowest = min((part.min() for part in least if part.size), default=None)
-    if lowest is None:
-        return []
-    changed = 0
-    for place, mask in masks.items():
-        changed += int((volume[place][mask] != lowest).sum())
-        volume[place][mask] = lowest
-    return [f"PixelPaddingValue (0028,0120): {changed} voxels without data set to {lowest:g}"] if changed else []
+    if info["units"]:
+        return [f"MONOCHROME1: shown inverted by its header; the values are {info['units']} and stay so"]
+    data = volume if background is None else volume[~background]
+    low, high = data.min(), data.max()
+    kind = np.int64 if volume.dtype.kind in "iu" else np.float64
+    for plane in volume:  # slice by slice, for the memory
+        plane[...] = (kind(low) + kind(high) - plane.astype(kind)).astype(volume.dtype)
+    if background is not None:
+        volume[background] = low
+    info["windows"] = [(float(low) + float(high) - center, width, text) for center, width, text in info["windows"]]
+    return [f"MONOCHROME1: values turned around, so that high is bright ({low:g} to {high:g})"]

@@ -7,7 +7,7 @@ import pytest
 
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import read_image
-from clinicalfmamba_nets.io.dicom.pixels import codestream_size
+from clinicalfmamba_nets.io.dicom.decoders import codestream_size
 from clinicalfmamba_nets.io.dicom.read import read_dicom
 from clinicalfmamba_nets.spatial import match_grids
 

@@ -139,11 +139,11 @@ BAD = {
     "two spaces": (lambda n, made: setattr(made, "FrameOfReferenceUID", f"1.2.{n}"), r"one FrameOfReferenceUID"),
     "mosaic": (lambda n, made: setattr(made, "ImageType", ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "a mosaic of many"),
     "RGB": (lambda n, made: setattr(made, "PhotometricInterpretation", "RGB"), "MONOCHROME2, found RGB"),
-    "inverse": (lambda n, made: setattr(made, "PhotometricInterpretation", "MONOCHROME1"), "found MONOCHROME1"),
+    "hue": (lambda n, made: setattr(made, "PhotometricInterpretation", "HSV"), "found HSV"),
     "slope of 0": (lambda n, made: setattr(made, "RescaleSlope", 0), r"RescaleSlope \(0028,1053\)"),
     "frames": (lambda n, made: setattr(made, "NumberOfFrames", 3), "a place for each of 3 frames"),
     "bits": (lambda n, made: setattr(made, "BitsAllocated", 64), r"BitsAllocated \(0028,0100\)"),
-    "high bit": (lambda n, made: setattr(made, "HighBit", 15), r"HighBit \(0028,0102\)"),
+    "high bit": (lambda n, made: setattr(made, "HighBit", 16), r"HighBit \(0028,0102\)"),
     "rows": (lambda n, made: setattr(made, "Rows", 60000), r"bytes for Rows x Columns"),
     "no rows": (lambda n, made: setattr(made, "Rows", 0), "expected an image"),
     "ultrasound": (

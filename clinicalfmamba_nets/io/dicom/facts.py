@@ -1,0 +1,165 @@
+"""What the files of a series tell of its values: windows, units, body weight and dose, as they lie in the headers.
+
+Source: DICOM PS3.3, C.11.2 (VOI LUT module), C.11.1 (modality LUT), C.8.9.1 (PET series).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+from clinicalfmamba_nets.io.dicom.header import Slice, quiet_pydicom
+from clinicalfmamba_nets.io.dicom.suv import Acquisition, acquisition_of, suv_factor
+from clinicalfmamba_nets.io.files import printable
+from clinicalfmamba_nets.io.raw import damage_told
+
+Window = tuple[float, float, str]
+_UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCNTS": "counts", "PROPCPS": "counts"}
+_BROKEN = "\ufffd"
+
+
+class SeriesFacts:
+    """Facts of a series, gathered while its files pass by, because no file is kept.
+
+    Args:
+        modality: of the series.
+        description: of the series, as its header tells it.
+    """
+
+    def __init__(self, modality: str, description: str) -> None:
+        self.modality = modality
+        self.description = description
+        self._windows: list[tuple[Window, ...]] = []
+        self._acquisitions: list[Acquisition] = []
+        self._first: Any = None
+        self._path: Any = None
+
+    def add(self, dataset: Any, item: Slice) -> None:
+        """Note what the file of one slice says; only what is small is kept.
+
+        Raises:
+            FusionInputError: a header that is damaged where it is looked at.
+        """
+        with damage_told(item.path, "DICOM image"), quiet_pydicom():
+            self._windows.append(_windows(dataset, item.frame))
+            if self._first is None:
+                self._first = _small(dataset)
+            if self.modality == "PT" and item.path != self._path:
+                self._acquisitions.append(acquisition_of(dataset))
+        self._path = item.path
+
+    def as_info(self) -> tuple[dict[str, Any], list[str]]:
+        """Return `description`, `windows`, `units`, `suv_factor` and `suv_reason`, and notes.
+
+        Raises:
+            FusionInputError: a header that is damaged where it is looked at.
+        """
+        with damage_told(self._path or "", "DICOM image"), quiet_pydicom():
+            return self._info()
+
+    def _info(self) -> tuple[dict[str, Any], list[str]]:
+        notes: list[str] = []
+        description = self.description
+        if _BROKEN in description:
+            description = ""
+            notes.append("SeriesDescription (0008,103E) is no text of its character set: left out")
+        windows = self._series_windows(notes)
+        factor, reason = None, ""
+        if self.modality == "PT":
+            factor, reason = suv_factor(self._first, self._acquisitions)
+        units = self._units()
+        return {
+            "description": description,
+            "windows": list(windows),
+            "units": units,
+            "suv_factor": factor,
+            "suv_reason": reason,
+        }, notes
+
+    def _series_windows(self, notes: list[str]) -> tuple[Window, ...]:
+        stated = [windows for windows in self._windows if windows]
+        if len(set(stated)) > 1:
+            notes.append("WindowCenter (0028,1050) differs between slices: the windows of the middle slice are named")
+        return stated[len(stated) // 2] if stated else ()
+
+    def _units(self) -> str:
+        units = _word(self._first, "Units")
+        if self.modality in ("PT", "NM"):
+            return _UNITS.get(units, units) or ("counts" if self.modality == "NM" else "")
+        kind = _word(self._first, "RescaleType")
+        if self.modality == "CT":
+            return "HU" if kind in ("", "HU", "US") else kind
+        return "" if kind in ("", "US") else kind
+
+
+def _small(dataset: Any) -> Any:
+    """Copy the elements that are asked for at the end: not the pixels."""
+    from pydicom.dataset import Dataset
+
+    kept = Dataset()
+    for tag in list(dataset.keys()):
+        if tag != 0x7FE00010:
+            kept[tag] = dataset.get_item(tag)  # as raw bytes: most are never looked at
+    return kept
+
+
+def _word(dataset: Any, keyword: str) -> str:
+    value = dataset.get(keyword) if dataset is not None else None
+    return printable(str(value).strip("\0 ")) if value else ""
+
+
+def _windows(dataset: Any, frame: int) -> tuple[Window, ...]:
+    """Return center, width and explanation of each window that is stated for a frame."""
+    holder = _voi(dataset, frame)
+    centers, widths = _floats(holder.get("WindowCenter")), _floats(holder.get("WindowWidth"))
+    texts = _list(holder.get("WindowCenterWidthExplanation"))
+    found = []
+    for place, (center, width) in enumerate(zip(centers, widths, strict=False)):
+        if math.isfinite(center) and math.isfinite(width) and width > 0:
+            text = printable(str(texts[place]).strip("\0 ")) if place < len(texts) else ""
+            found.append((center, width, "" if _BROKEN in text else text))
+    return tuple(found)
+
+
+def _voi(dataset: Any, frame: int) -> Any:
+    groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    for group in (*groups[frame : frame + 1], *shared[:1]):
+        items = group.get("FrameVOILUTSequence")
+        if items and items[0].get("WindowCenter") not in (None, ""):
+            return items[0]
+    return dataset
+
+
+def _list(value: Any) -> list[Any]:
+    if value is None or value == "":
+        return []
+    return [value] if isinstance(value, str | int | float | bytes) else list(value)
+
+
+def _floats(value: Any) -> list[float]:
+    """Return numbers; what is none (an empty text between backslashes) becomes NaN, which no window has."""
+    found = []
+    for item in _list(value):
+        try:
+            found.append(float(item))
+        except (TypeError, ValueError):
+            found.append(math.nan)
+    return found
+
+
+def overflow_warning(counts: Counter[str]) -> list[str]:
+    """Tell about pixels that use bits above BitsStored.
+
+    Args:
+        counts: how many such pixels each file has, by its printable name.
+    """
+    counts = +counts
+    if not counts:
+        return []
+    name, _ = counts.most_common(1)[0]
+    return [
+        f"BitsStored (0028,0101) is too small for {sum(counts.values())} pixels (such as in {name}): their higher bits "
+        "are cut off, so that bright pixels may be dark; export the series again"
+    ]

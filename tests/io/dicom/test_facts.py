@@ -1,0 +1,74 @@
+"""What a series tells of its values: windows of its header, units, description."""
+
+from __future__ import annotations
+
+import pytest
+
+from clinicalfmamba_nets.io import read_image
+
+
+def test_all_windows_of_a_header_are_told(make_series):
+    settings = {
+        "WindowCenter": [40, 400], "WindowWidth": [80, 2000], "WindowCenterWidthExplanation": ["BRAIN", "BONE"],
+    }  # fmt: skip
+    _, meta = read_image(make_series(2, Modality="CT", **settings))
+    assert meta["windows"] == [(40.0, 80.0, "BRAIN"), (400.0, 2000.0, "BONE")] and meta["notes"] == []
+    assert (meta["modality"], meta["units"], meta["description"]) == ("CT", "HU", "test series")
+
+
+@pytest.mark.parametrize(
+    ("settings", "windows"),
+    [
+        ({}, []),
+        ({"WindowCenter": "40"}, []),
+        ({"WindowCenter": "40", "WindowWidth": "0"}, []),
+        ({"WindowCenter": [40, 50], "WindowWidth": "80"}, [(40.0, 80.0, "")]),
+        ({"WindowCenter": "40.5", "WindowWidth": "80", "WindowCenterWidthExplanation": "A"}, [(40.5, 80.0, "A")]),
+    ],
+)
+def test_windows_that_are_none_are_left_out(make_series, settings, windows):
+    assert read_image(make_series(1, **settings))[1]["windows"] == windows
+
+
+def test_windows_that_differ_are_those_of_the_middle_slice(make_series):
+    def edit(number, made):
+        made.WindowCenter, made.WindowWidth = 100 + number, 50
+
+    _, meta = read_image(make_series(3, edit=edit))
+    assert meta["windows"] == [(101.0, 50.0, "")] and "the middle slice" in meta["notes"][0]
+
+
+def test_windows_of_frames(tmp_path, dicom_file):
+    def edit(made):
+        from pydicom.dataset import Dataset
+
+        made.PixelData = made.PixelData * 3
+        for number, group in enumerate(made.PerFrameFunctionalGroupsSequence):
+            window = Dataset()
+            window.WindowCenter, window.WindowWidth = 10 * number, 5
+            group.FrameVOILUTSequence = [window]
+
+    _, meta = read_image(dicom_file(tmp_path / "frames.dcm", 3, edit))
+    assert meta["windows"] == [(10.0, 5.0, "")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "units"),
+    [
+        ({}, ""),
+        ({"RescaleType": "US"}, ""),
+        ({"Modality": "CT", "RescaleType": "EDW"}, "EDW"),
+        ({"Modality": "CT"}, "HU"),
+    ],
+)
+def test_units(make_series, settings, units):
+    assert read_image(make_series(1, **settings))[1]["units"] == units
+
+
+def test_a_description_in_broken_text_is_left_out(make_series):
+    folder = make_series(1, SpecificCharacterSet="ISO_IR 100", SeriesDescription="T1 Sch\u00e4del")
+    assert read_image(folder)[1]["description"] == "T1 Sch\u00e4del"
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"ISO_IR 100", b"ISO_IR 192"))
+    _, meta = read_image(folder)
+    assert meta["description"] == "" and "SeriesDescription (0008,103E)" in meta["notes"][0]
