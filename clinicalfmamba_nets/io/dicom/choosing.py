@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from clinicalfmamba_nets.io.dicom.marks import BY_NAME, TOLERANCE, shown
 from clinicalfmamba_nets.io.dicom.series import Series
 from clinicalfmamba_nets.io.files import printable
 
-_REMEDY = "choose one by modality, description, SeriesNumber, UID, row (#1) or rule (EchoTime=11)"
+_REMEDY = "choose one by modality, description, SeriesNumber, UID, row (#1) or rule, such as"
 _SHOWN = 4
 _RANK = {"MR": 0, "CT": 1}
 _OTHERS = ("CT", "PT", "NM")
@@ -72,8 +73,12 @@ def _whole(row: Series, where: str) -> Series:
 def _found(fitting: Sequence[Series], rows: Sequence[Series]) -> tuple[str, str]:
     told = [row for row in (fitting or rows) if row.image] or list(fitting or rows)
     if fitting:
-        return f"{len(fitting)}: {_names(told)}", _REMEDY
-    return (f"only {_names(told)}", _REMEDY) if told else ("no image series", "check the path")
+        return f"{len(fitting)}: {_names(told)}", f"{_REMEDY} {_example(told)}"
+    return (f"only {_names(told)}", f"{_REMEDY} {_example(told)}") if told else ("no image series", "check the path")
+
+
+def _example(rows: Sequence[Series]) -> str:
+    return shlex.quote(rows[0].short or "#1")
 
 
 def _names(rows: Sequence[Series]) -> str:
@@ -149,7 +154,7 @@ def choose_two(rows: Sequence[Series], selectors: Sequence[str], where: str, opt
     if len(selectors) == 2:
         first, second = (choose_series(rows, selector, where) for selector in selectors)
         if first is second:
-            raise input_error(where, "two series", f"the same one twice ({first.name})", _REMEDY)
+            raise input_error(where, "two series", f"the same one twice ({first.name})", f"name both: {option}")
         return Pair((first, second))
     candidates = [row for row in rows if row.image and not row.role]
     chosen = _partners(candidates)

@@ -21,19 +21,35 @@ class Elements:
     """The elements of a pydicom dataset by keyword.
 
     Args:
-        dataset: of a file, or an item of a sequence.
+        raw: elements by tag, as they were read, before any conversion.
+        dataset: the dataset that they come from; made where it is needed.
 
     Example:
         >>> from pydicom.dataset import Dataset
         >>> made = Dataset()
         >>> made.ImageType, made.EchoTime = ["ORIGINAL", "PRIMARY"], "11.0"
-        >>> Elements(made).texts("ImageType"), Elements(made).number("EchoTime"), Elements(made).text("Modality")
+        >>> elements = Elements.of(made)
+        >>> elements.texts("ImageType"), elements.number("EchoTime"), elements.text("Modality")
         (('ORIGINAL', 'PRIMARY'), 11.0, '')
     """
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-        self._raw: dict[int, Any] = {int(tag): found for tag, found in dataset.items()}  # before any conversion
+    def __init__(self, raw: dict[int, Any], dataset: Any = None) -> None:
+        self._raw = raw if dataset is None else {int(tag): found for tag, found in raw.items()}
+        self._dataset = dataset
+
+    @classmethod
+    def of(cls, dataset: Any) -> Elements:
+        """Return the elements of a dataset, or of an item of a sequence."""
+        return cls(dict(dataset.items()), dataset)
+
+    @property
+    def dataset(self) -> Any:
+        """The pydicom dataset."""
+        if self._dataset is None:
+            from pydicom.dataset import Dataset
+
+            self._dataset = Dataset({found.tag: found for found in self._raw.values()})
+        return self._dataset
 
     def _found(self, keyword: str | int) -> Any:
         return self._raw.get(_tag(keyword))

@@ -131,9 +131,10 @@ def _line(
         return positions[0], step, []
     for stated in (slices[0].gap, slices[0].thickness):
         along = step / np.linalg.norm(step) if stated is None else step * abs(stated) / abs(float(step @ normal))
-        other = positions.mean(axis=0) - along * (len(positions) - 1) / 2
-        if stated and _distances(positions, other, along) <= off + QUIET_MM:
-            start, step = other, along
+        middle = positions.mean(axis=0) - along * (len(positions) - 1) / 2
+        fitting = [other for other in (positions[0], middle) if _distances(positions, other, along) <= off + QUIET_MM]
+        if stated and fitting:
+            start, step = fitting[0], along
             break
     spacing = float(np.linalg.norm(step))
     return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from clinicalfmamba_nets.io.dicom.elements import Elements
 from clinicalfmamba_nets.io.dicom.marks import frame_marks, nuclear_marks
-from clinicalfmamba_nets.io.dicom.parsing import DEFLATED, parse, quiet_pydicom, read_dataset
+from clinicalfmamba_nets.io.dicom.parsing import parse_header, quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.files import PathLike, printable, to_path
 from clinicalfmamba_nets.io.raw import damage_told
 
@@ -97,9 +96,8 @@ def read_header(path: PathLike) -> Header:
         FusionInputError: the file is truncated or damaged.
     """
     file = to_path(path)
-    dataset, left = parse(file, pixels=False)
+    elements, syntax, left = parse_header(file)
     with damage_told(path, "DICOM file"), quiet_pydicom():
-        elements = Elements(dataset)
         known: dict[str, Any] = {key: elements.text(keyword) for key, keyword in _TEXTS.items()}
         try:
             header = _header(file, elements, known)
@@ -107,8 +105,7 @@ def read_header(path: PathLike) -> Header:
             found = f"{' '.join(str(error).split())[:80]} ({printable(file.name)})"
             problem = f"expected numbers in its header, found {found}; export it again"
             return Header(file, **known, problem=problem, slices=[Slice(file)])
-    left -= 8 if dataset.original_encoding[0] else 12  # the head of the element that holds the pixels
-    header.stored = left if header.syntax != DEFLATED else os.stat(file).st_size
+    header.syntax, header.stored = syntax, left
     return header
 
 
@@ -128,7 +125,6 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
         bits_stored=elements.count("BitsStored", bits),
         signed=bool(elements.count("PixelRepresentation", 0)),
         frames=elements.count("NumberOfFrames", 1),
-        syntax=str(elements.dataset.file_meta.TransferSyntaxUID),
         padding=None if padding is None or limit is None else (int(min(padding + limit)), int(max(padding + limit))),
         image_type=elements.texts("ImageType"),
         has_lut=bool(elements.items("ModalityLUTSequence")),
@@ -139,7 +135,7 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
     if per_frame:
         shared = [*elements.items("SharedFunctionalGroupsSequence")[:1]]
         header.slices = [
-            _slice(path, elements, number, [Elements(item) for item in (group, *shared)])
+            _slice(path, elements, number, [Elements.of(item) for item in (group, *shared)])
             for number, group in enumerate(per_frame)
         ]
     elif header.sop_class == NUCLEAR and header.frames > 1:
@@ -155,7 +151,7 @@ def _slice(path: Path, elements: Elements, number: int, groups: Sequence[Element
     def look(keyword: str, sequence: str) -> Elements:
         for group in groups:
             for item in group.items(sequence)[:1]:
-                found = Elements(item)
+                found = Elements.of(item)
                 if found.value(keyword) is not None:
                     return found
         return elements
@@ -184,7 +180,7 @@ def _slice(path: Path, elements: Elements, number: int, groups: Sequence[Element
 def _detector(elements: Elements) -> Elements:
     """Return the first detector, which holds the place of a nuclear medicine image; without any, the file itself."""
     items = elements.items("DetectorInformationSequence")
-    return Elements(items[0]) if items else elements
+    return Elements.of(items[0]) if items else elements
 
 
 def _nuclear(path: Path, elements: Elements, frames: int) -> list[Slice]:
@@ -217,7 +213,7 @@ def _nuclear(path: Path, elements: Elements, frames: int) -> list[Slice]:
 def _tracer(elements: Elements) -> str:
     """Return the radionuclide that was given, as the code's meaning or the radiopharmaceutical's name."""
     for item in elements.items("RadiopharmaceuticalInformationSequence")[:1]:
-        found = Elements(item)
-        codes = [Elements(code).text("CodeMeaning") for code in found.items("RadionuclideCodeSequence")[:1]]
+        found = Elements.of(item)
+        codes = [Elements.of(code).text("CodeMeaning") for code in found.items("RadionuclideCodeSequence")[:1]]
         return " ".join(filter(None, [*codes, found.text("Radiopharmaceutical")]))
     return ""

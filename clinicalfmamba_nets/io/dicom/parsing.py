@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.dicom.elements import Elements
+from clinicalfmamba_nets.io.dicom.scanning import scan
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable
 from clinicalfmamba_nets.io.raw import damage_told
 
+_QUIET = logging.ERROR + 1
 DEFLATED = "1.2.840.10008.1.2.1.99"
 _MAX_DEFLATED = 2**30
+IMPLICIT = "1.2.840.10008.1.2"
+_START, _MORE = 2**15, 2**20  # bytes in which headers end, first and second try
 _HEAD = 1024  # bytes in which a file's own transfer syntax stands
 
 
@@ -25,7 +30,10 @@ def quiet_pydicom() -> Iterator[None]:
     """Keep pydicom's warnings about odd values away: what matters is checked and told here."""
     logger = logging.getLogger("pydicom")
     level = logger.level
-    logger.setLevel(logging.ERROR)
+    if level == _QUIET:  # within another one
+        yield
+        return
+    logger.setLevel(_QUIET)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -70,6 +78,26 @@ def parse(path: PathLike, pixels: bool) -> tuple[Any, int]:
         if not len(dataset):
             raise EOFError
     return dataset, left
+
+
+def parse_header(path: PathLike) -> tuple[Elements, str, int]:
+    """Return the elements of a file without its pixels, its transfer syntax, and how many bytes its pixels take.
+
+    Raises:
+        FusionInputError: the file is missing, truncated or damaged.
+    """
+    target = check_file(path, "a DICOM file")
+    with open(target, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(_START)
+        found = scan(data, size) or (scan(data + file.read(_MORE), size) if size > _START else None)
+    if found is not None and found[0]:
+        elements, syntax, left = found
+        return Elements(elements), syntax, left - (8 if syntax == IMPLICIT else 12)
+    dataset, left = parse(target, pixels=False)
+    left -= 8 if dataset.original_encoding[0] else 12  # the head of the element that holds the pixels
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    return Elements(dict(dataset.items()), dataset), syntax, left if syntax != DEFLATED else size
 
 
 def _check_deflated(path: Path) -> None:

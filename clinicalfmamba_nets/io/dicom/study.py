@@ -10,7 +10,7 @@ from pathlib import Path
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io.dicom.choosing import Pair, choose_series, choose_two
 from clinicalfmamba_nets.io.dicom.files import SELECTOR, find_dicom_files, split_selector
-from clinicalfmamba_nets.io.dicom.header import Header, read_header
+from clinicalfmamba_nets.io.dicom.header import Header, quiet_pydicom, read_header
 from clinicalfmamba_nets.io.dicom.series import Series, build_series
 from clinicalfmamba_nets.io.files import PathLike, printable
 
@@ -76,11 +76,12 @@ def open_study(path: PathLike | Sequence[PathLike]) -> Study:
     files, notes, absent = find_dicom_files(path)
     headers: list[Header] = []
     broken: dict[Path, str] = {}
-    for file in files:
-        try:
-            headers.append(read_header(file))
-        except FusionInputError as error:
-            broken[file] = str(error)
+    with quiet_pydicom():
+        for file in files:
+            try:
+                headers.append(read_header(file))
+            except FusionInputError as error:
+                broken[file] = str(error)
     if not headers:
         raise FusionInputError(next(iter(broken.values())))
     groups: dict[str, list[Header]] = defaultdict(list)
