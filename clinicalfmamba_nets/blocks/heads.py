@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from clinicalfmamba_nets.ops import recording
 
+LOGIT_BOUND = 5.0
+PREFERENCE = 6.0
+
 
 class SigmoidHead(nn.Module):
     """Sigmoid(conv3x3(d)): the image is drawn from the features alone.
@@ -116,6 +119,77 @@ class GainHead(nn.Module):
         bands.append(rest)
         fused = (gains * torch.cat(bands, 1)).sum(1, keepdim=True)
         return fused + (fused.clamp(0.0, 1.0) - fused).detach()
+
+
+class MixHead(nn.Module):
+    """A mix of the two inputs, w A + (1 - w) B, with a weight w in [0, 1] per pixel that a small network draws.
+
+    Source: ours. Nothing can be invented: every pixel of the result lies between its two inputs. The weight map has
+    full resolution, and its logit is the network's map plus a learned multiple of A - B, so that the start is a soft
+    maximum of the inputs. The logit is bounded, 5 tanh(x / 5): without that bound the sigmoid saturates within some
+    hundred steps and no gradient is left.
+
+    Args:
+        spatial_dims: 2 or 3.
+        channels: width of the features.
+        return_weights: give the weight of the first input as a second channel.
+
+    Example:
+        >>> image = torch.rand(1, 2, 9, 7)
+        >>> fused = MixHead(2, 8)(torch.rand(1, 8, 9, 7), image)
+        >>> bool((fused >= image.amin(1)).all() and (fused <= image.amax(1)).all())
+        True
+    """
+
+    __constants__ = ["bound", "return_weights"]
+
+    def __init__(self, spatial_dims: int, channels: int, return_weights: bool = False) -> None:
+        super().__init__()
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.bound, self.return_weights = LOGIT_BOUND, return_weights
+        self.refine = nn.Sequential(
+            conv(channels, channels, 3, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+            conv(channels, channels, 3, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+        )
+        self.conv = conv(channels, 1, 3, padding=1)
+        self.preference = nn.Parameter(torch.tensor([PREFERENCE]))  # of the brighter input
+
+    def weights(self, decoded: Tensor, image: Tensor) -> Tensor:
+        """Weight of the first input: (B, C, *S) and the inputs (B, 2, *S) -> (B, 1, *S) in [0, 1]."""
+        refined = self.refine(decoded)
+        if self.training or recording():
+            logit = self.conv(refined)
+        else:
+            logit = conv_to_one_channel(refined, self.conv.weight, self.conv.bias)
+        logit = logit + self.preference * (image[:, :1] - image[:, 1:])
+        return torch.sigmoid(self.bound * torch.tanh(logit / self.bound))
+
+    def forward(self, decoded: Tensor, image: Tensor) -> Tensor:
+        """(B, C, *S) and the inputs (B, 2, *S) -> (B, 1, *S) between the inputs, or (B, 2, *S) with the weights."""
+        weights = self.weights(decoded, image)
+        fused = mix(image, weights)
+        return torch.cat([fused, weights.to(fused.dtype)], 1) if self.return_weights else fused
+
+
+def mix(image: Tensor, weights: Tensor) -> Tensor:
+    """Mix two images by the weights of the first, without leaving their range by rounding.
+
+    Args:
+        image: (B, 2, *S).
+        weights: (B, 1, *S) in [0, 1].
+
+    Returns:
+        (B, 1, *S), each pixel in the closed interval between its two inputs.
+
+    Example:
+        >>> mix(torch.tensor([[[[0.2]], [[0.6]]]]), torch.tensor([[[[0.25]]]])).item()
+        0.5
+    """
+    first, second = image[:, :1], image[:, 1:]
+    fused = second + weights.to(image.dtype) * (first - second)
+    return torch.minimum(torch.maximum(fused, torch.minimum(first, second)), torch.maximum(first, second))
 
 
 def _smooth(image: Tensor, spacing: int) -> Tensor:

@@ -10,7 +10,7 @@ from clinicalfmamba_nets.blocks.channel_attention import CrossModalChannelAttent
 from clinicalfmamba_nets.blocks.decoder import UpsampleConv
 from clinicalfmamba_nets.blocks.dilated_gated_conv import DilatedGatedConv
 from clinicalfmamba_nets.blocks.fusion_mamba import FusionMambaBlock
-from clinicalfmamba_nets.blocks.heads import GainHead, SigmoidHead
+from clinicalfmamba_nets.blocks.heads import GainHead, MixHead, SigmoidHead
 from clinicalfmamba_nets.blocks.layout import select, with_channels_last
 from clinicalfmamba_nets.blocks.mamba import MambaBlock
 from clinicalfmamba_nets.blocks.token_swap import TokenSwap
@@ -32,6 +32,7 @@ SCANS = {
     "official_restored": (OFFICIAL_SINGLE, OFFICIAL_CROSS, 3),
 }
 DILATIONS = (1, 3, 5)
+HEADS = ("sigmoid", "gain", "mix")
 
 
 class ClinicalFMamba(nn.Module):
@@ -62,7 +63,9 @@ class ClinicalFMamba(nn.Module):
         decoder_act: MONAI's name of the decoder's activation.
         decoder_orders: order of normalization (N) and activation (A) in each upsampling step.
         norm: MONAI's name of the normalization in encoder and decoder.
-        head: ``sigmoid`` (published) or ``gain``: the image is the sum of the inputs, each times a learned gain map.
+        head: ``sigmoid`` (published); ``gain``: the image is the sum of the inputs, each times a learned gain map;
+            ``mix``: each pixel is a weighted mean of the two inputs, so it never leaves their range.
+        return_weights: of ``mix``: the output has a second channel, the weight of the first image in [0, 1].
         channels_last: on a CPU, keep the channels of a pixel next to each other in memory: faster, and rounded
             differently (by 5e-5 in the tokens behind the cross scans, 5e-6 in the image).
 
@@ -96,11 +99,12 @@ class ClinicalFMamba(nn.Module):
         decoder_orders: tuple[str, ...] = ("NA", "AN", "N"),
         norm: str | tuple = "batch",
         head: str = "sigmoid",
+        return_weights: bool = False,
         channels_last: bool = True,
     ) -> None:
         super().__init__()
         scan = scan or {2: "four_directions", 3: "tri_plane"}.get(spatial_dims, "")
-        _check_options(spatial_dims, num_down, scan, head)
+        _check_options(spatial_dims, num_down, scan, head, return_weights)
         conv = Conv[Conv.CONV, spatial_dims]
         self.single_paths, self.cross_paths, _ = SCANS[scan]
         self.row_major = ["01" if spatial_dims == 2 else "012"]
@@ -137,7 +141,7 @@ class ClinicalFMamba(nn.Module):
         self.channel_attention = (
             CrossModalChannelAttention(spatial_dims, features, cmca_kernel) if cmca else nn.Identity()
         )
-        self.head = (SigmoidHead if head == "sigmoid" else GainHead)(spatial_dims, features)
+        self.head = _make_head(head, spatial_dims, features, return_weights)
 
     def forward(self, image: Tensor) -> Tensor:
         """Fuse a batch of image pairs.
@@ -146,7 +150,7 @@ class ClinicalFMamba(nn.Module):
             image: (B, 2, *S) in [0, 1], channel 0 the anatomical image (MRI); every size from 2^num_down up.
 
         Returns:
-            The fused images, (B, 1, *S) in [0, 1].
+            The fused images, (B, 1, *S) in [0, 1]; with ``return_weights`` (B, 2, *S), weights of the MRI second.
 
         Raises:
             ValueError: not two channels, or not ``spatial_dims`` spatial dimensions.
@@ -250,7 +254,13 @@ def clinicalfmamba_3d(**options) -> ClinicalFMamba:
     return ClinicalFMamba(**{**published, **options})
 
 
-def _check_options(spatial_dims: int, num_down: int, scan: str, head: str) -> None:
+def _make_head(name: str, spatial_dims: int, features: int, return_weights: bool) -> nn.Module:
+    if name == "mix":
+        return MixHead(spatial_dims, features, return_weights)
+    return (SigmoidHead if name == "sigmoid" else GainHead)(spatial_dims, features)
+
+
+def _check_options(spatial_dims: int, num_down: int, scan: str, head: str, return_weights: bool) -> None:
     if spatial_dims not in (2, 3):
         raise ValueError(f"spatial_dims: expected 2 or 3, found {spatial_dims}")
     if num_down not in (2, 3):
@@ -258,5 +268,7 @@ def _check_options(spatial_dims: int, num_down: int, scan: str, head: str) -> No
     fitting = [name for name, entry in SCANS.items() if entry[2] == spatial_dims]
     if scan not in fitting:
         raise ValueError(f"scan: expected one of {', '.join(fitting)} for {spatial_dims}D, found {scan!r}")
-    if head not in ("sigmoid", "gain"):
-        raise ValueError(f"head: expected sigmoid or gain, found {head!r}")
+    if head not in HEADS:
+        raise ValueError(f"head: expected one of {', '.join(HEADS)}, found {head!r}")
+    if return_weights and head != "mix":
+        raise ValueError(f"return_weights: expected head mix, found {head!r}")

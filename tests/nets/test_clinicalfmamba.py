@@ -32,7 +32,7 @@ def test_live_parameters_of_the_published_graphs(build, options, count) -> None:
     assert sum(p.numel() for p in build(**options).parameters()) == count
 
 
-@pytest.mark.parametrize("head", ["sigmoid", "gain"])
+@pytest.mark.parametrize("head", ["sigmoid", "gain", "mix"])
 @pytest.mark.parametrize("shape", [(32, 32), (33, 47), (64, 35)])
 def test_2d_sizes_odd_and_not_square(shape, head) -> None:
     fused = _tiny(head=head)(torch.rand(1, 2, *shape))
@@ -107,7 +107,7 @@ def _layouts_in_convolutions(net: ClinicalFMamba) -> list[bool]:
     return found
 
 
-@pytest.mark.parametrize("head", ["sigmoid", "gain"])
+@pytest.mark.parametrize("head", ["sigmoid", "gain", "mix"])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_channels_last_reach_every_convolution_and_change_no_result(dims, head) -> None:
     torch.manual_seed(1)
@@ -156,7 +156,7 @@ def test_torch_export_takes_other_sizes(dims) -> None:
         ({"spatial_dims": 4}, "spatial_dims: expected 2 or 3"),
         ({"num_down": 4}, "num_down: expected 2 or 3"),
         ({"scan": "tri_plane"}, "scan: expected one of four_directions for 2D"),
-        ({"head": "linear"}, "head: expected sigmoid or gain"),
+        ({"head": "linear"}, "head: expected one of sigmoid, gain, mix"),
         ({"pyramid": "deep"}, "pyramid: expected shared, separate or none"),
     ],
 )
