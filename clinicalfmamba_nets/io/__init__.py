@@ -41,7 +41,12 @@ __all__ = [
 ]
 
 # One row per format: how file names of it end, and the module with its read_<format> and write_<format>.
-FORMATS = {"nifti": (".nii.gz", ".nii"), "nrrd": (".nrrd",), "png": (".png",), "dicom": (".dcm",)}
+FORMATS = {
+    "nifti": (".nii.gz", ".nii", ".img", ".hdr", ".img.gz", ".hdr.gz"),
+    "nrrd": (".nrrd", ".nhdr"),
+    "png": (".png",),
+    "dicom": (".dcm",),
+}
 _STARTS = {"png": b"\x89PNG", "nrrd": b"NRRD"}
 
 

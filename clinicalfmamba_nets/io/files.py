@@ -15,6 +15,8 @@ from clinicalfmamba_nets.errors import input_error
 PathLike = str | bytes | os.PathLike
 # Reading keeps at most the stored voxels, a float copy of both images and the network's input at the same time.
 _MEMORY_SHARE = 0.8
+# The network computes in float32: squares and differences of greater values overflow there.
+_GREATEST = 1e18
 # Unicode categories without a shape of their own: controls, directions, lone surrogates, line ends.
 _CONTROLS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
@@ -102,7 +104,7 @@ def check_memory(path: PathLike, needed: int) -> None:
 
 
 def check_values(array: Any, name: str) -> None:
-    """Refuse pixels that cannot be fused: complex, structured, NaN or infinite.
+    """Refuse pixels that cannot be fused: complex, structured, NaN, infinite, or too great for float32.
 
     Args:
         array: numpy array, any shape.
@@ -122,6 +124,10 @@ def check_values(array: Any, name: str) -> None:
         if bad:
             found = f"{bad} NaN or infinite values ({100 * bad / array.size:.2g} %)"
             raise input_error(name, "finite values", found, "replace them, for example by the background value")
+        greatest = float(max(array.max(), -array.min()))
+        if greatest > _GREATEST:
+            found = f"values up to {greatest:.3g}"
+            raise input_error(name, f"values up to {_GREATEST:g}", found, "scale them down")
 
 
 @contextlib.contextmanager

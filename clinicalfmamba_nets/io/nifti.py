@@ -1,66 +1,31 @@
-"""NIfTI images in 2D and 3D: the header is judged before any voxel is read, and kept when the result is written."""
+"""NIfTI images in 2D and 3D, in one file or two; a result keeps the header without its free text."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io.files import PathLike, atomic_file, check_file, check_values, printable, to_path
+from clinicalfmamba_nets.io.background import fill_background
+from clinicalfmamba_nets.io.colour import colour_pixels
+from clinicalfmamba_nets.io.files import PathLike, atomic_file, printable, to_path
+from clinicalfmamba_nets.io.nifti_header import WHAT, NiftiHeader, qform_affine, read_header
 from clinicalfmamba_nets.io.raw import (
-    GZIP_MAGIC,
+    bytes_behind,
     check_grid,
     check_size,
     damage_told,
-    open_maybe_gzip,
+    open_stream,
     read_voxels,
+    skip,
     stored_values,
 )
 
-_WHAT = "NIfTI image"
-# Size of the header, its first number, and the mark of a single file: NIfTI-1 and NIfTI-2.
-_MAGIC = {348: b"n+1\0", 540: b"n+2\0\r\n\x1a\n"}
-
-
-def _first_bytes(path: Path) -> tuple[bytes, bool]:
-    """Compare the name with the first bytes; return the (uncompressed) first bytes and whether it is compressed."""
-    named = path.name.lower().endswith(".gz")
-    with open(path, "rb") as file:
-        start = file.read(352)
-    if start.startswith(GZIP_MAGIC) != named:
-        expected = "a gzip-compressed NIfTI image" if named else "an uncompressed NIfTI image"
-        found = f"a file that starts with {start[:8]!r}"
-        raise input_error(printable(path), expected, found, "export it as NIfTI, or correct its name")
-    if named:
-        with damage_told(path, _WHAT), gzip.open(path, "rb") as file:
-            start = file.read(352)
-    return start, named
-
-
-def _read_header(path: PathLike) -> tuple[Any, np.ndarray, bool]:
-    """Return the nibabel header, the 4 x 4 affine and whether the file is compressed."""
-    import nibabel
-
-    start, compressed = _first_bytes(check_file(path, "a NIfTI image"))
-    sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
-    if not sizes & set(_MAGIC):
-        found = f"{start[:8]!r} where its header should be"
-        raise input_error(printable(path), "a NIfTI image", found, "export it as NIfTI")
-    size = min(sizes & set(_MAGIC))
-    magic = start[344:348] if size == 348 else start[4:12]
-    if magic != _MAGIC[size]:  # Analyze, or a header whose voxels lie in another file
-        found = f"the mark {magic!r} where {_MAGIC[size]!r} should be"
-        raise input_error(printable(path), "a NIfTI image in one file", found, "export it as .nii")
-    kind = nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header
-    with damage_told(path, _WHAT), open_maybe_gzip(path, compressed) as file:
-        header = kind.from_fileobj(file)
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-    return header, affine, compressed
+_FREE_TEXT = ("db_name", "descrip", "aux_file", "intent_name")
 
 
 def _check_dims(shape: tuple[int, ...], path: PathLike, two_channels: bool) -> None:
@@ -80,55 +45,71 @@ def _spatial(array: np.ndarray, two_channels: bool) -> np.ndarray:
     return array.reshape((*shape, 2), order="F")
 
 
-def _scaled(array: np.ndarray, header: Any) -> np.ndarray:
-    slope, intercept = header.get_slope_inter()
-    if slope is None or (slope == 1 and intercept == 0):
+def _scaled(array: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    if scale == (1.0, 0.0):
         return array
     wide = np.dtype(np.float32 if array.dtype.itemsize < 4 else np.float64)
-    return array.astype(wide) * wide.type(slope) + wide.type(intercept)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused by its values
+        return array.astype(wide) * wide.type(scale[0]) + wide.type(scale[1])
+
+
+def _read_stored(head: NiftiHeader) -> tuple[np.ndarray, list[str]]:
+    """Read the voxels as stored, samples of a colour first; and what is to be told about what lies behind them."""
+    shape = (head.samples, *head.shape) if head.samples > 1 else head.shape
+    check_size(head.path, shape, head.dtype, head.offset, head.compressed)
+    with damage_told(head.path, WHAT), open_stream(head.path, "gzip" if head.compressed else "") as file:
+        skip(file, head.offset)
+        array = read_voxels(file, shape, head.dtype)
+        return array, bytes_behind(file, head.path)
 
 
 def read_nifti(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
     """Read a NIfTI image.
 
     Args:
-        path: `.nii` or `.nii.gz`.
+        path: `.nii` or `.nii.gz`, or one of a pair `.hdr` and `.img`.
         two_channels: expect both images of a pair in the file, along its last dimension.
 
     Returns:
-        Voxels with the header's scale applied, shape (X, Y) or (X, Y, Z) (with `two_channels` (..., 2)), and a
-        dictionary with `format` ("nifti"), `dtype` (as stored), `value_range` (None), `color` (False), `affine`
-        (4 x 4 float64, voxel index to RAS mm) and `notes`.
+        Voxels with the header's scale applied, shape (X, Y) or (X, Y, Z) (with `two_channels` (..., 2); RGB24 and
+        RGBA32 in color (..., 3)), and the dictionary of `read_image` with `format` "nifti".
 
     Raises:
-        FusionInputError: missing, empty, truncated, not NIfTI, 4D, complex or colored voxels, NaN or infinite
+        FusionInputError: missing, empty, truncated, not NIfTI, 4D, complex voxels, NaN inside the image or infinite
             values, a singular affine, or more voxels than the file or the memory holds.
     """
-    header, affine, compressed = _read_header(path)
-    with damage_told(path, _WHAT):
-        shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), int(header.get_data_offset())
-    check_grid(path, shape, dtype, affine)
-    _check_dims(shape, path, two_channels)
-    check_size(path, shape, dtype, offset, compressed)
-    with damage_told(path, _WHAT), open_maybe_gzip(path, compressed) as file:
-        file.seek(offset)
-        array = _scaled(read_voxels(file, shape, dtype, compressed), header)
-    check_values(array, printable(path))
-    placed = bool(header["sform_code"]) or bool(header["qform_code"])
-    meta = {
+    head = read_header(path)
+    check_grid(path, head.shape, head.dtype, head.affine)
+    _check_dims(head.shape, path, two_channels)
+    array, behind = _read_stored(head)
+    meta: dict[str, Any] = {
         "format": "nifti",
-        "dtype": dtype.newbyteorder("=").name,
+        "dtype": head.dtype.newbyteorder("=").name,
         "value_range": None,
         "color": False,
-        "affine": affine,
-        "notes": [] if placed else ["header without orientation: place in space not known"],
+        "affine": head.affine,
+        "coordinates": head.coordinates,
+        "background": None,
+        "notes": list(head.notes),
+        "warnings": [*head.warnings, *behind],
     }
+    if head.samples > 1:
+        if two_channels:
+            raise input_error(printable(path), "two images", "one in color", "name the second image too")
+        pixels, told = colour_pixels(np.moveaxis(array, 0, -1).reshape((*head.shape[:3], head.samples), order="F"))
+        meta |= {"color": pixels.ndim > len(head.shape[:3]), "value_range": 255.0, "notes": [*meta["notes"], *told]}
+        return pixels, meta
+    array, background, told = fill_background(_scaled(array, head.scale), printable(path))
+    if background is not None:
+        background = _spatial(background, two_channels)
+        meta["background"] = background.any(axis=-1) if two_channels else background
+    meta["warnings"] += told
     return _spatial(array, two_channels), meta
 
 
 def nifti_shape(path: PathLike) -> tuple[int, ...]:
     """Return the shape that a header states, without a look at the voxels; errors as in `read_nifti`."""
-    return tuple(_read_header(path)[0].get_data_shape())
+    return read_header(path).shape
 
 
 def _new_header(array: np.ndarray, affine: np.ndarray | None, dtype: Any) -> Any:
@@ -141,21 +122,42 @@ def _new_header(array: np.ndarray, affine: np.ndarray | None, dtype: Any) -> Any
     return header
 
 
-def _kept_header(array: np.ndarray, like: PathLike, affine: np.ndarray | None, dtype: Any) -> Any:
-    """Return the header of `like`, with another size, place or type only where the result has one."""
-    stored, stored_affine, _ = _read_header(like)
-    header = stored.copy()
-    header.extensions.clear()
-    if [side for side in header.get_data_shape() if side > 1] != [side for side in array.shape if side > 1]:
+def _stored_place(affine: np.ndarray, head: NiftiHeader, array: np.ndarray) -> np.ndarray:
+    """Return an affine with its axes as those of a header: a slice read from (1, Y, Z) has its normal last."""
+    sides = [*head.shape[:3], 1][:3]
+    if array.ndim == 2 and len(head.shape) > 2 and sides[2] != 1 and 1 in sides:
+        flat = sides.index(1)
+        return np.insert(affine[:, [0, 1, 3]], flat, affine[:, 2], axis=1)
+    return affine
+
+
+def _kept_header(array: np.ndarray, like: PathLike, affine: np.ndarray | None, dtype: Any) -> tuple[Any, tuple]:
+    """Return the header of `like` and its scale, with another size, place or type only where the result has one."""
+    head = read_header(like)
+    header = head.raw.copy()
+    header["magic"] = b"n+1" if int(header["sizeof_hdr"]) == 348 else b"n+2\0\r\n\x1a\n"
+    for name in set(_FREE_TEXT) & set(header.keys()):  # converters write names and numbers of patients there
+        header[name] = b""
+    scale = head.scale
+    header["scl_slope"], header["scl_inter"] = scale
+    if [side for side in head.shape if side > 1] != [side for side in array.shape if side > 1]:
         header.set_data_shape(array.shape)
-    if affine is not None and not np.allclose(affine, stored_affine, atol=1e-4):
+    elif affine is not None:
+        affine = _stored_place(np.asarray(affine, dtype=np.float64), head, array)
+    if affine is not None and not np.allclose(affine, head.affine, atol=1e-4):
+        header.set_xyzt_units("mm", header.get_xyzt_units()[1])
         header.set_sform(affine, 1)
         header.set_qform(affine, 1)
+    elif int(header["qform_code"]) > 0:
+        code, sides = int(header["qform_code"]), np.array(header["pixdim"])
+        header.set_qform(qform_affine(header), code)  # a quaternion that every reader takes
+        header["pixdim"] = sides
+        header["pixdim"][0] = -1 if sides[0] < 0 else 1
     header["cal_min"] = header["cal_max"] = 0
-    if dtype is not None and np.dtype(dtype) != header.get_data_dtype().newbyteorder("="):
-        header.set_data_dtype(dtype)
-        header.set_slope_inter(1, 0)
-    return header
+    if head.samples > 1 or (dtype is not None and np.dtype(dtype) != head.dtype.newbyteorder("=")):
+        header.set_data_dtype(dtype or np.float32)
+        header["scl_slope"], header["scl_inter"] = scale = (1.0, 0.0)
+    return header, scale
 
 
 def write_nifti(
@@ -171,20 +173,21 @@ def write_nifti(
     Args:
         path: file to be written, compressed when its name ends in `.gz`.
         array: values in the units that `read_nifti` gives, shape (X, Y) or (X, Y, Z).
-        like: NIfTI file whose header is kept: size, affine (qform and sform), units, type and scale.
+        like: NIfTI file whose header is kept: size, affine (qform and sform), units, type and scale. Its free texts
+            (db_name, descrip, aux_file, intent_name) and extensions are not, since patients are named there.
         affine: 4 x 4, voxel index to RAS mm, where it is not that of `like`; None for the latter, or for 1 mm voxels.
         dtype: type to store instead of that of `like` (float32 without one).
-        description: up to 79 characters for the header; empty leaves what is there.
+        description: up to 79 characters for the header.
 
     Raises:
         FusionInputError: `like` cannot be read.
     """
-    header = _new_header(array, affine, dtype) if like is None else _kept_header(array, like, affine, dtype)
-    if description:
-        header["descrip"] = description.encode("ascii", "replace")[:79]
+    if like is None:
+        header, scale = _new_header(array, affine, dtype), (1.0, 0.0)
+    else:
+        header, scale = _kept_header(array, like, affine, dtype)
+    header["descrip"] = description.encode("ascii", "replace")[:79]
     header.set_data_offset(int(header["sizeof_hdr"]) + 4)
-    slope, intercept = header.get_slope_inter()
-    scale = (slope or 1.0, intercept or 0.0)
     start = io.BytesIO()
     header.write_to(start)
     voxels = array.reshape(header.get_data_shape(), order="F")

@@ -10,6 +10,11 @@ from clinicalfmamba_nets.errors import FusionInputError, input_error
 
 # Corners of the two grids may lie this part of the smallest voxel side apart: rounding in headers, not a shift.
 TOLERANCE = 0.05
+# Up to this part of that side, and at most this many mm, they are still one grid that was rounded, which is told.
+_ROUNDING, _ROUNDING_MM = 0.1, 0.1
+# What an affine leads to: mm in the patient, the same but for an unknown origin, mm in a space whose axes have no
+# anatomical names, or nothing that was measured.
+PATIENT, DIRECTIONS, OTHER, NONE = "patient", "directions", "other", "none"
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -75,10 +80,12 @@ def match_grids(
     reference_shape: tuple[int, ...],
     reference_affine: np.ndarray | None,
     names: tuple[str, str] = ("the first image", "the second image"),
+    coordinates: tuple[str, str] = (PATIENT, PATIENT),
 ) -> tuple[np.ndarray, str]:
     """Return the second image on the grid of the first: as it is, or with its axes in the first one's order.
 
-    Nothing is interpolated: grids that differ by more than the order of storage are refused.
+    Nothing is interpolated: grids that differ by more than the order of storage are refused. Where an image has no
+    place in the patient, affines tell nothing of the other one: voxels are paired by their index, or not at all.
 
     Args:
         array: second image, shape (X, Y) or (X, Y, Z).
@@ -86,9 +93,11 @@ def match_grids(
         reference_shape: shape of the first image.
         reference_affine: affine of the first image, or None.
         names: how the two are called in messages.
+        coordinates: what the affines of the first and the second image lead to: "patient", "directions", "other" or
+            "none".
 
     Returns:
-        The second image, and a note where it was reordered, else "".
+        The second image, and a note where it was reordered or paired by index, else "".
 
     Raises:
         FusionInputError: another size or place in space, or geometry in one image only.
@@ -106,9 +115,38 @@ def match_grids(
         if array.shape != tuple(reference_shape):
             raise _grid_error(names, f"the size {_size(reference_shape)}", _size(array.shape))
         return array, ""
+    if coordinates != (PATIENT, PATIENT):
+        return array, _match_by_index(array.shape, affine, tuple(reference_shape), reference_affine, names, coordinates)
     return _match_in_space(
         array, np.asarray(affine, float), tuple(reference_shape), np.asarray(reference_affine, float), names
     )
+
+
+def _match_by_index(
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    reference_shape: tuple[int, ...],
+    reference: np.ndarray,
+    names: tuple[str, str],
+    coordinates: tuple[str, str],
+) -> str:
+    """Refuse a pair without a common space unless its voxels can be paired by index; return what to tell about it."""
+    lost = " and ".join(name for name, kind in zip(names, coordinates, strict=True) if kind != PATIENT)
+    remedy = f"write the orientation of {lost} into its header"
+    if shape != reference_shape:
+        found = f"{_size(shape)}, with no place in space for {lost}"
+        raise input_error(names[1], f"the size {_size(reference_shape)} of {names[0]}", found, remedy)
+    sides = [np.linalg.norm(matrix[:3, : len(shape)], axis=0) for matrix in (reference, affine)]
+    stated = not any(np.allclose(lengths, 1) for lengths in sides)  # 1 mm is also what stands where nothing is known
+    if stated and not np.allclose(sides[0], sides[1], rtol=0.05):
+        words = [" x ".join(f"{length:.4g}" for length in lengths) for lengths in sides]
+        raise input_error(names[1], f"voxels of {words[0]} mm as {names[0]}", f"{words[1]} mm", remedy)
+    turns = [matrix[:3, : len(shape)] / lengths for matrix, lengths in zip((reference, affine), sides, strict=True)]
+    comparable = coordinates == (OTHER, OTHER) or set(coordinates) <= {PATIENT, DIRECTIONS}
+    if comparable and not np.allclose(turns[0], turns[1], atol=0.01):
+        found = "axes that run otherwise, and no common place in space"
+        raise input_error(names[1], f"axes as those of {names[0]}", found, remedy)
+    return f"no place in space for {lost}: paired voxel by voxel in the order of storage; check left and right"
 
 
 def _match_in_space(
@@ -124,11 +162,16 @@ def _match_in_space(
     whole = shape + (1,) * (3 - len(shape))
     if volume.shape == whole and _corner_distance(reference, affine, whole) <= TOLERANCE:
         return array, ""
+    order, backwards = axis_order(affine, reference)
+    notes = ["second image stored in another order: reordered by its affine"] if order != [0, 1, 2] or backwards else []
     volume, moved = reorder(volume, affine.copy(), reference)
     if volume.shape != whole:
         raise _grid_error(names, f"the size {_size(shape)}", _size(array.shape))
     distance = _corner_distance(reference, moved, whole)
-    if distance > TOLERANCE:
+    side = float(np.linalg.norm(reference[:3, :3], axis=0).min())
+    if TOLERANCE < distance <= min(_ROUNDING, _ROUNDING_MM / side):
+        notes.append(f"its grid lies up to {distance * side:.2g} mm beside that of the first image: taken as rounding")
+    elif distance > TOLERANCE:
         found = f"a grid of the same size whose corners lie up to {distance:.2g} voxels apart"
         raise _grid_error(names, "the place in space", found)
-    return np.ascontiguousarray(volume.reshape(shape)), "second image stored in another order: reordered by its affine"
+    return np.ascontiguousarray(volume.reshape(shape)), "; ".join(notes)

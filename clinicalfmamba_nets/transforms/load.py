@@ -21,6 +21,7 @@ from clinicalfmamba_nets.transforms.sources import (
     Source,
     channel_dim,
     drop_channel,
+    drop_flat_axis,
     find_color,
     from_array,
     from_file,
@@ -138,11 +139,13 @@ class LoadImagePair(Transform):
             raise pair_error(source.name, f"one of shape {shape}")
         arrays = np.moveaxis(source.array, channel, 0)
         first = replace(source, array=arrays[0])
-        return first, Source(arrays[1], f"{source.name}, second channel", affine=source.affine)
+        second = Source(arrays[1], f"{source.name}, second channel", affine=source.affine)
+        second.coordinates = source.coordinates
+        return first, second
 
     def _checked_dims(self, source: Source) -> Source:
-        if self.spatial_dims == 2 and source.array.ndim == 3 and source.array.shape[2] == 1 and not source.color:
-            source.array = source.array[..., 0]
+        if self.spatial_dims == 2:
+            source = drop_flat_axis(source)
         shape = source.array.shape[:-1] if source.color else source.array.shape
         flat = len(shape) == 3 and 1 in shape
         if len(shape) not in (2, 3) or (self.spatial_dims and (len(shape) != self.spatial_dims or flat)):

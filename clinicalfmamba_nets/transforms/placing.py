@@ -6,6 +6,7 @@ import numpy as np
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.spatial import match_grids, resample
+from clinicalfmamba_nets.spatial.grids import PATIENT
 from clinicalfmamba_nets.transforms.sources import Source
 
 OTHER_GRID = ("refuse", "resample")
@@ -29,6 +30,7 @@ def put_on_grid(first: Source, second: Source, other_grid: str = "refuse", regis
             registration finds that they do not belong together.
     """
     _check_patient(first, second)
+    _check_orders(first, second)
     if register == "rigid":
         told, transform = _register(first, second)
     else:
@@ -47,6 +49,15 @@ def _check_patient(first: Source, second: Source) -> None:
         )
 
 
+def _check_orders(first: Source, second: Source) -> None:
+    """Refuse a DICOM series beside an image without a place: the orders in which they are stored differ."""
+    for one, other in ((first, second), (second, first)):
+        if one.kind == "dicom" and other.affine is not None and other.coordinates != PATIENT:
+            found = "none in its header, and another order of storage"
+            remedy = "write its orientation into its header, or convert the DICOM series by the same program"
+            raise input_error(other.name, f"a place in space as {one.name}", found, remedy)
+
+
 def _check_space(first: Source, second: Source) -> None:
     if first.space and second.space and first.space != second.space:
         expected = f"the FrameOfReferenceUID (0020,0052) of {first.name}, {first.space},"
@@ -59,8 +70,9 @@ def _register(first: Source, second: Source) -> tuple[list[str], str]:
 
     moving = second.array.mean(axis=-1) if second.color else second.array
     for source, array in ((first, first.array), (second, moving)):
-        if source.affine is None or array.ndim != 3:
-            found = "an image without a place in space" if source.affine is None else f"{array.ndim} dimensions"
+        lost = source.affine is None or source.coordinates != PATIENT  # a mirrored head cannot be turned right
+        if lost or array.ndim != 3:
+            found = "an image without a place in space" if lost else f"{array.ndim} dimensions"
             raise input_error(source.name, "a volume to register", found, "use register: none")
     same_space = first.space == second.space or not (first.space and second.space)
     assert first.affine is not None and second.affine is not None
@@ -76,12 +88,22 @@ def _interpolated(first: Source, second: Source, mended: bool) -> str:
     """Reorder or interpolate the second image on the grid of the first by their affines, or refuse it."""
     names, shape = (first.name, second.name), first.array.shape
     planes = np.moveaxis(second.array, -1, 0) if second.color else second.array[None]
+    known = (first.coordinates, second.coordinates)
     try:
-        matched = [match_grids(plane, second.affine, shape, first.affine, names) for plane in planes]
+        matched = [match_grids(plane, second.affine, shape, first.affine, names, known) for plane in planes]
         arrays, note = [array for array, _ in matched], matched[0][1]
+        if note and known != (PATIENT, PATIENT):
+            second.warnings += [note] if second.affine is not first.affine else []  # one file holds one grid
+            note = ""
     except FusionInputError:
         volumes = first.array.ndim == planes[0].ndim == 3
-        if not (first.space or mended) or first.affine is None or second.affine is None or not volumes:
+        if (
+            known != (PATIENT, PATIENT)
+            or not (first.space or mended)
+            or first.affine is None
+            or second.affine is None
+            or not volumes
+        ):
             raise
         moved = [resample(plane, second.affine, shape, first.affine, names) for plane in planes]
         arrays = [array for array, _ in moved]

@@ -18,7 +18,7 @@ from clinicalfmamba_nets.functional.colour import rgb_to_ycbcr
 from clinicalfmamba_nets.io import check_values, printable, read_image
 
 # What a format tells of an image where it can.
-_OPTIONAL = ("modality", "description", "windows", "units", "suv_factor", "suv_reason", "background")
+_OPTIONAL = ("modality", "description", "windows", "units", "suv_factor", "suv_reason", "background", "coordinates")
 # What `meta["sources"]` tells of each image.
 FACTS = (
     "name", "path", "kind", "modality", "description", "windows", "units", "suv_factor", "suv_reason", "value_range",
@@ -79,6 +79,7 @@ class Source:
     suv_factor: float | None = None
     suv_reason: str = ""
     background: np.ndarray | None = None
+    coordinates: str = "patient"
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of the image beside its pixels, as plain values."""
@@ -144,6 +145,21 @@ def drop_channel(source: Source) -> Source:
     """Remove a leading channel of size 1 from an array."""
     if source.array.ndim in (3, 4) and source.array.shape[0] == 1:
         source.array = source.array[0]
+    return source
+
+
+def drop_flat_axis(source: Source) -> Source:
+    """Make a volume of one slice an image: (X, Y, 1), or a slice of another plane as (1, Y, Z) or (X, 1, Z)."""
+    sides = source.array.shape[:-1] if source.color else source.array.shape
+    if len(sides) != 3 or 1 not in sides:
+        return source
+    flat = next(axis for axis in (2, 0, 1) if sides[axis] == 1)
+    kept = [axis for axis in range(3) if axis != flat]
+    source.array = source.array.squeeze(flat)
+    if source.background is not None:
+        source.background = source.background.squeeze(flat)
+    if source.affine is not None:
+        source.affine = np.asarray(source.affine)[:, [*kept, flat, 3]]
     return source
 
 

@@ -46,15 +46,18 @@ def test_equal_to_itk(shared_data, tmp_path):
 def test_spacing_without_a_space_is_noted(tmp_path):
     _, meta = read_image(make(tmp_path / "a.nrrd", more="spacings: 1 2 3\n"))
     assert np.diag(meta["affine"]).tolist() == [1, 2, 3, 1]
-    assert meta["notes"] == ["header without orientation: place in space not known"]
+    assert meta["coordinates"] == "none" and "place in space not known" in meta["warnings"][0]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"data": bytes(40)}, "found .* bytes for 2 x 3 x 4 voxels of int16"),
-        ({"more": "data file: /etc/hostname\n"}, "a data file beside it"),
-        ({"encoding": "bzip2"}, "expected the encoding raw or gzip, found bzip2"),
+        ({"more": "data file: /etc/hostname\n"}, "a data file in the folder of its header, found /etc/hostname"),
+        ({"more": "data file: ../a.raw\n"}, "a data file in the folder of its header"),
+        ({"more": "data file: gone.raw\n"}, "no such file"),
+        ({"more": "data file: LIST\na.raw\n"}, "all voxels in one data file"),
+        ({"encoding": "hex"}, "expected the encoding raw, gzip or bzip2, found hex"),
         ({"encoding": "gzip"}, "truncated or damaged"),
         ({"type": "block"}, "expected voxels of a number type"),
         ({"more": "space: left-posterior-superior\nspace directions: (0,0,0) (0,1,0) (0,0,1)\n"}, "singular"),
@@ -76,5 +79,5 @@ def test_huge_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(FusionInputError, match="starts with b'text'"):
         read_image(path)
     path.write_bytes(b"NRRD0004\ntype: short")
-    with pytest.raises(FusionInputError, match="truncated or damaged"):
+    with pytest.raises(FusionInputError, match="an empty line behind the header, found none"):
         read_image(path)

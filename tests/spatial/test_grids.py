@@ -73,6 +73,42 @@ def test_pictures_are_compared_by_size():
         match_grids(np.zeros((4, 3)), None, (3, 4), None)
 
 
+@pytest.mark.parametrize("lost", [("none", "patient"), ("patient", "none"), ("none", "none"), ("other", "patient")])
+@pytest.mark.parametrize("flip", [0, 1, 2])
+def test_images_without_a_place_are_paired_by_index(lost, flip):
+    array, other = np.arange(120).reshape(SHAPE), AFFINE.copy()
+    other[:, flip] *= -1
+    other[:3, 3] += 50
+    found, note = match_grids(array, other, SHAPE, AFFINE, ("a", "b"), lost)
+    assert found is array and "paired voxel by voxel" in note and "left and right" in note
+    who = " and ".join(name for name, kind in zip("ab", lost, strict=True) if kind != "patient")
+    assert f"no place in space for {who}:" in note
+    with pytest.raises(FusionInputError, match=f"found 4 x 5 x 7, with no place in space for {who}; write the orient"):
+        match_grids(np.zeros((4, 5, 7)), other, SHAPE, AFFINE, ("a", "b"), lost)
+    with pytest.raises(FusionInputError, match="expected voxels of 0.9048 x 0.9048 x 5.5 mm as a, found 0.9.* x 8 mm"):
+        match_grids(array, other @ np.diag([1, 1, 8 / 5.5, 1]), SHAPE, AFFINE, ("a", "b"), lost)
+
+
+@pytest.mark.parametrize("lost", [("other", "other"), ("directions", "patient"), ("directions", "directions")])
+def test_directions_that_are_known_must_agree(lost):
+    other = AFFINE.copy()
+    other[:3, 3] += 50
+    assert "paired voxel by voxel" in match_grids(np.zeros(SHAPE), other, SHAPE, AFFINE, ("a", "b"), lost)[1]
+    with pytest.raises(FusionInputError, match="found axes that run otherwise"):
+        match_grids(np.zeros(SHAPE), other @ np.diag([-1, 1, 1, 1]), SHAPE, AFFINE, ("a", "b"), lost)
+
+
+@pytest.mark.parametrize(("shift", "told"), [(0.04, ""), (0.09, "0.09 mm beside that of the first"), (0.11, None)])
+def test_a_tenth_of_a_millimetre_is_rounding(shift, told):
+    moved = np.diag([1.0, 1, 3, 1])
+    moved[0, 3] = shift
+    if told is None:
+        with pytest.raises(FusionInputError, match="corners lie up to 0.11 voxels apart"):
+            match_grids(np.zeros(SHAPE), moved, SHAPE, np.diag([1.0, 1, 3, 1]))
+    else:
+        assert told in match_grids(np.zeros(SHAPE), moved, SHAPE, np.diag([1.0, 1, 3, 1]))[1]
+
+
 def test_real_templates_stored_mirrored(shared_data):
     folder = shared_data / "vol" / "spm_mni2mm"
     (t1, meta), (spect, other) = (read_image(folder / name) for name in ("avg152T1.nii", "SPECT.nii"))

@@ -245,3 +245,22 @@ def test_warnings_of_a_reader_are_kept_apart_from_its_notes(files, monkeypatch):
     meta = LoadImagePair()(files / "a.nii.gz", files / "b.nii.gz")[0].meta
     assert meta["warnings"] == "; ".join(f"{files / name}: 2 files left out" for name in ("a.nii.gz", "b.nii.gz"))
     assert "left out" not in meta["notes"] and meta["sources"][1]["modality"] == "CT"
+
+
+@pytest.mark.parametrize("flat", [0, 1, 2])
+def test_a_slice_of_any_plane_is_an_image(tmp_path, flat):
+    from clinicalfmamba_nets.io import write_image
+    from clinicalfmamba_nets.transforms import SaveFused
+
+    shape = [9, 8, 7]
+    shape[flat] = 1
+    affine = np.array([[-0.85, 0.31, 0, 12.5], [-0.31, -0.85, 0, -40], [0, 0, 5.5, 7], [0, 0, 0, 1]])
+    volume = np.arange(np.prod(shape), dtype=float).reshape(shape)
+    write_image(tmp_path / "a.nii.gz", volume, affine=affine)
+    write_image(tmp_path / "b.nii.gz", volume[::-1], affine=affine)
+    image, _ = LoadImagePair(spatial_dims=2)(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")
+    assert image.shape == (2, *(side for side in shape if side > 1))
+    fused = SaveFused(tmp_path, output_ext="")(image[:1], image.meta)
+    one, two = nibabel.load(tmp_path / "a.nii.gz"), nibabel.load(fused)
+    assert one.shape == two.shape and np.allclose(one.affine, two.affine)
+    assert np.allclose(one.get_fdata(), two.get_fdata())
