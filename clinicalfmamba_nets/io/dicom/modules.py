@@ -5,7 +5,6 @@ Source: DICOM PS3.3, A.3 (CT), A.4 (MR), A.8.1 (Secondary Capture), C.7.6.1 and 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from clinicalfmamba_nets.io.dicom.copying import keep_element
 from clinicalfmamba_nets.io.dicom.header import Slice
 from clinicalfmamba_nets.io.dicom.kinds import MODEL
 from clinicalfmamba_nets.io.dicom.series import Series
 
-_logger = logging.getLogger(__name__)
 NOTICE = "Not for diagnostic use"
 CT, MR, SECONDARY = (f"1.2.840.10008.5.1.4.1.1.{number}" for number in (2, 4, 7))
 
@@ -31,10 +30,10 @@ PATIENT = _words(
     "PatientWeight PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence"
 )
 STUDY = _words(
-    "StudyInstanceUID StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber StudyDescription "
+    "StudyDate StudyTime ReferringPhysicianName StudyID AccessionNumber StudyDescription "
     "LongitudinalTemporalInformationModified"
 )
-PLACE = _words("FrameOfReferenceUID PositionReferenceIndicator PatientPosition BodyPartExamined")
+PLACE = _words("PositionReferenceIndicator PatientPosition BodyPartExamined")
 ACQUISITION = {
     MR: _words(
         "ScanningSequence SequenceVariant ScanOptions MRAcquisitionType SequenceName RepetitionTime EchoTime "
@@ -161,36 +160,6 @@ def derived_header(source: Any, new: NewSeries, number: int, affine: np.ndarray)
     return made
 
 
-def keep_element(made: Any, source: Any, keyword: str, told: bool) -> None:
-    """Copy an element; a value that is no valid DICOM is not taken over, one name in several parts is joined.
-
-    Args:
-        made: the dataset that is made.
-        source: the one that is copied from.
-        keyword: of the element; nothing is done where the source has none.
-        told: whether to log what is left out.
-    """
-    from pydicom.config import RAISE
-    from pydicom.datadict import dictionary_VM
-    from pydicom.multival import MultiValue
-    from pydicom.valuerep import validate_value
-
-    if keyword not in source:
-        return
-    try:
-        element = source[keyword]
-        value = element.value
-        if isinstance(value, MultiValue) and dictionary_VM(element.tag) == "1":
-            value = " ".join(str(part) for part in value)
-        for part in value if isinstance(value, MultiValue) else [value]:
-            if part is not None and element.VR != "SQ":
-                validate_value(element.VR, str(part) if element.VR not in ("FL", "FD", "US", "SS") else part, RAISE)
-        setattr(made, keyword, value)
-    except (ValueError, TypeError, AttributeError) as error:
-        if told:
-            _logger.warning("%s of the source is not valid DICOM and was left out: %s", keyword, error)
-
-
 def _describe(made: Any, new: NewSeries, number: int) -> None:
     date, time = new.time.strftime("%Y%m%d"), new.time.strftime("%H%M%S")
     made.Modality = {CT: "CT", MR: "MR"}.get(new.sop_class, "OT")
@@ -232,7 +201,7 @@ def name_equipment(made: Any, source: Any, version: str) -> None:
     scanner.PurposeOfReferenceCodeSequence = [coded("109101", "DCM", "Acquisition Equipment")]
     for keyword in EQUIPMENT:
         if source.get(keyword):
-            scanner[keyword] = source[keyword]
+            keep_element(scanner, source, keyword, told=False)
     if not scanner.get("Manufacturer"):
         scanner.Manufacturer = "unknown"
     made.ContributingEquipmentSequence = [scanner]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from clinicalfmamba_nets.io.dicom.copying import keep_element, told_text
 from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.dicom.modules import (
     IDENTITY,
@@ -20,7 +21,6 @@ from clinicalfmamba_nets.io.dicom.modules import (
     STUDY,
     coded,
     instance_reference,
-    keep_element,
     name_equipment,
 )
 from clinicalfmamba_nets.io.dicom.series import Series
@@ -77,7 +77,7 @@ def write_report(
         made = _header(series[0], __version__)
         made.ConceptNameCodeSequence = [coded(*title)]
         made.ContentSequence = [*_observer(model), _text((COMMENT, f"{NOTICE}."))]
-        made.ContentSequence.extend(_text(item) for item in items)
+        made.ContentSequence.extend(_text((concept, told_text(text, made))) for concept, text in items)
         own, others = _evidence(series, str(made.StudyInstanceUID))
         if own:
             made.CurrentRequestedProcedureEvidenceSequence = own
@@ -132,7 +132,7 @@ def _item(relationship: str, kind: str, concept: Concept) -> Any:
 def _text(item: tuple[Concept, str], relationship: str = "CONTAINS") -> Any:
     concept, text = item
     made = _item(relationship, "TEXT", concept)
-    made.TextValue = text.encode("ascii", "replace").decode()  # whatever the source's character set is
+    made.TextValue = text
     return made
 
 

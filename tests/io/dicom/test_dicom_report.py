@@ -84,11 +84,17 @@ def test_the_observer_is_a_device_of_its_own_for_each_model(make_series, tmp_pat
     assert all(uid.startswith("2.25.") and len(uid) <= 64 for uid in found)
 
 
-def test_names_in_other_letters_are_kept(make_series, tmp_path):
-    source = make_series(SpecificCharacterSet="ISO_IR 144", PatientName="Иванов^Иван")
-    write_report(tmp_path / "report.dcm", TITLE, [(COMMENT, "series голова")], [source], "a1b2")
+@pytest.mark.parametrize(
+    ("charset", "told"),
+    [("ISO_IR 144", "series голова"), ("ISO_IR 192", "series голова"), ("", r"series \u0433\u043e")],
+)
+def test_letters_are_those_of_the_source(make_series, tmp_path, charset, told):
+    name = "Иванов^Иван" if charset else "Test^Head"
+    source = make_series(SpecificCharacterSet=charset, PatientName=name)
+    write_report(tmp_path / "report.dcm", TITLE, [(COMMENT, "series голова\ufffd")], [source], "a1b2")
     report = read(tmp_path / "report.dcm")
-    assert str(report.PatientName) == "Иванов^Иван" and words(report)[-1] == ("Comment", "series ??????")
+    assert str(report.PatientName) == name and words(report)[-1][1].startswith(told)
+    assert "\ufffd" not in words(report)[-1][1]
 
 
 def test_refused_without_a_series_and_nothing_left(tmp_path):
