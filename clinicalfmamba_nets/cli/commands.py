@@ -165,18 +165,21 @@ def run_configured(
     }
     settings |= {"task": options.task} if options.task else {}
     from clinicalfmamba_nets.engine.run.overrides import check_override_names
-    from clinicalfmamba_nets.engine.run.workflows import find_bundle, run_bundle
+    from clinicalfmamba_nets.engine.run.settings import check_settings
+    from clinicalfmamba_nets.engine.run.workflows import VOLUMES, find_bundle, run_bundle
 
     try:
         check_override_names(
             settings, [find_bundle(bundle) / "configs" / f"{name}.json" for name in (workflow, *overlays)]
         )
+        check_settings(3 if bundle == VOLUMES else 2, **{k: v for k, v in settings.items() if k != "device"})
     except FusionInputError as error:
         parser.error(str(error))
-    if options.device:
-        from clinicalfmamba_nets.engine.fusion.pipeline import named_device
+    device = options.device or settings.get("device")
+    if device:
+        from clinicalfmamba_nets.engine.run.devices import named_device
 
-        settings["device"] = named_device(options.device)
+        settings["device"] = named_device(device)
     run_bundle(bundle, workflow, overlays, settings)
     return 0
 

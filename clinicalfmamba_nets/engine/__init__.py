@@ -51,6 +51,7 @@ _HOMES = {
     "evaluation.tables": ("markdown_table", "summarize"),
     "run.tasks": ("choose", "default_dataset_dir", "weights_path"),
     "training.report": ("TrainingReport",),
+    "run.settings": ("check_settings", "rotation_prob"),
     "run.weights": ("require_weights", "shipped_networks", "start_from_weights", "trained_networks"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

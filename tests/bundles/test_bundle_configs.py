@@ -97,7 +97,7 @@ def test_sizes_are_top_level_and_plain(read):
 
 def test_defaults_of_the_paper():
     train = json.loads((BUNDLES / "fusion_2d" / "configs" / "train.json").read_text())
-    assert (train["epochs"], train["schedule_epochs"], train["batch_size"]) == (100, 100, 8)
+    assert (train["epochs"], train["schedule_epochs"], train["batch_size"]) == (100, "@epochs", 8)
     assert (train["learning_rate"], train["minimum_learning_rate"]) == (5e-4, 1e-7)
     published = train["losses"]["ct_mri_published"]
     assert [published[f"{name}_weight"] for name in ("pixel", "gradient", "ssim")] == [2.0, 10.0, 5.0]

@@ -72,7 +72,7 @@ def test_properties_of_the_training(whole):
 
 
 def test_two_and_two_epochs_equal_four(whole, tiny_training, tmp_path):
-    train(tiny_training, tmp_path, epochs=2, ema_decay=0.9, task=TASK)
+    train(tiny_training, tmp_path, epochs=2, schedule_epochs=4, ema_decay=0.9, task=TASK)
     torch.rand(7)
     train(tiny_training, tmp_path, epochs=4, ema_decay=0.9, task=TASK, resume=True)
     assert equal(weights(tmp_path), weights(whole[0]))

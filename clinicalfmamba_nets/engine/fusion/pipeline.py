@@ -17,6 +17,7 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 
 from clinicalfmamba_nets.engine.fusion.volumes import fuse_volume, is_volume_case
+from clinicalfmamba_nets.engine.run.devices import named_device
 from clinicalfmamba_nets.engine.run.failures import find_input_error
 from clinicalfmamba_nets.engine.run.weights import read_weights, require_weights
 from clinicalfmamba_nets.engine.run.workflows import IMAGES as BUNDLE
@@ -168,23 +169,6 @@ def channels_last(fused: torch.Tensor) -> NDArray:
     """Turn (1, *spatial) into (*spatial), (3, *spatial) into (*spatial, 3), as float32 in main memory."""
     array = np.asarray(torch.as_tensor(fused).detach().cpu().numpy(), dtype=np.float32)
     return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
-
-
-def named_device(device: str | torch.device) -> torch.device:
-    """Return a device of this machine.
-
-    Raises:
-        FusionInputError: torch does not know the name, or the machine has no such device.
-    """
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise input_error(
-            f"device {str(device)!r}", "a device of this machine", reason, "leave it out or name cpu"
-        ) from error
-    return found
 
 
 def require_trained(path: Path, task: str) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 from clinicalfmamba_nets.data.datalists import modality_of
 from clinicalfmamba_nets.engine.fusion.inputs import make_folder
-from clinicalfmamba_nets.engine.fusion.pipeline import named_device, user_errors_alone
+from clinicalfmamba_nets.engine.fusion.pipeline import user_errors_alone
 from clinicalfmamba_nets.engine.grading.experiment import BUNDLE, CLASSIFIER
 from clinicalfmamba_nets.engine.grading.images import is_fused
 from clinicalfmamba_nets.engine.grading.lists import Entry, user_case
 from clinicalfmamba_nets.engine.grading.log import GRADES
 from clinicalfmamba_nets.engine.grading.runs import IMAGE_SETTINGS, fusion_folder, fusion_weights, training_settings
+from clinicalfmamba_nets.engine.run.devices import named_device
 from clinicalfmamba_nets.engine.run.record import RUN_FILE
 from clinicalfmamba_nets.engine.run.workflows import find_bundle, open_bundle
 from clinicalfmamba_nets.errors import input_error

@@ -13,6 +13,7 @@ from torch import nn
 from clinicalfmamba_nets.errors import input_error
 
 RUN_MARK = "{run}"
+WRAPPERS = ("module.", "_orig_mod.")
 
 
 def read_weights(path: str | os.PathLike, option: str = "ckpt_path") -> dict[str, torch.Tensor]:
@@ -37,7 +38,18 @@ def read_weights(path: str | os.PathLike, option: str = "ckpt_path") -> dict[str
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise input_error(f"{option} {file}", "a raw state_dict", "something else", "name the model.pt beside it")
-    return state
+    return without_prefixes(state)
+
+
+def without_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Take off what DataParallel ("module.") and torch.compile ("_orig_mod.") put before every name.
+
+    Example:
+        >>> list(without_prefixes({"module.a": torch.zeros(1), "module.b": torch.zeros(1)}))
+        ['a', 'b']
+    """
+    prefix = next((word for word in WRAPPERS if state and all(name.startswith(word) for name in state)), None)
+    return state if prefix is None else without_prefixes({name[len(prefix) :]: v for name, v in state.items()})
 
 
 def _check_fit(state: dict[str, torch.Tensor], network: nn.Module, path: str | os.PathLike, option: str) -> None:

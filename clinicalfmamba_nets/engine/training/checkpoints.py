@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from clinicalfmamba_nets.engine.run.ranks import gather_objects, is_main_process, own_index
 from clinicalfmamba_nets.engine.training.averaging import WeightAverage
 from clinicalfmamba_nets.engine.training.random_state import capture_random_state, restore_random_state
+from clinicalfmamba_nets.engine.training.seen_pairs import other_list, pair_names
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.files import atomic_file
 
@@ -54,6 +56,7 @@ class TrainingCheckpoint:
         evaluator: the validation engine with the key metric; without it the last epoch counts as the best.
         resume: continue from `checkpoint.pt` where there is one; otherwise earlier files are set aside as `previous_*`.
         settings: plain settings of the run; one that differs from the checkpoint's is told in a warning.
+        cases: entries of the training list; a resumed training on another list is told in a warning.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class TrainingCheckpoint:
         evaluator: Engine | None = None,
         resume: bool = False,
         settings: dict[str, Any] | None = None,
+        cases: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.output_dir = Path(output_dir)
         self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
@@ -74,6 +78,7 @@ class TrainingCheckpoint:
         self.average = average or WeightAverage(network)
         self.resume = resume
         self.settings = settings or {}
+        self.pairs = pair_names(cases)
         self.logger = logging.getLogger("clinicalfmamba.training")
 
     def attach(self, engine: Engine) -> None:
@@ -122,6 +127,9 @@ class TrainingCheckpoint:
             self.evaluator.state.best_metric_epoch = saved["best_epoch"]
         if is_main_process():
             self._compare_settings(saved["settings"])
+            other = other_list(saved["pairs"], self.pairs) if self.pairs and saved.get("pairs") else None
+            if other is not None:
+                self.logger.warning(other)
             self.logger.info("resumed %s after epoch %d of %d", self.path, saved["epoch"], engine.state.max_epochs)
 
     def _load_schedule(self, saved: dict[str, Any]) -> None:
@@ -159,6 +167,7 @@ class TrainingCheckpoint:
             "best_epoch": best.best_metric_epoch if best else engine.state.epoch,
             "history": engine.state.history,
             "random_states": random_states,
+            "pairs": self.pairs,
             "settings": {name: _plain(value) for name, value in self.settings.items()},
         }
         save_atomic(content, self.path)

@@ -18,6 +18,7 @@ from clinicalfmamba_nets.engine.training.tracked_loss import TrackedLoss
 from clinicalfmamba_nets.errors import input_error
 
 LIVE_INTERVAL = 0.5  # seconds between two updates of the live line
+FORECAST_STEP = 10  # after so many steps the time of the whole training is told
 TIMES = ("seconds", "seconds_per_pair", "loading_share")
 
 
@@ -44,6 +45,7 @@ class TrainingProgress:
         self.live = sys.stderr.isatty() and is_main_process()
         self._sums: dict[str, float] = {}
         self._pairs = 0
+        self._first, self._begun = -1, 0.0
         self._lr = self._started = self._shown = self._asked = self._waited = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -60,6 +62,8 @@ class TrainingProgress:
         self._sums, self._pairs, self._waited = {}, 0, 0.0
         self._lr = float(self.optimizer.param_groups[0]["lr"])
         self._started = time.perf_counter()
+        if self._first < 0:  # the first epoch of this run: a resumed training counts its steps from here
+            self._first, self._begun = engine.state.iteration, self._started
 
     def ask(self, engine: Engine) -> None:
         """Note when a batch was asked for."""
@@ -79,8 +83,18 @@ class TrainingProgress:
         self._pairs += self.loss.pairs
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value * self.loss.pairs
+        if engine.state.iteration - self._first == FORECAST_STEP and is_main_process():
+            self._forecast(engine)
         if self.live and time.perf_counter() - self._shown > LIVE_INTERVAL:
             self._show(engine)
+
+    def _forecast(self, engine: Engine) -> None:
+        """Tell how long the training will take, by the pace of its first steps; validations come on top."""
+        pace = (time.perf_counter() - self._begun) / FORECAST_STEP
+        steps = engine.state.epoch_length * engine.state.max_epochs - engine.state.iteration
+        self._clear()
+        text = "about %s for the %d steps that are left at %.2g s each, validations not counted"
+        self.logger.info(text, duration(pace * steps), steps, pace)
 
     def end_epoch(self, engine: Engine) -> None:
         """Add the epoch to the history and tell it in one line."""

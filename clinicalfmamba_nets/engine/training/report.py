@@ -12,6 +12,7 @@ from ignite.engine import Engine, Events
 from clinicalfmamba_nets import __version__
 from clinicalfmamba_nets.engine.run.ranks import is_main_process
 from clinicalfmamba_nets.engine.run.record import RUN_FILE, machine_facts, write_json
+from clinicalfmamba_nets.engine.training.seen_pairs import pair_names
 
 
 class TrainingReport:
@@ -34,6 +35,7 @@ class TrainingReport:
         self.path = Path(output_dir) / RUN_FILE
         self.settings = settings
         self.cases = {"training": _names(cases), "validation": _names(val_cases)}
+        self.pairs = {"training": pair_names(cases), "validation": pair_names(val_cases)}
 
     def attach(self, engine: Engine) -> None:
         """Write after each epoch of `engine`."""
@@ -50,6 +52,7 @@ class TrainingReport:
             "system": machine_facts(),
             "settings": self.settings,
             "cases": self.cases,
+            "pairs": self.pairs,
             "parameters": sum(value.numel() for value in engine.network.parameters()),
             "epochs": {"done": engine.state.epoch, "planned": engine.state.max_epochs},
             "seconds": round(sum(row["seconds"] for row in history), 1),

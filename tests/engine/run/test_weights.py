@@ -16,6 +16,7 @@ from clinicalfmamba_nets.engine.run.weights import (
     shipped_networks,
     start_from_weights,
     trained_networks,
+    without_prefixes,
 )
 from clinicalfmamba_nets.errors import FusionInputError
 
@@ -78,3 +79,11 @@ def test_shipped_weights_of_other_tasks(checkout, tmp_path):
     assert shipped_networks(root, []) == {}
     with pytest.raises(FusionInputError, match="model_pet_mri.pt: expected a file of weights"):
         shipped_networks(root, ["pet_mri"])
+
+
+def test_names_of_wrapped_networks_are_read():
+    state = {"a": torch.zeros(1), "b": torch.zeros(1)}
+    for prefix in ("module.", "_orig_mod.", "_orig_mod.module."):
+        assert set(without_prefixes({prefix + name: value for name, value in state.items()})) == {"a", "b"}
+    mixed = {"module.a": torch.zeros(1), "b": torch.zeros(1)}
+    assert without_prefixes(mixed) == mixed and without_prefixes({}) == {}
