@@ -36,9 +36,10 @@ def choose_series(rows: Sequence[Series], selector: str, where: str) -> Series:
 
     Args:
         rows: the series of a study.
-        selector: row (`#2`), SeriesInstanceUID, modality, description (with * and ?), SeriesNumber, or rules such as
-            `EchoTime=11` or `SeriesDescription=*flair*`; several with commas between, which must all hold. "" for the
-            only one. Numbers hold within 1 %; in texts / stands for a backslash.
+        selector: row (`#2`), SeriesInstanceUID, modality, description (with * and ?), contrast (T2),
+            SeriesNumber, or rules such as `EchoTime=11` or `SeriesDescription=*flair*`;
+            several with commas between, which must all hold. "" for the only one. Numbers hold within 1 %; in texts
+            / stands for a backslash.
         where: folder or file, for messages.
 
     Returns:
@@ -88,7 +89,7 @@ def _names(rows: Sequence[Series]) -> str:
 
 
 def _matching(rows: Sequence[Series], rule: str) -> list[Series]:
-    """Return the series that fit a rule; a bare word is a row, UID, modality, description or number, in this order."""
+    """Return the series that fit a rule; a bare word is what any of them fits first, in the order of the tests."""
     name, mark, value = rule.partition("=")
     if mark and name.strip().lower() in _KNOWN:
         return [row for row in rows if _states(row, name.strip().lower(), value.strip())]
@@ -97,6 +98,7 @@ def _matching(rows: Sequence[Series], rule: str) -> list[Series]:
         lambda row: rule in (f"#{row.row}", row.header.series),
         lambda row: word in (row.header.modality.lower(), row.modality.lower()),
         lambda row: bool(row.header.description) and _glob(row.header.description, rule),
+        lambda row: word == contrast_of(row) != "",
         lambda row: rule == row.header.number,
     )
     for test in tests:
@@ -134,7 +136,7 @@ def _glob(text: str, pattern: str) -> bool:
     return plain == wanted or fnmatch.fnmatchcase(plain, wanted)
 
 
-def choose_two(rows: Sequence[Series], selectors: Sequence[str], where: str, option: str) -> Pair:
+def choose_two(rows: Sequence[Series], selectors: Sequence[str], where: str, option: str, task: str = "") -> Pair:
     """Choose the two series of a study that are to be fused: MR (else CT) first, T2 before FLAIR.
 
     Args:
@@ -144,6 +146,7 @@ def choose_two(rows: Sequence[Series], selectors: Sequence[str], where: str, opt
             the order of their echo times.
         where: folder or file, for messages.
         option: how the user names both, for messages.
+        task: such as "t2_flair": its two words choose among more series by modality or contrast.
 
     Returns:
         The two series, and notes and warnings about what was left out.
@@ -157,7 +160,7 @@ def choose_two(rows: Sequence[Series], selectors: Sequence[str], where: str, opt
             raise input_error(where, "two series", f"the same one twice ({first.name})", f"name both: {option}")
         return Pair((first, second))
     candidates = [row for row in rows if row.image and not row.role]
-    chosen = _partners(candidates)
+    chosen = _partners(candidates, task)
     if len(chosen) != 2:
         remedy = f"name both: {option}" if len(candidates) > 1 else "add the other series, or name two images: A B"
         raise input_error(where, "two series to fuse", _told(candidates, rows), remedy)
@@ -167,14 +170,23 @@ def choose_two(rows: Sequence[Series], selectors: Sequence[str], where: str, opt
     return Pair((first, second), note, _left_out(rows, (first, second)))
 
 
-def _partners(candidates: list[Series]) -> list[Series]:
+def _partners(candidates: list[Series], task: str) -> list[Series]:
     """Return the two that belong together; all where that is not clear."""
     if len(candidates) > 2:
+        named = [_worded(candidates, word) for word in task.split("_")[:2]]
+        if [len(rows) for rows in named] == [1, 1] and named[0] != named[1]:
+            return [named[0][0], named[1][0]]
         anatomical = [row for row in candidates if row.modality == "MR"]
         other = [row for row in candidates if row.modality in _OTHERS]
         if len(anatomical) == len(other) == 1:
             return [*anatomical, *other]
     return candidates
+
+
+def _worded(rows: Sequence[Series], word: str) -> list[Series]:
+    """Return the series that a word of a task means."""
+    modality = {"mri": "MR", "ct": "CT", "pet": "PT", "spect": "NM"}.get(word)
+    return [row for row in rows if (row.modality == modality if modality else contrast_of(row) == word)]
 
 
 def _told(candidates: list[Series], rows: Sequence[Series]) -> str:

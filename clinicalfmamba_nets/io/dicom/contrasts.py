@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from clinicalfmamba_nets.io.dicom.geometry import parallel
 from clinicalfmamba_nets.io.dicom.header import Slice
 from clinicalfmamba_nets.io.dicom.kinds import is_scout_type
-from clinicalfmamba_nets.io.dicom.marks import MARKS, TOLERANCE, Mark, shown
+from clinicalfmamba_nets.io.dicom.marks import BY_NAME, MARKS, TOLERANCE, Mark, shown
 from clinicalfmamba_nets.io.files import printable
 
 # Slices whose depths differ by less than this part of their usual distance, at most so many mm, lie on each other.
@@ -117,6 +117,9 @@ def _contrasts(slices: list[Slice]) -> list[Part]:
     places = _places(slices)
     if places is None:
         return [Part(slices)]
+    planes = _planes(slices)
+    if len(planes) > 1:
+        return _stacks(slices, planes)
     if max(Counter(places).values()) == 1:
         return _interleaved(slices, places) or [Part(slices, warnings=_mixed(slices))]
     best = None
@@ -130,12 +133,44 @@ def _contrasts(slices: list[Slice]) -> list[Part]:
         if whole:
             break
     if best is None:
-        return [Part(slices, problem=_unsorted(places))]
+        return _time_points(slices, places) or [Part(slices, problem=_unsorted(places))]
     mark, groups, notes = best
     parts = [_named(part, mark, value) for value, group in groups for part in _contrasts(group)]
     for part in parts:
         part.warnings = [*notes, *part.warnings]
     return parts
+
+
+def _stacks(slices: list[Slice], planes: list[list[Slice]]) -> list[Part]:
+    """Split stacks of several planes where a mark tells each plane; the geometry tells of what is left together."""
+    plane_of = {id(item): number for number, plane in enumerate(planes) for item in plane}
+    for mark in (BY_NAME["stackid"], *MARKS):
+        groups, notes = _groups(slices, list(plane_of.values()), mark)
+        pure = all(len({plane_of[id(item)] for item in group}) == 1 for _, group in groups)
+        if len(groups) > 1 and pure and not notes and min(len(group) for _, group in groups) > 1:
+            return [_named(part, mark, value) for value, group in groups for part in _contrasts(group)]
+    return [Part(slices)]
+
+
+def _time_points(slices: list[Slice], places: list[int]) -> list[Part]:
+    """Split by the order of acquisition times where they differ from slice to slice; nothing where they do not tell."""
+    counts = Counter(places)
+    most = max(counts.values())
+    times = {item.marks.get("AcquisitionTime") for item in slices}
+    if len(counts) < 2 or set(counts.values()) != {most} or None in times or len(times) < len(slices):
+        return []
+    stacks: list[list[Slice]] = [[] for _ in range(most)]
+    seen: Counter[int] = Counter()
+    for item, place in sorted(
+        zip(slices, places, strict=True), key=lambda entry: str(entry[0].marks["AcquisitionTime"])
+    ):
+        stacks[seen[place]].append(item)
+        seen[place] += 1
+    found = []
+    for number, stack in enumerate(stacks, 1):
+        marked = [replace(item, marks={**item.marks, "TimePoint": float(number)}) for item in stack]
+        found.append(Part(marked, (f"TimePoint={number}",)))
+    return found
 
 
 def _named(part: Part, mark: Mark, value: Any) -> Part:

@@ -83,7 +83,7 @@ def find_dicom_files(path: PathLike | Sequence[PathLike]) -> tuple[list[Path], l
     if target.is_dir():
         return _in_folder(target)
     if target.is_file() and is_archive(target):
-        return _in_folder(unpacked(target))
+        return _in_folder(unpacked(target), printable(target))
     target = _checked(path)
     return _in_directory(target) if _is_directory(target) else ([target], [], [])
 
@@ -136,7 +136,14 @@ def _is_candidate(path: Path) -> bool:
         return False
 
 
-def _in_folder(folder: Path) -> tuple[list[Path], list[str], list[Path]]:
+def renamed(text: str, path: Path) -> str:
+    """Name an archive in a message where the folder stands that it was unpacked into."""
+    if path.is_dir() or not path.is_file() or not is_archive(path):
+        return text
+    return text.replace(f"{printable(unpacked(path))}/", f"{printable(path)}/")
+
+
+def _in_folder(folder: Path, name: str = "") -> tuple[list[Path], list[str], list[Path]]:
     root = os.path.realpath(folder)
     found: list[Path] = []
     other: list[Path] = []
@@ -155,7 +162,7 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[str], list[Path]]:
     if not found:
         what = f"{len(other) + len(outside)} other files" if other or outside else "an empty folder"
         what += f", links that lead out of it among them ({_names(outside, folder)})" if outside else ""
-        raise input_error(printable(folder), "a folder with DICOM images", what, "check the path")
+        raise input_error(name or printable(folder), "a folder with DICOM images", what, "check the path")
     return found, notes, []
 
 

@@ -189,3 +189,17 @@ def parallel(one: Sequence[float] | None, other: Sequence[float] | None, turn: f
     if one is None or other is None:
         return one is other
     return one == other or all(abs(a - b) <= turn for a, b in zip(one, other, strict=True))
+
+
+def plane_of(orientation: Sequence[float] | None) -> str:
+    """Return "axial", "coronal" or "sagittal" for a plane within 20 degrees of it, else "oblique"; "" without any.
+
+    Example:
+        >>> plane_of((1, 0, 0, 0, 1, 0)), plane_of((0, 1, 0, 0, 0, -1))
+        ('axial', 'sagittal')
+    """
+    if orientation is None or len(orientation) != 6:
+        return ""
+    normal = np.abs(np.cross(orientation[:3], orientation[3:]))
+    axis = int(np.argmax(normal))
+    return ("sagittal", "coronal", "axial")[axis] if normal[axis] > 0.94 else "oblique"

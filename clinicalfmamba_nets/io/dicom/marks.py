@@ -56,7 +56,8 @@ MARKS = (
     Mark("AcquisitionNumber", ("FrameAcquisitionNumber", "FrameContentSequence"), weak=True),
     Mark("DiffusionGradientOrientation", ("DiffusionGradientOrientation", "DiffusionGradientDirectionSequence")),
 )
-BY_NAME = {mark.keyword.lower(): mark for mark in MARKS}
+TIME_POINT = Mark("TimePoint", weak=True)  # counted here, where acquisition times differ from slice to slice
+BY_NAME = {mark.keyword.lower(): mark for mark in (*MARKS, TIME_POINT)}
 _TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 _VECTORS = ("EnergyWindow", "RRInterval", "TimeSlot", "TimeSlice", "Phase")
 _NUMBERS = {"TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "AcquisitionNumber"}

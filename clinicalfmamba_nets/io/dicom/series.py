@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from clinicalfmamba_nets.io.dicom.contrasts import Part, split_series
-from clinicalfmamba_nets.io.dicom.geometry import place_slices
+from clinicalfmamba_nets.io.dicom.geometry import place_slices, plane_of
 from clinicalfmamba_nets.io.dicom.header import NUCLEAR, Header, Slice
 from clinicalfmamba_nets.io.dicom.kinds import image_problem, is_image, role_of, tracer_modality
 from clinicalfmamba_nets.io.files import printable
+
+# Slices for each plane that a scout has at most, and how many times more a stack beside it has.
+_FEW, _MANY = 5, 4
 
 
 @dataclass
@@ -110,7 +113,7 @@ class Series:
         spacing = " x ".join(f"{side:.4g}" for side in self.spacing)
         role = [f"left out unless chosen: {self.role}"] if self.role else []
         facts = [*role, *(f"WARNING: {text}" for text in self.warnings), *self.notes]
-        told = f"PROBLEM: {self.problem}" if self.problem else "; ".join(facts) or "ok"
+        told = "; ".join([*role, f"PROBLEM: {self.problem}"] if self.problem else facts) or "ok"
         choice = f"--series {shlex.quote(self.short)}" if self.short and self.image else ""
         return "  ".join(filter(None, [self.name, spacing and f"{spacing} mm", told, choice]))
 
@@ -128,6 +131,23 @@ def build_series(headers: Sequence[Header]) -> list[Series]:
     known = {header.path: header for header in headers}
     parts = split_series(slices)
     return [_series(part, known, ",".join(part.split)) for part in parts]
+
+
+def find_scouts(rows: Sequence[Series]) -> None:
+    """Give series that nothing names scouts this role by their form.
+
+    These are a few slices in several of the body's planes, and a few of another plane than a stack of their modality
+    that has many more.
+    """
+    for row in rows:
+        planes = {plane_of(item.orientation) for item in row.slices}
+        if row.role or not row.image or planes & {"", "oblique"} or len(row.slices) > _FEW * len(planes):
+            continue
+        stacks = [other for other in rows if other.modality == row.modality and not other.role and other is not row]
+        main = max(stacks, key=lambda other: len(other.slices), default=row)
+        other_plane = plane_of(main.slices[0].orientation) not in planes
+        if len(planes) > 1 or (other_plane and len(main.slices) >= _MANY * len(row.slices)):
+            row.role = "a scout (localizer) by its few slices"
 
 
 def _series(part: Part, known: dict[Path, Header], split: str) -> Series:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io.dicom.choosing import Pair, choose_series, choose_two
-from clinicalfmamba_nets.io.dicom.files import SELECTOR, find_dicom_files, split_selector
+from clinicalfmamba_nets.io.dicom.files import SELECTOR, find_dicom_files, renamed, split_selector
 from clinicalfmamba_nets.io.dicom.header import Header, quiet_pydicom, read_header
-from clinicalfmamba_nets.io.dicom.series import Series, build_series
+from clinicalfmamba_nets.io.dicom.series import Series, build_series, find_scouts
 from clinicalfmamba_nets.io.files import PathLike, printable
 
 
@@ -45,9 +45,9 @@ class Study:
         """Return one series by a selector, see `choose_series`."""
         return choose_series(self.series, selector, self.name)
 
-    def pair(self, selectors: Sequence[str] = (), option: str = "--series A --series B") -> Pair:
+    def pair(self, selectors: Sequence[str] = (), task: str = "", option: str = "--series A --series B") -> Pair:
         """Return the two series that are to be fused, see `choose_two`; `option` is how a user names both."""
-        return choose_two(self.series, selectors, self.name, option)
+        return choose_two(self.series, selectors, self.name, option, task)
 
     def path_of(self, series: Series) -> str:
         """Return `folder::selector` of a series, for what takes paths."""
@@ -74,6 +74,8 @@ def open_study(path: PathLike | Sequence[PathLike]) -> Study:
         FusionInputError: nothing is there, or none of it is DICOM.
     """
     files, notes, absent = find_dicom_files(path)
+    listed = isinstance(path, Sequence) and not isinstance(path, str | bytes)
+    where = Path("list of files") if listed else split_selector(path)[0]  # type: ignore[arg-type]
     headers: list[Header] = []
     broken: dict[Path, str] = {}
     with quiet_pydicom():
@@ -81,7 +83,7 @@ def open_study(path: PathLike | Sequence[PathLike]) -> Study:
             try:
                 headers.append(read_header(file))
             except FusionInputError as error:
-                broken[file] = str(error)
+                broken[file] = renamed(str(error), where)
     if not headers:
         raise FusionInputError(next(iter(broken.values())))
     groups: dict[str, list[Header]] = defaultdict(list)
@@ -91,8 +93,8 @@ def open_study(path: PathLike | Sequence[PathLike]) -> Study:
     rows.sort(key=lambda row: (_number(row.header.number), row.header.series))
     for number, row in enumerate(rows, 1):
         row.row = number
-    where = Path("list of files") if isinstance(path, Sequence) and not isinstance(path, str | bytes) else None
-    study = Study(where or split_selector(path)[0], rows, notes)  # type: ignore[arg-type]
+    find_scouts(rows)
+    study = Study(where, rows, notes)
     _tell_lost(study, absent, broken)
     _shorten(rows)
     return study

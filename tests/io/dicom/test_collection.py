@@ -28,7 +28,7 @@ REAL = {
     "mr_rgb": (52, 77, 4, 3),
     "mr_enhanced_philips": (256, 256, 8),
     "mr_siemens_mosaic": "a mosaic of many",
-    "dicomdir_mixed_mr": "found 3: #4 MR 2 T/S/C RF FAST PILOT",
+    "dicomdir_mixed_mr": "(MR 700): expected one orientation of all slices",
     "dicomdir_mixed_mr::700": "one orientation",
     "dicomdir_mixed_mr::#1": (16, 16, 1),
     "dicomdir_mixed_mr/DICOMDIR::#1": (16, 16, 1),

@@ -1,0 +1,215 @@
+"""Contrasts, time points, copies and scouts that share one series."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.io import read_image
+from clinicalfmamba_nets.io.dicom.study import open_study
+
+# What tells two or three parts of a series apart: element, values, and the selector of the second part.
+TELLING = {
+    "EchoTime": ((10.0, 90.0), "EchoTime=90"),
+    "InversionTime": ((100.0, 2500.0), "InversionTime=2500"),
+    "FlipAngle": ((3.0, 15.0), "FlipAngle=15"),
+    "DiffusionBValue": ((0.0, 1000.0), "DiffusionBValue=1000"),
+    "ImageType": ((["ORIGINAL", "PRIMARY", "M", "ND"], ["ORIGINAL", "PRIMARY", "P", "ND"]), "ImageType=*/P/*"),
+    "SequenceName": (("*se2d1", "*tir2d1"), "SequenceName=?tir2d1"),
+    "ConvolutionKernel": (("H30s", "H60s"), "ConvolutionKernel=H60s"),
+    "SeriesDescription": (("T2 [ax], fat", "T2 [ax], water"), "SeriesDescription=T2 ?ax?? water"),
+    "FrameReferenceTime": ((30000.0, 30300.0, 30600.0), "FrameReferenceTime=30300"),
+    "AcquisitionTime": (("120000", "120010", "120020"), "AcquisitionTime=120010"),
+    "TemporalPositionIdentifier": ((1, 2, 3), "TemporalPositionIdentifier=2"),
+    "StackID": (("1", "2"), "StackID=2"),
+}
+
+
+def add(make_series, count, part, edit=None, **settings):
+    """Add a part to the series of the folder: own files and SOP instances."""
+
+    def change(number, made):
+        made.SOPInstanceUID = f"1.2.3.2.{part}.{number}"
+        made.PixelData = np.full(24, 100 * part + number, "<u2").tobytes()
+        if edit:
+            edit(number, made)
+
+    folder = make_series(count, f"part{part}", edit=change, **settings)
+    target = folder.parent / "study"
+    target.mkdir(exist_ok=True)
+    for file in folder.iterdir():
+        shutil.copy(file, target / f"{part}_{file.name[-7:]}")
+    return target
+
+
+@pytest.mark.parametrize("keyword", TELLING)
+def test_slices_that_lie_on_each_other_are_told_apart_by(make_series, keyword):
+    values, selector = TELLING[keyword]
+    for part, value in enumerate(values):
+        folder = add(make_series, 4, part, **{keyword: value})
+    rows = open_study(folder).series
+    assert [(len(row.slices), row.problem) for row in rows] == [(4, "")] * len(values)
+    assert read_image(f"{folder}::{selector}")[0][0, 0].tolist() == [100, 101, 102, 103]
+    for row in rows:  # what is printed chooses
+        assert open_study(folder).choose(row.short).split == row.split
+        assert row.text().endswith(("  --series " + row.short, f"  --series '{row.short}'"))
+
+
+def test_parts_are_split_again_where_that_is_needed(make_series):
+    for part, (kind, echo) in enumerate((("W", 0.0), ("F", 0.0), ("IP", 2.3), ("OP", 1.15))):
+        folder = add(make_series, 3, part, ImageType=["DERIVED", "PRIMARY", kind, kind], EchoTime=echo)
+    study = open_study(folder)
+    assert [row.problem for row in study.series] == [""] * 4
+    assert read_image(f"{folder}::ImageType=*F*F")[0].flat[0] == 100
+    assert study.choose("EchoTime=2.3").value("ImageType") == "DERIVED\\PRIMARY\\IP\\IP"
+
+
+def test_directions_without_a_mark_leave_the_rest_to_be_chosen(make_series):
+    for part, value in enumerate((0.0, 800.0, 800.0, 800.0)):
+        folder = add(make_series, 3, part, DiffusionBValue=value)
+    assert read_image(f"{folder}::DiffusionBValue=0")[0].shape == (4, 6, 3)
+    with pytest.raises(FusionInputError, match="found 3 at each of 3 places, and no element that tells them apart"):
+        read_image(f"{folder}::DiffusionBValue=800")
+
+
+def test_time_points_whose_slices_have_times_of_their_own(make_series):
+    for part in range(3):
+        folder = add(
+            make_series,
+            3,
+            part,
+            edit=lambda n, made, part=part: setattr(made, "AcquisitionTime", f"12{part:02d}{n:02d}"),
+        )
+    assert [row.split for row in open_study(folder).series] == ["TimePoint=1", "TimePoint=2", "TimePoint=3"]
+    assert read_image(f"{folder}::TimePoint=3")[0][0, 0].tolist() == [200, 201, 202]
+
+
+@pytest.mark.parametrize("low, high", [(11.0, 11.02), (90.0, 90.85), (3.1, 3.13)])
+def test_jitter_of_one_contrast_is_no_contrast(make_series, low, high):
+    folder = make_series(6, EchoTime=low, edit=lambda n, made: n % 2 and setattr(made, "EchoTime", high))
+    (row,) = open_study(folder).series
+    assert len(row.slices) == 6 and not row.warnings and not row.split
+    assert open_study(folder).choose(f"EchoTime={low}") is not None
+
+
+def test_slabs_of_one_stack_stay_together_with_a_warning(make_series):
+    folder = make_series(6, EchoTime=80.0, edit=lambda n, made: n > 2 and setattr(made, "EchoTime", 95.0))
+    (row,) = open_study(folder).series
+    assert row.warnings == ["EchoTime differs from slice to slice (80 to 95): taken as one volume"]
+    with pytest.raises(FusionInputError, match="expected two series to fuse, found 1 of 1"):
+        open_study(folder).pair()
+
+
+@pytest.mark.parametrize("lacking", [0, 2, 5])
+def test_one_slice_without_a_mark_is_a_slice_like_the_others(make_series, lacking):
+    folder = make_series(6, EchoTime=90, edit=lambda n, made: n == lacking and delattr(made, "EchoTime"))
+    (row,) = open_study(folder).series
+    assert len(row.slices) == 6 and "no EchoTime in" in row.warnings[0]
+
+
+def test_a_slice_without_a_mark_goes_where_one_lacks(make_series):
+    add(make_series, 5, 0, EchoTime=11)
+    folder = add(make_series, 5, 1, edit=lambda n, made: n == 3 and delattr(made, "EchoTime"), EchoTime=92)
+    first, second = open_study(folder).series
+    assert (len(first.slices), len(second.slices)) == (5, 5) and "put where a slice was lacking" in second.warnings[0]
+    assert read_image(f"{folder}::EchoTime=92")[0][0, 0].tolist() == [100, 101, 102, 103, 104]
+
+
+def test_contrasts_between_each_other_are_told_apart(make_series):
+    folder = make_series(8, edit=lambda n, made: setattr(made, "EchoTime", 90 if n % 2 else 12))
+    assert [(row.split, row.spacing[2]) for row in open_study(folder).series] == [
+        ("EchoTime=12", 4),
+        ("EchoTime=90", 4),
+    ]
+
+
+def test_equal_copies_are_dropped_and_others_refused(make_series):
+    folder = make_series(4)
+    files = sorted(folder.iterdir())
+    (folder / "copies").mkdir()
+    for file in files[1:3]:
+        shutil.copy(file, folder / "copies" / file.name)
+    (row,) = open_study(folder).series
+    assert row.shape == (4, 6, 4) and "equal copies, left out: " in row.notes[0]
+    data = bytearray((folder / "copies" / files[1].name).read_bytes())
+    data[-2] ^= 1
+    (folder / "copies" / files[1].name).write_bytes(data)
+    with pytest.raises(FusionInputError, match=r"SOPInstanceUID \(0008,0018\).*which differ"):
+        read_image(folder)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("size", [6, 10])
+def test_scouts_in_a_series_are_left_out(make_series, labelled, size):
+    def scout(number, made):
+        made.ImageOrientationPatient, made.Rows = [0, 1, 0, 0, 0, -1], size
+        made.PixelData = bytes(8 * size)
+        if labelled:
+            made.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    add(make_series, 8, 0)
+    folder = add(make_series, 1, 1, edit=scout)
+    (row,) = open_study(folder).series
+    assert row.shape == (4, 6, 8) and row.warnings[0].startswith(
+        "1 scout image (localizer) in the series, left out: 1_"
+    )
+    assert read_image(folder)[1]["warnings"] == row.warnings
+
+
+def frame(position, turn, **settings):
+    """Functional groups of one Enhanced frame."""
+    group = Dataset()
+
+    def item(sequence, **values):
+        one = Dataset()
+        for key, value in values.items():
+            setattr(one, key, value)
+        setattr(group, sequence, [one])
+
+    item("PlanePositionSequence", ImagePositionPatient=[float(value) for value in position])
+    item("PlaneOrientationSequence", ImageOrientationPatient=[float(value) for value in turn])
+    item("PixelMeasuresSequence", PixelSpacing=[1.0, 1.0], SliceThickness=2.0)
+    item("FrameContentSequence", StackID=settings.get("stack", "1"))
+    item("MRModifierSequence", InversionTimes=[float(settings.get("ti", 100))])
+    item("MRTimingAndRelatedParametersSequence", FlipAngle=float(settings.get("flip", 90)))
+    item("MRImageFrameTypeSequence", FrameType=["ORIGINAL", "PRIMARY", settings.get("kind", "M"), "NONE"])
+    return group
+
+
+def enhanced(make_series, frames):
+    """One Enhanced MR file; the pixels of each frame hold its number in the file."""
+
+    def edit(number, made):
+        made.SOPClassUID, made.NumberOfFrames = "1.2.840.10008.5.1.4.1.1.4.1", len(frames)
+        made.PerFrameFunctionalGroupsSequence, made.SharedFunctionalGroupsSequence = frames, [Dataset()]
+        made.PixelData = b"".join(np.full(24, place, "<u2").tobytes() for place in range(len(frames)))
+        del made.ImagePositionPatient, made.ImageOrientationPatient, made.PixelSpacing, made.SliceThickness
+
+    return make_series(1, edit=edit)
+
+
+AXIAL, SAGITTAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1)
+
+
+def test_enhanced_frames_are_placed_by_position_not_by_index(make_series):
+    order = [3, 0, 2, 1, 4]
+    folder = enhanced(make_series, [frame((0, 0, 2 * place), AXIAL) for place in order])
+    assert read_image(folder)[0][0, 0].tolist() == [order.index(place) for place in range(5)]
+
+
+@pytest.mark.parametrize("name, values", [("ti", (100, 2200)), ("flip", (5, 20)), ("kind", ("M", "P"))])
+def test_enhanced_contrasts_are_split_by_their_functional_groups(make_series, name, values):
+    frames = [frame((0, 0, 2 * place), AXIAL, **{name: value}) for value in values for place in range(3)]
+    rows = open_study(enhanced(make_series, frames)).series
+    assert [[item.frame for item in row.slices] for row in rows] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_enhanced_stacks_of_two_planes_are_split_by_stack(make_series):
+    frames = [frame((0, 0, 2 * place), AXIAL, stack="A") for place in range(3)]
+    frames += [frame((2 * place, 0, 0), SAGITTAL, stack="B") for place in range(4)]
+    rows = open_study(enhanced(make_series, frames)).series
+    assert [(row.split, row.shape[2], row.problem) for row in rows] == [("StackID=A", 3, ""), ("StackID=B", 4, "")]
