@@ -53,9 +53,8 @@ def test_names_in_any_character_set_are_kept(make_series, tmp_path, charset):
         ("ISO_IR 100", "latin-1", b"ISO_IR 999", "PatientName", "T\u00e9st^H\u00ebad"),
     ],
 )
-def test_text_that_cannot_be_read_is_left_out_and_told(
-    make_series, tmp_path, caplog, charset, codec, wrong, element, text
-):
+def test_text_that_cannot_be_read_is_left_out_and_told(make_series, tmp_path, caplog, case):
+    charset, codec, wrong, element, text = case
     source = make_series(1, SpecificCharacterSet=charset, **{element: text})
     exchange(source, charset.encode(), wrong)
     for data in results(source, tmp_path):
