@@ -19,6 +19,7 @@ from clinicalfmamba_nets.io.dicom.series import Series
 
 NOTICE = "Not for diagnostic use"
 CT, MR, SECONDARY = (f"1.2.840.10008.5.1.4.1.1.{number}" for number in (2, 4, 7))
+_NUMBER, _COLOR_NUMBER = 10000, 11000  # of a derived series: that of its source and this
 
 
 def _words(text: str) -> list[str]:
@@ -74,7 +75,7 @@ class NewSeries:
     derivation: str
 
 
-def new_series(source: Series, others: Sequence[Series], color: bool, version: str) -> NewSeries:
+def new_series(source: Series, others: Sequence[Series], color: bool, version: str, settings: str = "") -> NewSeries:
     """Choose kind, identifiers and descriptions of a derived series.
 
     Args:
@@ -82,24 +83,27 @@ def new_series(source: Series, others: Sequence[Series], color: bool, version: s
         others: the other series that went into the image.
         color: whether it is written in color.
         version: version of the software.
+        settings: what the values depend on, such as windows and palette.
     """
     from pydicom.uid import generate_uid
 
     head = source.header
     kind = {"MR": MR, "CT": CT}.get(head.modality, SECONDARY)
-    modalities = "+".join([head.modality or "OT", *(item.header.modality or "OT" for item in others)])
+    modalities = "+".join([item.modality or "OT" for item in (source, *others)])
     names = [item.header.series or "a series without UID" for item in (source, *others)]
     derivation = f"Fused by {MODEL} {version} from series {' and '.join(names)}. {NOTICE}."
+    if settings:
+        derivation += f" {settings.encode('ascii', 'backslashreplace').decode()}"
     number = int(head.number) if head.number.isdigit() else 0
     return NewSeries(
         SECONDARY if color else kind,
         generate_uid(prefix=None),
         head.study or generate_uid(prefix=None),
         head.frame_of_reference or generate_uid(prefix=None),
-        min(number + 10000, 2**31 - 1),
+        min(number + (_COLOR_NUMBER if color else _NUMBER), 2**31 - 1),
         version,
         datetime.now(),
-        f"{NOTICE}: fused {modalities}"[:64],
+        f"{NOTICE}: fused {modalities}{' in color' if color else ''}"[:64],
         derivation[:1024],
     )
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.dicom.copying import keep_element
 from clinicalfmamba_nets.io.dicom.files import is_dicom, split_selector
 from clinicalfmamba_nets.io.dicom.header import Slice, quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.dicom.modules import (
+    LOSSY,
     MODEL,
     MR,
     NewSeries,
@@ -24,6 +26,7 @@ from clinicalfmamba_nets.io.dicom.modules import (
     derived_header,
     new_series,
 )
+from clinicalfmamba_nets.io.dicom.multiframe import frames_in_one
 from clinicalfmamba_nets.io.dicom.series import Series
 from clinicalfmamba_nets.io.dicom.study import open_study
 from clinicalfmamba_nets.io.files import PathLike, check_values, printable, to_path
@@ -41,6 +44,8 @@ def write_dicom(
     affine: np.ndarray | None = None,
     dtype: Any = None,
     references: Sequence[PathLike] = (),
+    multiframe: bool = False,
+    settings: str = "",
 ) -> None:
     """Write a volume as a DICOM series that is derived from another one.
 
@@ -54,6 +59,8 @@ def write_dicom(
         affine: 4 x 4, index to RAS mm; of no effect, unless it is not that of `like`, which is refused.
         dtype: of no effect: values are stored with 16 bits (color with 8) and the rescale of `like` where they fit.
         references: other series that went into the volume.
+        multiframe: write an image in color as one file of many frames instead of a file for each slice.
+        settings: what the values depend on, such as windows and palette, for DerivationDescription.
 
     Raises:
         FusionInputError: no DICOM series to derive from, another grid than it has, NaN or infinite values, or a folder
@@ -68,21 +75,49 @@ def write_dicom(
     from clinicalfmamba_nets import __version__
 
     color = array.ndim == 4
-    new = new_series(source, others, color, __version__)
+    if multiframe and not color:
+        raise ValueError("multiframe: expected an image in color, found a grey one")
+    new = new_series(source, others, color, __version__, settings)
     stored, scale = (np.clip(np.rint(array), 0, 255).astype(np.uint8), None) if color else _quantized(array, source)
     window = None if color else _window(array)
-    place = _TO_LPS @ np.asarray(source.affine)
+    place, lossy = _TO_LPS @ np.asarray(source.affine), _lossy(others)
     with atomic_folder(path) as folder, quiet_pydicom():
+        if multiframe:
+            made = frames_in_one(
+                next(_source_headers(source))[1], new, place, np.moveaxis(stored, (0, 1, 2), (2, 1, 0))
+            )
+            _tell_loss(made, lossy)
+            add_references(made, [(series, series.slices) for series in (source, *others)])
+            _save(made, folder / "IM0001.dcm")
+            return
         for number, (item, header) in enumerate(_source_headers(source)):
             made = derived_header(header, new, number, place)
+            _tell_loss(made, lossy)
             pixels = stored[:, :, number] if color else stored(array[:, :, number])
             _add_pixels(made, np.ascontiguousarray(np.swapaxes(pixels, 0, 1)), new, scale, window)
             used = [(source, [item]), *((other, _near(other, source, number)) for other in others)]
             add_references(made, used)
-            with open(folder / f"IM{number + 1:04d}.dcm", "xb") as file:
-                made.save_as(file, enforce_file_format=True)
-                file.flush()
-                os.fsync(file.fileno())
+            _save(made, folder / f"IM{number + 1:04d}.dcm")
+
+
+def _lossy(others: Sequence[Series]) -> Any:
+    """Return the header of a series that was compressed with loss, None where none was."""
+    headers = [read_dataset(other.slices[0].path) for other in others]
+    return next((header for header in headers if header.get("LossyImageCompression") == "01"), None)
+
+
+def _tell_loss(made: Any, lossy: Any) -> None:
+    """Say of a result that pixels of one of its sources have lost something."""
+    if lossy is not None and made.get("LossyImageCompression") != "01":
+        for keyword in LOSSY:
+            keep_element(made, lossy, keyword, told=False)
+
+
+def _save(made: Any, path: Path) -> None:
+    with open(path, "xb") as file:
+        made.save_as(file, enforce_file_format=True)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def source_series(path: PathLike | Series | None, target: PathLike) -> Series:
