@@ -36,12 +36,11 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
         cases = [phantom_case(output, options.task)]
     else:
         cases = collect_cases(options.inputs, options.datalist, options.series or ())
-    from clinicalfmamba_nets.engine.fusion.options import FuseOptions
-    from clinicalfmamba_nets.engine.fusion.volumes import FORMATS
+    from clinicalfmamba_nets.engine.fusion.options import FORMATS, FuseOptions
 
     names = [one.name for one in fields(FuseOptions) if one.name != "output_ext"]
     asked = FuseOptions(output_ext=FORMATS.get(options.format, ""), **{name: getattr(options, name) for name in names})
-    report = fuse_cases(cases, output, asked, tell_case)
+    report = fuse_cases(cases, output, asked, tell_case, [options.datalist] if options.datalist else ())
     if process_place()[0]:
         return int(bool(report.count("failed")))  # the first process tells about all
     if len(cases) > 1:
@@ -75,16 +74,15 @@ def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
 
 def check_task(parser: Parser, options: argparse.Namespace) -> str:
     """Leave with exit code 2 when no bundle, or not the named one, knows the task; return the bundle of the task."""
-    from clinicalfmamba_nets.engine.run.info import FUSION_BUNDLES, task_bundles
+    from clinicalfmamba_nets.engine.run.tasks import FUSION_BUNDLES, TASKS
 
     if options.bundle not in (None, *FUSION_BUNDLES):
         names = ", ".join(FUSION_BUNDLES)
         parser.error(f"bundle {options.bundle!r}: expected one of {names}{nearest(options.bundle, FUSION_BUNDLES)}")
-    bundles = task_bundles()
-    known = [task for task, homes in bundles.items() if options.bundle in (None, *homes)]
+    known = [name for name, row in TASKS.items() if options.bundle in (None, *row.bundles)]
     if options.task is not None and options.task not in known:
         parser.error(f"task {options.task!r}: expected one of {', '.join(known)}{nearest(options.task, known)}")
-    return options.bundle or bundles.get(options.task, FUSION_BUNDLES)[0]
+    return options.bundle or (TASKS[options.task].bundles if options.task else FUSION_BUNDLES)[0]
 
 
 def tell_case(number: int, total: int, result: Any, seconds: float, details: Mapping[str, Any], output: Path) -> None:
@@ -203,9 +201,14 @@ def free_settings(parser: Parser, words: Sequence[str]) -> dict[str, Any]:
 def run_info(parser: Parser, options: argparse.Namespace) -> int:
     """Print what is installed, or the series of a DICOM study; what needs torch comes last."""
     if options.path:
-        from clinicalfmamba_nets.engine.fusion.volumes import list_text
+        from clinicalfmamba_nets.io.dicom.study import open_study
 
-        say(list_text(options.path))
+        say(open_study(options.path).text())
+        return 0
+    if options.tasks:
+        from clinicalfmamba_nets.engine.run.tasks import TASKS, task_text
+
+        say(json.dumps([row.as_dict() for row in TASKS.values()], indent=2) if options.json else task_text())
         return 0
     from clinicalfmamba_nets.engine.run import info
 

@@ -9,8 +9,8 @@ from typing import Any
 _HOMES = {
     "training.tracked_loss": ("TrackedLoss",),
     "training.averaging": ("AverageHandler", "WeightAverage"),
-    "fusion.inferers": ("VolumeInferer", "WholeImageInferer", "prepare_fusion_batch"),
-    "run.workflows": ("find_bundle", "list_bundles", "open_bundle", "run_bundle"),
+    "fusion.inferers": ("SliceInferer", "VolumeInferer", "WholeImageInferer", "prepare_fusion_batch"),
+    "run.workflows": ("find_bundle", "list_bundles", "open_bundle", "read_bundle", "run_bundle"),
     "training.checkpoints": ("TrainingCheckpoint",),
     "evaluation.comparison": ("baseline_networks", "compared_networks", "trap_networks"),
     "training.curves": ("CurvePlot", "TensorBoardLog", "plot_history"),
@@ -40,7 +40,7 @@ _HOMES = {
         "stage_network",
     ),
     "run.overrides": ("check_override_names", "check_overrides"),
-    "fusion.lists": ("pair_datalist",),
+    "fusion.lists": ("pair_datalist", "slices_folder"),
     "training.lists": ("add_phantoms", "training_datalist"),
     "evaluation.plots": ("write_box_plot",),
     "pictures.contact_sheet": ("write_contact_sheet",),
@@ -52,7 +52,7 @@ _HOMES = {
     "run.tasks": ("choose", "default_dataset_dir", "weights_path"),
     "training.report": ("TrainingReport",),
     "run.settings": ("check_settings", "rotation_prob"),
-    "run.weights": ("require_weights", "shipped_networks", "start_from_weights", "trained_networks"),
+    "run.weights": ("pretrained", "require_weights", "shipped_networks", "start_from_weights", "trained_networks"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

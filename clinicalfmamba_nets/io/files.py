@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import unicodedata
@@ -17,6 +18,7 @@ PathLike = str | bytes | os.PathLike
 _MEMORY_SHARE = 0.8
 # The network computes in float32: squares and differences of greater values overflow there.
 _GREATEST = 1e18
+_LONGEST_NAME = 180  # bytes; what follows it in a file's name fits into 255
 # Unicode categories without a shape of their own: controls, directions, lone surrogates, line ends.
 _CONTROLS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
@@ -167,7 +169,8 @@ def case_name(name: PathLike) -> str:
         name: a case's name, or the path of its file: folder and image suffix are dropped.
 
     Returns:
-        1 to 180 bytes of UTF-8; separators, control characters and undecodable bytes replaced, no dot at the start.
+        1 to 180 bytes of UTF-8; separators, control characters and undecodable bytes replaced, no dot at the start. A
+        longer name is cut and ends in a sum of the whole, so that names that differ stay apart.
 
     Example:
         >>> case_name("..\\..\\evil.nii.gz"), case_name("scans/16011.png"), case_name("patient 7")
@@ -176,8 +179,22 @@ def case_name(name: PathLike) -> str:
     text = os.fsdecode(name).replace("\\", "/").rstrip("/").split("/")[-1]
     for suffix in (".nii.gz", ".nii", ".png", ".nrrd"):
         text = text[: -len(suffix)] if text.lower().endswith(suffix) and len(text) > len(suffix) else text
-    text = "".join(_plain(character) for character in text).strip(". ")
-    return text.encode()[:180].decode(errors="ignore") or "case"
+    return safe_name(text)
+
+
+def safe_name(name: str) -> str:
+    """Return the name of a case as a part of file names: as `case_name`, of a text that is no path.
+
+    Example:
+        >>> safe_name("a.nii"), safe_name("a"), len(safe_name("x" * 300))
+        ('a.nii', 'a', 180)
+    """
+    text = name.replace("\\", "_").replace("/", "_")
+    text = "".join(_plain(character) for character in text).strip(". ") or "case"
+    if len(text.encode()) <= _LONGEST_NAME:
+        return text
+    mark = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return text.encode()[: _LONGEST_NAME - 17].decode(errors="ignore") + "~" + mark
 
 
 def _plain(character: str) -> str:

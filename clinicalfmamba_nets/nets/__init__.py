@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from clinicalfmamba_nets.nets.baselines import AverageFusion, GuidedFilterFusion, LaplacianPyramidFusion, MaximumFusion
 from clinicalfmamba_nets.nets.clinicalfmamba import ClinicalFMamba, clinicalfmamba_2d, clinicalfmamba_3d
 from clinicalfmamba_nets.nets.eh_dran import EHDRAN, EHDRANReconstruction
@@ -18,4 +20,14 @@ __all__ = [
     "clinicalfmamba_2d",
     "clinicalfmamba_3d",
     "from_official_state_dict",
+    "pretrained",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # `pretrained` needs the bundles, whose rooms lie above this one: the package hands it over when it is asked for.
+    if name == "pretrained":
+        import clinicalfmamba_nets
+
+        return clinicalfmamba_nets.__getattr__(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

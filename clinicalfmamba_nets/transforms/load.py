@@ -49,6 +49,7 @@ class LoadImagePair(Transform):
         other_grid: "refuse" or "resample" a second volume that lies on another grid; the affines decide.
         register: "rigid" to align the second volume with the first before it is interpolated, "none" to trust the
             affines.
+        squeeze: take a pair of volumes of one slice, unless the first is a DICOM series, for single images.
 
     Example:
         >>> image, chroma = LoadImagePair()(np.eye(8), 1 - np.eye(8))
@@ -65,6 +66,7 @@ class LoadImagePair(Transform):
         allow_constant: bool = False,
         other_grid: str = "refuse",
         register: str = "none",
+        squeeze: bool = False,
     ) -> None:
         if spatial_dims not in (None, 2, 3):
             raise ValueError(f"spatial_dims: expected 2, 3 or None, found {spatial_dims!r}")
@@ -79,6 +81,7 @@ class LoadImagePair(Transform):
         self.allow_constant = allow_constant
         self.other_grid = other_grid
         self.register = register
+        self.squeeze = squeeze
 
     def __call__(self, image: Any, image2: Any = None) -> tuple[MetaTensor, MetaTensor | None]:
         """Load a pair.
@@ -101,6 +104,8 @@ class LoadImagePair(Transform):
                 NaN or infinite values, a constant image.
         """
         first, second = self._sources(image, image2)
+        if self.squeeze and first.kind != "dicom":
+            first, second = drop_flat_axis(first), drop_flat_axis(second)
         first, second = self._checked_dims(first), self._checked_dims(second)
         if first.color:
             raise input_error(first.name, "a grey image first", "a color image", "name the MRI (or CT) first")
@@ -199,6 +204,7 @@ class LoadImagePaird(MapTransform):
         allow_constant: as in `LoadImagePair`.
         other_grid: as in `LoadImagePair`.
         register: as in `LoadImagePair`.
+        squeeze: as in `LoadImagePair`.
         allow_missing_keys: do not raise when `keys` is missing.
 
     Example:
@@ -219,6 +225,7 @@ class LoadImagePaird(MapTransform):
         allow_constant: bool = False,
         other_grid: str = "refuse",
         register: str = "none",
+        squeeze: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -226,7 +233,7 @@ class LoadImagePaird(MapTransform):
             raise ValueError(f"keys: expected one key (the second image is at pair_key), found {self.keys}")
         self.pair_key = pair_key
         self.chroma_key = chroma_key or f"{self.keys[0]}_chroma"
-        self.loader = LoadImagePair(spatial_dims, chroma, allow_constant, other_grid, register)
+        self.loader = LoadImagePair(spatial_dims, chroma, allow_constant, other_grid, register, squeeze)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load the pair; see `LoadImagePair.__call__` for what is returned and raised."""

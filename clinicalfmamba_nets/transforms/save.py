@@ -18,6 +18,7 @@ from monai.utils import TransformBackends
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, image_extension, is_dicom, printable, write_image
 from clinicalfmamba_nets.io.dicom.files import split_selector
+from clinicalfmamba_nets.io.files import safe_name
 from clinicalfmamba_nets.io.transform_file import write_transform
 from clinicalfmamba_nets.transforms.restore import SCALE_KEY
 
@@ -67,7 +68,8 @@ class SaveFused(Transform):
         Returns:
             The path in `output_dir`.
         """
-        base, parent = case_name(case), case_name(os.path.basename(os.path.dirname(sources[0])))
+        plain = case.replace("\\", "/").rstrip("/").split("/")[-1]
+        base, parent = safe_name(plain), case_name(os.path.basename(os.path.dirname(sources[0])))
         names = [base, f"{parent}_{base}", *(f"{base}_{number}" for number in range(2, len(self._taken) + 3))]
         for name in names:
             key = f"{name}{extension}".casefold()
@@ -95,8 +97,12 @@ class SaveFused(Transform):
         array = img.detach().cpu().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
         extension = self._extension(source, array, meta)
         case = case.item() if isinstance(case, torch.Tensor) else case
-        case = str(case or (split_selector(source)[0] if source else "case"))
+        case = str(case or (case_name(split_selector(source)[0]) if source else "case"))
         path = self.target(case, (source, str(meta.get("image2_filename_or_obj", ""))), extension)
+        for place in filter(None, (source, str(meta.get("image2_filename_or_obj") or ""))):
+            place = split_selector(place)[0]
+            if place.exists() and path.exists() and (path.samefile(place) or path.resolve() in place.resolve().parents):
+                raise input_error(printable(path), "a place beside the inputs", "one of the inputs", "set output_dir")
         if path.exists() and not self.overwrite:
             _logger.info("%s kept: it exists", printable(path))
             return path
@@ -125,7 +131,7 @@ class SaveFused(Transform):
         if color:
             white = float(meta.get("value_range", 0)) or float(meta.get(SCALE_KEY, [[0.0, 1.0]])[0][1]) or 1.0
             array = array * (255 / white)
-        second = str(meta.get("image2_filename_or_obj") or "")
+        second = os.fsdecode(meta.get("image2_filename_or_obj") or "")
         references = [second] if second and is_dicom(second) else []
         write_dicom(path, array, source or None, place, references=references)
 

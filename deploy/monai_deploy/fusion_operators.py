@@ -8,10 +8,12 @@ from typing import Any
 from monai.deploy.core import Fragment, Operator, OperatorSpec
 from study_operators import LOGGER, ResultOperator
 
-from clinicalfmamba_nets.engine.fusion.batch import output_names, preview_case
-from clinicalfmamba_nets.engine.fusion.inputs import choose_task, make_folder, volume_task
+from clinicalfmamba_nets.engine.fusion.batch import preview_case
+from clinicalfmamba_nets.engine.fusion.case import Case
+from clinicalfmamba_nets.engine.fusion.inputs import make_folder
 from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
-from clinicalfmamba_nets.engine.run.workflows import IMAGES, VOLUMES
+from clinicalfmamba_nets.engine.fusion.results import output_names
+from clinicalfmamba_nets.engine.run.tasks import bundle_of, bundle_tasks
 from clinicalfmamba_nets.transforms import SaveFused
 
 _logger = logging.getLogger(LOGGER)
@@ -25,19 +27,26 @@ class FusionOperator(Operator):
 
     Args:
         fragment: the application.
-        bundle: name of the bundle.
-        task: task of the bundle; None to choose by the modality of the second series.
+        bundle: name of the bundle; None for the one in which the task fuses volumes.
+        task: task of the bundle; None to choose by the modalities of both series.
         device: where the network runs; None for the bundle's own choice.
 
     Named input:
         case: `case`, `image`, `image2`.
 
     Named output:
-        fused: `case` as received, `task`, and `sample`, what `FusionPipeline` returns.
+        fused: `case`, its images in order, the `task` that was named or None, and `sample`, what `FusionPipeline`
+            returns.
     """
 
     def __init__(
-        self, fragment: Fragment, *args: Any, bundle: str = IMAGES, task: str | None, device: str | None, **kwargs: Any
+        self,
+        fragment: Fragment,
+        *args: Any,
+        bundle: str | None = None,
+        task: str | None,
+        device: str | None,
+        **kwargs: Any,
     ) -> None:
         self.bundle, self.task, self.device = bundle, task, device
         super().__init__(fragment, *args, **kwargs)
@@ -49,15 +58,21 @@ class FusionOperator(Operator):
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Fuse one case."""
-        case = op_input.receive("case")
+        case = Case.of(op_input.receive("case"))
         task = self.task or self._task(case)
-        pipeline = FusionPipeline(task, self.device, bundle=self.bundle)
-        _logger.info("%s: %s and %s as %s", case["case"], case["image"], case["image2"], task)
-        op_output.emit({"case": case, "task": task, "sample": pipeline(case)}, "fused")
+        case, exchanged = case.in_order(task)
+        bundle = self.bundle or bundle_of(task, case.first.is_volume)
+        pipeline = FusionPipeline(task, self.device, bundle=bundle)
+        _logger.info("%s: %s and %s as %s", case.name, case.first.path, case.second and case.second.path, task)
+        sample = pipeline(case.entry())
+        for text in filter(None, [exchanged, *sample["image"].meta.get("warnings", "").split("; ")]):
+            _logger.warning("%s: %s", case.name, text)
+        op_output.emit({"case": case, "task": self.task, "sample": sample}, "fused")
 
-    def _task(self, case: dict[str, str]) -> str:
-        choose = volume_task if self.bundle == VOLUMES else choose_task
-        task, note = choose(case["image2"])
+    def _task(self, case: Case) -> str:
+        task, note = case.task()
+        known = bundle_tasks(self.bundle) if self.bundle else [task]
+        task, note = (task, note) if task in known else (known[0], f"taken as {known[0]}")
         _logger.info(note)
         return task
 
@@ -72,7 +87,7 @@ class SeriesWriterOperator(ResultOperator):
         fused = op_input.receive(self.port)
         sample = fused["sample"]
         save = SaveFused(make_folder(self.output_dir), output_ext=".dcm")
-        path = save(sample["pred"], sample["image"].meta, fused["case"]["case"])
+        path = save(sample["pred"], sample["image"].meta, fused["case"].name)
         _logger.info("fused    %s", path)
 
 
@@ -84,6 +99,6 @@ class PreviewOperator(ResultOperator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         """Draw one picture."""
         fused = op_input.receive(self.port)
-        _, name = output_names(fused["case"], ".dcm")
+        _, name = output_names(fused["case"].name, ".dcm")
         path = preview_case(fused["sample"], fused["case"], fused["task"], make_folder(self.output_dir) / name)
         _logger.info("preview  %s", path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from torch import Tensor
 from clinicalfmamba_nets.engine.run.progress_bar import fusing_bar
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.spatial.grids import axis_order
+
+# Axes are sampled unlike one another from this ratio of the distances on.
+_UNLIKE = 1.3
 
 
 def prepare_fusion_batch(
@@ -60,6 +64,58 @@ class WholeImageInferer(SimpleInferer):
             fused = super().__call__(plain, network, *args, **kwargs)
         fused = fused.float() if self.amp else fused
         return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
+
+
+class SliceInferer(WholeImageInferer):
+    """Run a network for single images on a single image as a whole, or on a volume slice by slice.
+
+    Slices are taken across the axis that is sampled unlike the others, as scanners do; where all are sampled alike,
+    they are axial. Each lies as radiologists look at it (left of the patient on the right, anterior or superior at the
+    top), so that the result does not depend on the order in which the voxels are stored.
+
+    Args:
+        amp: as in `WholeImageInferer`.
+
+    Example:
+        >>> SliceInferer()(torch.ones(1, 2, 8, 8, 3), lambda x: x.mean(1, keepdim=True)).shape
+        torch.Size([1, 1, 8, 8, 3])
+    """
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Return the fused images, (B, 1, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
+        if inputs.dim() == 4:
+            return super().__call__(inputs, network, *args, **kwargs)
+        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        order, backwards = _upright(inputs)
+        upright = plain.permute(order).flip(backwards)  # (B, 2, slices, rows, columns)
+        fused = torch.empty([len(plain), 1, *upright.shape[2:]], dtype=torch.float32)
+        with fusing_bar(upright.shape[2], "slice", slow=50) as bar:
+            for number in range(upright.shape[2]):
+                fused[:, :, number] = (
+                    super().__call__(upright[:, :, number].contiguous(), network, *args, **kwargs).cpu()
+                )
+                bar.update()
+        fused = fused.flip(backwards).permute([order.index(axis) for axis in range(5)]).contiguous()
+        fused = fused.to(plain.device)
+        return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
+
+
+def _upright(inputs: Tensor) -> tuple[list[int], list[int]]:
+    """Return how (B, C, X, Y, Z) is permuted to (B, C, slices, rows, columns), and which axes are then flipped."""
+    affine = inputs.affine.reshape(-1, 4, 4)[0].cpu().numpy() if isinstance(inputs, MetaTensor) else np.eye(4)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    turn = affine[:3, :3] / spacing  # columns: directions of X, Y, Z in right, anterior, superior
+    order = max(permutations(range(3)), key=lambda axes: sum(abs(turn[place, axis]) for place, axis in enumerate(axes)))
+    backwards = [place for place in range(3) if turn[place, order[place]] < 0]
+    spacing = spacing[list(order)]
+    odd = [abs(math.log(spacing[axis] ** 3 / spacing.prod())) / 2 for axis in range(3)]
+    across = int(np.argmax(odd)) if max(odd) > math.log(_UNLIKE) else 2
+    rows, columns = [
+        axis for axis in (2, 1, 0) if axis != across
+    ]  # down: inferior or posterior; right: left, posterior
+    shown = [across, rows, columns]
+    flipped = [place + 2 for place, axis in enumerate(shown) if (axis in backwards) != (axis != across)]
+    return [0, 1, *(order[axis] + 2 for axis in shown)], flipped
 
 
 class VolumeInferer(WholeImageInferer):

@@ -10,12 +10,18 @@ from clinicalfmamba_nets.data import aanlib_datalist, brats_datalist, folder_dat
 from clinicalfmamba_nets.data.aanlib import TASKS
 from clinicalfmamba_nets.data.brats import is_brats
 from clinicalfmamba_nets.data.datalists import MODALITIES
+from clinicalfmamba_nets.engine.run.tasks import TASKS as TABLE
 from clinicalfmamba_nets.errors import input_error
 
-PUBLISHED = "_published"
 
+def slices_folder(output_dir: str | os.PathLike, datalist: str | os.PathLike | None) -> str | None:
+    """Return where the volumes of a data set are cut into slices; None with a data list, whose volumes stay whole.
 
-VOLUME_TASKS = ("t2_flair",)
+    Example:
+        >>> slices_folder("out", "list.json") is None
+        True
+    """
+    return None if datalist is not None else os.path.join(output_dir, "slices")
 
 
 def pair_datalist(
@@ -42,7 +48,7 @@ def pair_datalist(
         split: split of the AANLIB pairs, or a list file (".json") of files in `dataset_dir`.
         split_run: run of that split.
         section: "training" or "testing".
-        slices_dir: folder in which the volumes of the tasks of `VOLUME_TASKS` are cut into slices, None to leave them
+        slices_dir: folder in which the volumes of a task whose data are volumes are cut into slices, None to leave them
             whole.
         slice_step: take every slice, every second, ...
 
@@ -50,9 +56,11 @@ def pair_datalist(
         FusionInputError: nothing is there, or an entry is bad.
     """
     pairs = _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
-    return (
-        pairs if slices_dir is None or task not in VOLUME_TASKS else slice_datalist(pairs, slices_dir, step=slice_step)
-    )
+    return pairs if slices_dir is None or not _of_volumes(task) else slice_datalist(pairs, slices_dir, step=slice_step)
+
+
+def _of_volumes(task: str) -> bool:
+    return task in TABLE and TABLE[task].dataset == "vol"
 
 
 def _listed_pairs(
@@ -71,10 +79,11 @@ def _listed_pairs(
         raise input_error(f"dataset_dir {folder}", "a folder of image pairs", "no such folder", remedy)
     if split.endswith(".json"):
         return load_datalist(split, section, folder)
-    pair = task.removesuffix(PUBLISHED)
+    row = TABLE.get(task)
+    pair = row.data_task if row else task
     if pair in TASKS and any((root / TASKS[pair][0]).is_dir() for root in (folder, folder / "aanlib")):
         return aanlib_datalist(folder, pair, split=split, run=split_run, section=section)
-    first, second = [*task.split("_"), "", ""][:2]
+    first, second = (row.first, row.second) if row else [*task.split("_"), "", ""][:2]
     by_task = pair not in TASKS and first in MODALITIES and second in MODALITIES
     if by_task and is_brats(folder):
         whole = "all" if split == "all" else "patients"

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+# What --format names, as the ending of the result; "" for that of the first image.
+FORMATS = {"dicom": ".dcm", "nifti": ".nii.gz", "png": ".png"}
 # Options that are settings of a bundle's `inference.json` of the same name; what they mean is told there.
 BUNDLE_SETTINGS = ("window_a", "window_b", "palette", "allow_partial")
-# Options that change no voxel of the fused image.
-_BESIDE = ("overwrite", "debug", "slices", "scores")
+# Options that change no voxel of the fused image, and those that a record tells apart from the settings.
+_BESIDE = ("task", "bundle", "device", "overwrite", "debug", "slices", "scores")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,5 +63,5 @@ class FuseOptions:
         return asdict(self)
 
     def image_settings(self) -> dict[str, Any]:
-        """Return the options that change the fused image."""
+        """Return the settings that change the fused image, beside its task and bundle."""
         return {name: value for name, value in asdict(self).items() if name not in _BESIDE}

@@ -8,11 +8,10 @@ from typing import Any
 
 import clinicalfmamba_nets
 from clinicalfmamba_nets.engine.run.record import machine_facts
-from clinicalfmamba_nets.engine.run.workflows import IMAGES, VOLUMES, find_bundle, list_bundles
+from clinicalfmamba_nets.engine.run.workflows import list_bundles
 from clinicalfmamba_nets.io.files import available_memory
 
 MIB = 2**20
-FUSION_BUNDLES = (IMAGES, VOLUMES)
 
 
 def installation_facts() -> dict[str, Any]:
@@ -47,35 +46,6 @@ def device_facts() -> dict[str, Any]:
 
     devices = [f"cuda:{number} {torch.cuda.get_device_name(number)}" for number in range(torch.cuda.device_count())]
     return {"devices": [*devices, "cpu"], "threads": torch.get_num_threads(), "scan": backend_report()}
-
-
-def bundle_tasks(name: str = "fusion_2d") -> list[str]:
-    """Return the tasks that a bundle knows, read from its `inference.json` without loading torch.
-
-    Raises:
-        FusionInputError: there is no such bundle.
-
-    Example:
-        >>> bundle_tasks()[0]
-        'ct_mri'
-    """
-    config = json.loads((find_bundle(name) / "configs" / "inference.json").read_text(encoding="utf-8"))
-    return list(config["graphs"])
-
-
-def task_bundles() -> dict[str, list[str]]:
-    """Return every task of the fusion bundles with the bundles that know it: first the one whose default it is.
-
-    Example:
-        >>> task_bundles()["t2_flair"][0]
-        'fusion_3d'
-    """
-    found: dict[str, list[str]] = {}
-    for bundle in FUSION_BUNDLES:
-        for number, task in enumerate(bundle_tasks(bundle)):
-            homes = found.setdefault(task, [])
-            homes.insert(0 if number == 0 else len(homes), bundle)
-    return found
 
 
 def installation_text(facts: dict[str, Any]) -> str:

@@ -6,10 +6,11 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
-from clinicalfmamba_nets.engine.fusion.inputs import Case
 from clinicalfmamba_nets.engine.run.record import RunReport
 
+_Case = TypeVar("_Case")
 _LONGEST_WAIT = timedelta(days=30)  # for the slowest process
 
 
@@ -50,24 +51,24 @@ def _take_own_gpu() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(local)
 
 
-def own_cases(cases: Sequence[Case]) -> list[tuple[int, Case]]:
+def own_cases(cases: Sequence[_Case]) -> list[tuple[int, _Case]]:
     """Return the cases of this process with their numbers, from 1, in the whole list."""
     rank, count = process_place()
     return list(enumerate(cases, 1))[rank::count]
 
 
-def merge_reports(report: RunReport, cases: Sequence[Case]) -> None:
+def merge_reports(report: RunReport, cases: Sequence[str]) -> None:
     """Put the outcomes of all processes into the report of each, in the order of the cases.
 
     Args:
         report: of this process; its settings hold `weights`, a dictionary.
-        cases: the whole list.
+        cases: names of the whole list.
     """
     if process_place()[1] == 1:
         return
     from clinicalfmamba_nets.engine.run.ranks import gather_objects
 
-    order = {case["case"]: number for number, case in enumerate(cases)}
+    order = {case: number for number, case in enumerate(cases)}
     parts = gather_objects((report.outputs, report.details, report.settings["weights"]))
     report.outputs = sorted((result for part in parts for result in part[0]), key=lambda result: order[result.case])
     for _, details, weights in parts:

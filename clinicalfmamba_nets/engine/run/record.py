@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clinicalfmamba_nets import __version__
+from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.files import atomic_file
 
 RUN_FILE = "run.json"
@@ -43,6 +44,7 @@ class RunReport:
         output_dir: folder that `run.json` is written to.
         settings: what the run was asked for (task, device, list), stored as it is.
         interval: least number of seconds between two writes; the last write always happens.
+        records: what the files of the folder were made from, by this run and by earlier ones.
 
     Example:
         >>> report = RunReport("out", {"task": "ct_mri"})
@@ -54,6 +56,7 @@ class RunReport:
     output_dir: str | os.PathLike[str]
     settings: Mapping[str, Any] = field(default_factory=dict)
     interval: float = 2.0
+    records: Records | None = None
 
     def __post_init__(self) -> None:
         self.outputs: list[CaseResult] = []
@@ -94,6 +97,7 @@ class RunReport:
             "counts": {status: self.count(status) for status in STATUSES},
             "outputs": [asdict(result) for result in self.outputs],
             "details": self.details,
+            "records": self.records.as_list() if self.records else [],
         }
 
     def write(self, finished: bool = True) -> Path:
@@ -101,6 +105,88 @@ class RunReport:
         write_json(self.as_dict(finished), self.path)
         self._written = time.monotonic()
         return self.path
+
+
+class Records:
+    """What each result in a folder was made from; each record is on the disk before its result is.
+
+    A record is a dictionary with `fused` (name of the file, which the record is found by), `case`, `image`, `image2`,
+    `preview`, `task`, `bundle`, `settings`, `version`, `time` and `sha256` (of `image`, `image2`, `weights`, `fused`).
+    Earlier ones are read from `run.json`, and from the journal of a run that was killed.
+
+    Args:
+        folder: where the results lie.
+        rank: number of this process among those that share the run.
+
+    Raises:
+        FusionInputError: `run.json` is the report of something else.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> Records(folder).add({"fused": "7_fused.png", "case": "7"})
+        >>> Records(folder).find("7_fused.png")["case"]
+        '7'
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], rank: int = 0) -> None:
+        self.folder = Path(folder)
+        self._journal = self.folder / f".run.{rank}.journal"
+        self._known: dict[str, dict[str, Any]] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read the report and all journals again, such as those of other processes."""
+        path = self.folder / RUN_FILE
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            report = {"outputs": []}
+        if isinstance(report, dict) and report and "outputs" not in report:
+            raise input_error(path, "a report of fusions", "another report", "choose another folder by -o")
+        listed = report.get("records") if isinstance(report, dict) else None
+        self._keep(listed if isinstance(listed, list) else [])
+        for journal in sorted(self.folder.glob(".run.*.journal")):
+            self._keep(_lines(journal))
+
+    def _keep(self, records: list[Any]) -> None:
+        for record in records:
+            if isinstance(record, dict) and isinstance(record.get("fused"), str):
+                self._known.pop(record["fused"], None)
+                self._known[record["fused"]] = record
+
+    def find(self, fused: str) -> dict[str, Any] | None:
+        """Return the record of a result by the name of its file, None where there is none."""
+        return self._known.get(fused)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Keep a record, on the disk too."""
+        record |= {"version": __version__, "time": _now()}
+        self._keep([record])
+        with open(self._journal, "a", encoding="ascii") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """Return all records, those of earlier runs first."""
+        return list(self._known.values())
+
+    def settle(self) -> None:
+        """Remove the journals once `run.json` holds what they tell."""
+        for journal in self.folder.glob(".run.*.journal"):
+            journal.unlink(missing_ok=True)
+
+
+def _lines(journal: Path) -> list[Any]:
+    """Return the records of a journal; a last line that a kill cut off is left out."""
+    found = []
+    for line in journal.read_text(encoding="ascii", errors="replace").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
 
 
 def write_json(content: Any, path: str | os.PathLike[str]) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from clinicalfmamba_nets.engine.run.tasks import FIRST_TASK, find_task
+from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import input_error
 
 RUN_MARK = "{run}"
@@ -63,17 +65,22 @@ def _check_fit(state: dict[str, torch.Tensor], network: nn.Module, path: str | o
             raise input_error(f"{option} {path}", "weights of this network", found, remedy)
 
 
-def require_weights(network: nn.Module, path: str | os.PathLike) -> None:
+def require_weights(network: nn.Module, path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """Raise an error where a file of weights is not there or does not fit the network, before any image is read.
 
     Args:
         network: the bare network.
         path: a raw state_dict, as a bundle's `models/` holds.
 
+    Returns:
+        The state_dict.
+
     Raises:
         FusionInputError: no such file, not a state_dict, or names and shapes that differ.
     """
-    _check_fit(read_weights(path), network, path, "ckpt_path")
+    state = read_weights(path)
+    _check_fit(state, network, path, "ckpt_path")
+    return state
 
 
 def start_from_weights(network: nn.Module, path: str | os.PathLike | None) -> None:
@@ -90,8 +97,7 @@ def start_from_weights(network: nn.Module, path: str | os.PathLike | None) -> No
 
 
 def _with_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:
-    require_weights(network, path)
-    network.load_state_dict(read_weights(path))
+    network.load_state_dict(require_weights(network, path))
     return network.eval()
 
 
@@ -133,13 +139,36 @@ def shipped_networks(bundle_root: str | os.PathLike, tasks: Sequence[str]) -> di
     Raises:
         FusionInputError: an unknown task, or weights that are not there.
     """
+    return {task: _built(Path(bundle_root), task) for task in tasks}
+
+
+def pretrained(task: str = FIRST_TASK, bundle: str | None = None) -> nn.Module:
+    """Build the network of a task with its shipped weights, on the processor, ready for inference.
+
+    Args:
+        task: a task of `clinicalfmamba info --tasks`.
+        bundle: "fusion_2d" or "fusion_3d"; None for the one that the task is at home in.
+
+    Returns:
+        The network: (B, 2, *spatial) in [0, 1] to (B, 1, *spatial).
+
+    Raises:
+        FusionInputError: an unknown task, or weights that are not there.
+
+    Example:
+        >>> pretrained("ct_mri")(torch.rand(1, 2, 32, 32)).shape
+        torch.Size([1, 1, 32, 32])
+    """
+    home = find_task(task, bundle).bundles[0] if bundle is None else bundle
+    find_task(task, home)
+    return _built(find_bundle(home), task)
+
+
+def _built(bundle_root: Path, task: str) -> nn.Module:
+    """Build the network of one task of a bundle by its JSON, and give it its weights."""
     from monai.bundle import ConfigParser
 
-    networks = {}
-    for task in tasks:
-        parser = ConfigParser()
-        parser.read_config(str(Path(bundle_root) / "configs" / "inference.json"))
-        parser.update({"task": task, "bundle_root": str(bundle_root)})
-        path = parser.get_parsed_content("ckpt_path")
-        networks[task] = _with_weights(parser.get_parsed_content("network_def"), path)
-    return networks
+    parser = ConfigParser()
+    parser.read_config(str(bundle_root / "configs" / "inference.json"))
+    parser.update({"task": task, "bundle_root": str(bundle_root)})
+    return _with_weights(parser.get_parsed_content("network_def"), parser.get_parsed_content("ckpt_path"))

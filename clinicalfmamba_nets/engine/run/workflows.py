@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Any
 from clinicalfmamba_nets.errors import input_error
 
 if TYPE_CHECKING:
-    from monai.bundle import ConfigWorkflow
+    from monai.bundle import ConfigParser, ConfigWorkflow
 
-# The bundles that fuse: single images (and DICOM series slice by slice), and whole volumes.
-IMAGES, VOLUMES = "fusion_2d", "fusion_3d"
 PACKAGE_DIR = Path(__file__).resolve().parents[2]
 WORKFLOW_TYPES = {"train": "train", "train_fusion": "train", "inference": "infer"}
 
@@ -81,17 +79,7 @@ def open_bundle(
     """
     from monai.bundle import ConfigWorkflow
 
-    from clinicalfmamba_nets.engine.run.overrides import check_override_names
-
-    root = find_bundle(name)
-    files = [root / "configs" / f"{config}.json" for config in (workflow, *overlays)]
-    for file in files:
-        if not file.is_file():
-            known = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
-            raise input_error(file, "a configuration of the bundle", "no such file", f"choose one of {known}")
-    given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    settings = {"bundle_root": str(root), **given}
-    check_override_names(settings, files)
+    root, files, settings = _checked(name, workflow, overlays, overrides)
     quiet = logging.getLogger("monai.bundle.workflows")
     level = quiet.level
     quiet.setLevel(logging.ERROR)  # the workflow warns that logging_file=False leaves logging alone, as is wanted here
@@ -107,6 +95,50 @@ def open_bundle(
         quiet.setLevel(level)
     opened.initialize()
     return opened
+
+
+def read_bundle(
+    name: str, workflow: str = "inference", overlays: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
+) -> ConfigParser:
+    """Read a bundle's configuration and change nothing else: its `initialize` expressions are not run.
+
+    Args:
+        name: as in `open_bundle`.
+        workflow: as in `open_bundle`.
+        overlays: as in `open_bundle`.
+        overrides: as in `open_bundle`.
+
+    Returns:
+        The parser; content is to be had by id (`get_parsed_content("network")`).
+
+    Raises:
+        FusionInputError: the bundle, a configuration or the name of an override is not known.
+    """
+    from monai.bundle import ConfigParser
+
+    root, files, settings = _checked(name, workflow, overlays, overrides)
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    parser.update(settings)
+    return parser
+
+
+def _checked(
+    name: str, workflow: str, overlays: Sequence[str], overrides: Mapping[str, Any] | None
+) -> tuple[Path, list[Path], dict[str, Any]]:
+    """Return folder, configurations and settings of a bundle, names of settings checked."""
+    from clinicalfmamba_nets.engine.run.overrides import check_override_names
+
+    root = find_bundle(name)
+    files = [root / "configs" / f"{config}.json" for config in (workflow, *overlays)]
+    for file in files:
+        if not file.is_file():
+            known = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
+            raise input_error(file, "a configuration of the bundle", "no such file", f"choose one of {known}")
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    settings = {"bundle_root": str(root), **given}
+    check_override_names(settings, files)
+    return root, files, settings
 
 
 def run_bundle(

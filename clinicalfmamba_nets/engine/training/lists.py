@@ -9,8 +9,8 @@ from typing import Any
 from clinicalfmamba_nets.data import (
     write_phantom_pair,
 )
-from clinicalfmamba_nets.engine.fusion.lists import PUBLISHED
 from clinicalfmamba_nets.engine.run.ranks import world_size
+from clinicalfmamba_nets.engine.run.tasks import find_task
 from clinicalfmamba_nets.errors import input_error
 
 PHANTOM_CONTRASTS = ("t2", "t1", "flair")
@@ -69,6 +69,6 @@ def add_phantoms(pairs: list[dict[str, Any]], count: int, task: str, folder: str
     for seed in range(1, count + 1):
         contrast = PHANTOM_CONTRASTS[seed % len(PHANTOM_CONTRASTS)]
         place = Path(folder) / f"phantom{seed}"
-        image, image2 = write_phantom_pair(place, task.removesuffix(PUBLISHED), seed=seed, contrast=contrast)
+        image, image2 = write_phantom_pair(place, find_task(task).data_task, seed=seed, contrast=contrast)
         phantoms.append({"image": str(image), "image2": str(image2), "case": f"phantom{seed}"})
     return pairs + phantoms

@@ -10,6 +10,7 @@ import numpy as np
 
 from clinicalfmamba_nets.io.dicom.facts import SeriesFacts, overflow_warning
 from clinicalfmamba_nets.io.dicom.files import split_selector
+from clinicalfmamba_nets.io.dicom.opened import OpenedSeries
 from clinicalfmamba_nets.io.dicom.padding import far_below_air, fill_padding
 from clinicalfmamba_nets.io.dicom.pixel_format import INVERTED, is_color
 from clinicalfmamba_nets.io.dicom.pixels import stored_slices
@@ -43,8 +44,11 @@ def read_dicom(path: PathLike | Sequence[PathLike], series: str = "") -> tuple[n
         FusionInputError: nothing that is one volume, or it cannot be decoded; the message names the file and the tag.
     """
     selector = "" if _is_list(path) else split_selector(path)[1]  # type: ignore[arg-type]
-    study = open_study(path)
-    chosen = study.choose(series or selector)
+    if isinstance(path, OpenedSeries):
+        study, chosen = path.study, path.series
+    else:
+        study = open_study(path)
+        chosen = study.choose(series or selector)
     array, info = read_series(chosen)
     info["notes"] = [*study.notes, *info["notes"]]
     info["warnings"] = [*study.warnings, *info["warnings"]]

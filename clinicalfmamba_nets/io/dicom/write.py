@@ -27,6 +27,7 @@ from clinicalfmamba_nets.io.dicom.modules import (
     new_series,
 )
 from clinicalfmamba_nets.io.dicom.multiframe import frames_in_one
+from clinicalfmamba_nets.io.dicom.opened import OpenedSeries
 from clinicalfmamba_nets.io.dicom.series import Series
 from clinicalfmamba_nets.io.dicom.study import open_study
 from clinicalfmamba_nets.io.files import PathLike, check_values, printable, to_path
@@ -135,6 +136,8 @@ def source_series(path: PathLike | Series | None, target: PathLike) -> Series:
     if path is None or not is_dicom(path):
         found = "none" if path is None else printable(path)
         raise input_error(printable(target), "a DICOM series to derive from", found, "write NIfTI or PNG instead")
+    if isinstance(path, OpenedSeries):
+        return path.series
     base, selector = split_selector(path)
     return open_study(base).choose(selector)
 
@@ -220,7 +223,7 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
         FusionInputError: something else is there.
     """
     target = to_path(path)
-    _check_replaceable(target)
+    check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial, old = (target.parent / f".{secrets.token_hex(8)}.{end}" for end in ("tmp", "old"))
     partial.mkdir()
@@ -234,8 +237,12 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _check_replaceable(target: Path) -> None:
-    """Refuse to replace anything but a series that this software wrote."""
+def check_replaceable(target: Path) -> None:
+    """Refuse to replace anything but a series that this software wrote.
+
+    Raises:
+        FusionInputError: something else is there.
+    """
     if not target.exists() and not target.is_symlink():
         return
     items = sorted(target.iterdir()) if target.is_dir() and not target.is_symlink() else [target]

@@ -10,10 +10,10 @@ from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
-from clinicalfmamba_nets.engine.fusion.inputs import choose_task, volume_task
+from clinicalfmamba_nets.engine.fusion.case import Case
 from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
-from clinicalfmamba_nets.engine.run.info import bundle_tasks
-from clinicalfmamba_nets.engine.run.workflows import VOLUMES, find_bundle
+from clinicalfmamba_nets.engine.run.tasks import bundle_tasks
+from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.transforms import SaveFused
 from lib.pairs import PairTask, device_of, metadata
 
@@ -42,24 +42,25 @@ class FusionTask(PairTask):
 
     def answer(self, request: Mapping[str, Any], pair: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
         """Fuse the images of a request; see `PairTask.answer`."""
-        task, notes = self._task(request, pair["image2"])
+        case = Case.of({"case": "request", **pair})
+        task, notes = self._task(request, case)
+        case, exchanged = case.in_order(task)
         pipeline = self._pipeline(task, device_of(request))
-        sample = pipeline({key: value for key, value in pair.items() if value})
+        sample = pipeline({key: value for key, value in case.entry().items() if key != "case"})
         meta = sample["image"].meta
         fused = SaveFused(tempfile.gettempdir())(sample["pred"], meta, uuid.uuid4().hex)
         _logger.info("%s %s: %s", self.bundle, task, fused)
-        notes += filter(None, [meta.get("notes", "")])
+        notes += filter(None, [exchanged, meta.get("warnings", ""), meta.get("notes", "")])
         return str(fused), {"task": task, "notes": notes, "weights_sha256": pipeline.weights_digest()}
 
-    def _task(self, request: Mapping[str, Any], image2: str) -> tuple[str, list[str]]:
+    def _task(self, request: Mapping[str, Any], case: Case) -> tuple[str, list[str]]:
+        """Return the task that a request names, else the one that its images tell, and what is said about it."""
         named = request.get("task")
         if isinstance(named, str) and named:
             return named, []
-        if self.bundle == VOLUMES:
-            task, note = volume_task(image2 if request.get("image2") else "")  # an uploaded file has lost its name
-        else:
-            task, note = choose_task(image2)
-        return task, [note]
+        task, note = case.task()
+        known = bundle_tasks(self.bundle)
+        return (task, [note]) if task in known else (known[0], [f"taken as {known[0]}; task names another"])
 
     def _pipeline(self, task: str, device: str | None) -> FusionPipeline:
         if (task, device) not in self.pipelines:

@@ -9,11 +9,11 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import torch
 
 import clinicalfmamba_nets
 from clinicalfmamba_nets.data import brain_volumes, write_brain_pair
-from clinicalfmamba_nets.engine.fusion.inputs import choose_bundle, volume_task
+from clinicalfmamba_nets.engine.fusion.case import Case
+from clinicalfmamba_nets.engine.run.tasks import bundle_of
 from clinicalfmamba_nets.errors import FusionInputError
 
 SIZE = (26, 30, 24)
@@ -52,44 +52,41 @@ def test_the_phantom_of_a_task_of_volumes(run_cli, tmp_path, monkeypatch):
 
 def test_arrays_and_paths_in_python(pair):
     volumes = brain_volumes(SIZE)
-    fused = clinicalfmamba_nets.fuse(volumes["t2"], volumes["flair"])
+    fused = clinicalfmamba_nets.fuse(volumes["t2"], volumes["flair"], spatial_dims=3)
     assert fused.shape == SIZE and fused.dtype == np.float32 and fused.min() >= 0 and fused.max() <= volumes["t2"].max()
     by_path = clinicalfmamba_nets.fuse(*pair, window_a="minmax", window_b="minmax")
     assert np.abs(by_path / by_path.max() - fused / fused.max()).max() < 0.02
 
 
-@pytest.mark.parametrize(
-    ("image", "task", "bundle"),
-    [
-        ("mri.png", None, "fusion_2d"),
-        (np.zeros((40, 48)), None, "fusion_2d"),
-        (np.zeros((1, 40, 48)), None, "fusion_2d"),
-        (np.zeros((40, 48, 1)), None, "fusion_2d"),
-        (np.zeros((40, 48, 20)), None, "fusion_3d"),
-        (torch.zeros(1, 40, 48, 20), None, "fusion_3d"),
-        ("nowhere.nii.gz", "t2_flair", "fusion_2d"),
-    ],
-    ids=str,
-)
-def test_the_first_image_chooses_the_bundle(image, task, bundle):
-    assert choose_bundle(image, task) == bundle
+def chosen(image: Path | str, image2: Path | str) -> tuple[str, str]:
+    """Return the task that the images tell, and the bundle in which it fuses them."""
+    case = Case.of({"case": "one", "image": str(image), "image2": str(image2)})
+    task = case.task()[0]
+    return task, bundle_of(task, case.first.is_volume)
 
 
 def test_a_slice_in_nifti_is_no_volume(tmp_path, pair):
-    nibabel.save(nibabel.Nifti1Image(np.zeros((8, 9, 1), np.int16), np.eye(4)), tmp_path / "slice.nii")
-    assert choose_bundle(tmp_path / "slice.nii") == "fusion_2d"
-    assert choose_bundle(pair[0]) == "fusion_3d"
+    for name in ("slice.nii", "slice_ct.nii"):
+        nibabel.save(nibabel.Nifti1Image(np.zeros((8, 9, 1), np.int16), np.eye(4)), tmp_path / name)
+    assert chosen(tmp_path / "slice.nii", tmp_path / "slice_ct.nii") == ("ct_mri", "fusion_2d")
+    assert chosen(*pair) == ("t2_flair", "fusion_3d")
 
 
-def test_the_task_follows_from_the_second_name():
-    assert volume_task("a/b_flair.nii.gz")[0] == "t2_flair"
-    assert volume_task("a/7_ct.nii.gz")[0] == "ct_mri"
-    assert volume_task("a/unknown.nii.gz")[0] == "t2_flair"
+@pytest.mark.parametrize(
+    ("second", "task"), [("b_flair", "t2_flair"), ("7_ct", "ct_mri"), ("7_pet", "pet_mri"), ("unknown", "t2_flair")]
+)
+def test_the_task_of_volumes_follows_from_the_names(pair, second, task):
+    assert chosen(pair[0], pair[0].with_name(f"{second}.nii.gz"))[0] == task
 
 
-def test_a_task_of_slices_is_told_for_volumes(pair):
-    with pytest.raises(FusionInputError, match="task: expected one of t2_flair"):
-        clinicalfmamba_nets.fuse(*pair, task="spect_mri")
+def test_volumes_of_a_task_of_slices_are_fused_slice_by_slice(pair):
+    fused = clinicalfmamba_nets.fuse(*pair, task="spect_mri")
+    assert fused.shape == SIZE
+
+
+def test_a_bundle_that_does_not_know_a_task_tells_so(pair):
+    with pytest.raises(FusionInputError, match="task: expected one of .*t2_flair"):
+        clinicalfmamba_nets.fuse(*pair, task="spect_mri", bundle="fusion_3d")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,6 @@ def test_two_processes_fuse_each_case_once_and_tell_of_all(cohort, toy_bundles, 
 
     write_image(cohort.parent / "3_ct.png", np.arange(1024, dtype=np.uint8).reshape(32, 32))
     (out / "5_fused.png").unlink()
-    (out / "run.json").unlink()
     again = fuse(cohort, out, toy_bundles, 2)
     assert again.returncode == 0, again.stderr
     assert f"{CASES} cases: 2 done, 0 failed, 5 skipped" in again.stdout
