@@ -25,7 +25,7 @@ from clinicalfmamba_nets.io.raw import (
     stored_values,
 )
 
-_FREE_TEXT = ("db_name", "descrip", "aux_file", "intent_name")
+_FREE_TEXT = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
 
 
 def _check_dims(shape: tuple[int, ...], path: PathLike, two_channels: bool) -> None:
