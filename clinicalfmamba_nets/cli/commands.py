@@ -164,7 +164,8 @@ def run_configured(
     settings |= {"task": options.task} if options.task else {}
     from clinicalfmamba_nets.engine.run.overrides import check_override_names
     from clinicalfmamba_nets.engine.run.settings import check_settings
-    from clinicalfmamba_nets.engine.run.workflows import VOLUMES, find_bundle, run_bundle
+    from clinicalfmamba_nets.engine.run.tasks import VOLUMES
+    from clinicalfmamba_nets.engine.run.workflows import find_bundle, run_bundle
 
     try:
         check_override_names(
