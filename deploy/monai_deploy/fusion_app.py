@@ -9,7 +9,8 @@ from fusion_operators import FusionOperator, PreviewOperator, SeriesWriterOperat
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application
 from monai.deploy.operators import DICOMSeriesSelectorOperator
-from study_operators import PairOperator, StudyLoaderOperator, read_rules
+from selection import read_rules
+from study_operators import PairOperator, StudyLoaderOperator
 
 
 class FusionApp(Application):

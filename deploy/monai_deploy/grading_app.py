@@ -10,7 +10,8 @@ from grading_operators import GradingOperator, PictureOperator, ReportOperator
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application
 from monai.deploy.operators import DICOMSeriesSelectorOperator
-from study_operators import PairOperator, StudyLoaderOperator, read_rules
+from selection import read_rules
+from study_operators import PairOperator, StudyLoaderOperator
 
 from clinicalfmamba_nets.engine.grading.patient import default_model_dir
 from clinicalfmamba_nets.engine.grading.runs import training_settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,38 +12,18 @@ from monai.deploy.core.domain.dicom_series import DICOMSeries
 from monai.deploy.core.domain.dicom_series_selection import StudySelectedSeries
 from monai.deploy.core.domain.dicom_study import DICOMStudy
 from monai.deploy.operators import DICOMDataLoaderOperator
+from selection import PAIR
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, printable
 from clinicalfmamba_nets.io.dicom.files import SELECTOR
 from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
-from clinicalfmamba_nets.io.dicom.modules import MODEL
 from clinicalfmamba_nets.io.dicom.series import Series
-from clinicalfmamba_nets.io.dicom.study import choose_pair, choose_series, list_series
+from clinicalfmamba_nets.io.dicom.study import choose_series, list_series, open_study
 
 LOGGER = "clinicalfmamba.deploy"
 _logger = logging.getLogger(LOGGER)
-PAIR = ("image", "image2")
 _REMEDY = "give other --rules"
-
-
-def read_rules(path: Path) -> str:
-    """Return the text of a file of selection rules, in the SDK's form, that select `image` and `image2`.
-
-    Raises:
-        FusionInputError: the file is missing, is no such JSON or has other selections.
-    """
-    expected, remedy = "selection rules for image and image2", "see deploy/monai_deploy/rules"
-    try:
-        text = path.read_text(encoding="utf-8")
-        names = sorted(rule["name"] for rule in json.loads(text)["selections"] if rule["conditions"])
-    except OSError as error:
-        raise input_error(printable(path), expected, error.strerror or "an error", remedy) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise input_error(printable(path), expected, f"{type(error).__name__}: {error}", remedy) from error
-    if names != sorted(PAIR):
-        raise input_error(printable(path), expected, f"those for {', '.join(names) or 'nothing'}", remedy)
-    return text
 
 
 class StudyLoaderOperator(DICOMDataLoaderOperator):
@@ -55,14 +34,14 @@ class StudyLoaderOperator(DICOMDataLoaderOperator):
     """
 
     def load_data_to_studies(self, input_path: Path) -> list[DICOMStudy]:
-        """Return the studies of a folder with all series of images but those that this software wrote."""
+        """Return the studies of a folder with all series of images but scouts, reports and this software's results."""
         studies: dict[str, DICOMStudy] = {}
         for row in list_series(input_path):
-            with quiet_pydicom():
-                header = _header(row)
-            if not row.image or header.get("ManufacturerModelName") == MODEL:
+            if not row.image or row.role:
                 _logger.info("left out: %s", row.text())
                 continue
+            with quiet_pydicom():
+                header = _header(row)
             study = studies.setdefault(row.header.study, DICOMStudy(row.header.study))
             self.populate_study_attributes(study, header)
             series = DICOMSeries(row.selector)
@@ -111,14 +90,18 @@ class PairOperator(Operator):
         op_output.emit(self.pair(selected), "case")
 
     def pair(self, selected: Sequence[StudySelectedSeries]) -> dict[str, str]:
-        """Return the case; without rules the choice is that of the command line, see `choose_pair`.
+        """Return the case; without rules the choice is that of the command line, see `Study.pair`.
 
         Raises:
             FusionInputError: none or several series fit a rule, or the one that fits is no volume.
         """
         case = {"case": case_name(self.folder)}
         if not self.rules:
-            return case | dict(zip(PAIR, choose_pair(self.folder), strict=True))
+            study = open_study(self.folder)
+            chosen = study.pair(option="--rules FILE")
+            for text in chosen.warnings:
+                _logger.warning("%s", text)
+            return case | {name: study.path_of(row) for name, row in zip(PAIR, chosen.series, strict=True)}
         rows, where = list_series(self.folder), printable(self.folder)
         found = [study.series_by_selection_name for study in selected]
         complete = [names for names in found if all(name in names for name in PAIR)]
