@@ -6,6 +6,7 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -16,6 +17,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.voi import apply_curve, sample_values
 from clinicalfmamba_nets.io import printable
 from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, shown, source_modality
+from clinicalfmamba_nets.transforms.misfit import measure_fit
 from clinicalfmamba_nets.transforms.restore import (
     COVERED_KEY,
     CURVE_KEY,
@@ -45,6 +47,7 @@ class WindowIntensityPair(InvertibleTransform):
             "minmax".
         window_b: that of the second image.
         task: such as "ct_mri", for images whose files do not tell what they are.
+        check_fit: warn where two volumes do not lie on each other, and record `mutual_information` (see `measure_fit`).
         clip_undershoot: with least and greatest value, take the few values that lie below the background as
             background. Interpolation makes such values in skull-stripped volumes.
 
@@ -61,8 +64,10 @@ class WindowIntensityPair(InvertibleTransform):
         window_b: str | None = "auto",
         task: str | None = None,
         clip_undershoot: bool = False,
+        check_fit: bool = False,
     ) -> None:
         self.windows = (window_a or "auto", window_b or "auto")
+        self.check_fit = check_fit
         self.task = task
         self.clip_undershoot = clip_undershoot
 
@@ -88,6 +93,8 @@ class WindowIntensityPair(InvertibleTransform):
             scaled[holes] = 0.0
         result = MetaTensor(scaled, meta=dict(image.meta), applied_operations=image.applied_operations)
         _record(result.meta, found, image, holes)
+        if self.check_fit:
+            _record_fit(result)
         self.push_transform(result, extra_info={"knots": torch.stack([limits.knots for limits in found])})
         return result
 
@@ -102,12 +109,16 @@ class WindowIntensityPair(InvertibleTransform):
     def _limits(self, values: torch.Tensor, meta: Mapping[str, Any]) -> list[Limits]:
         sources = pair_sources(meta, len(values))
         samples = [sample_values(plane) for plane in values]
-        head = shown(samples[0])
+        heads = [shown(samples[0])] * len(samples)
+        covered = meta.get(COVERED_KEY)
+        if covered is not None and bool(covered.any()):  # elsewhere the second image repeats its edge
+            inside = sample_values(torch.as_tensor(covered, device=values.device))
+            samples[1:], heads[1:] = [one[inside] for one in samples[1:]], [one[inside] for one in heads[1:]]
         return [
             choose_limits(
                 values[channel],
                 samples[channel],
-                head,
+                heads[channel],
                 self.windows[min(channel, 1)],
                 source,
                 source_modality(source, channel, self.task),
@@ -191,6 +202,16 @@ def _keep_uncovered(meta: dict[str, Any], image: MetaTensor, holes: torch.Tensor
         meta[UNCOVERED_KEY] = image.as_tensor()[0][~covered].nan_to_num(float(meta[SCALE_KEY][0, 0]))
 
 
+def _record_fit(image: MetaTensor) -> None:
+    covered = image.meta.get(COVERED_KEY)
+    fit = measure_fit(image.numpy(), image.affine.numpy(), None if covered is None else np.asarray(covered))
+    if fit is None:
+        return
+    image.meta["mutual_information"] = fit.information
+    if fit.warning:
+        image.meta["warnings"] = "; ".join(filter(None, [image.meta.get("warnings"), fit.warning]))
+
+
 class ScaleIntensityPair(WindowIntensityPair):
     """`WindowIntensityPair` from the least to the greatest value of each image, whatever it is.
 
@@ -214,6 +235,7 @@ class WindowIntensityPaird(MapTransform, InvertibleTransform):
         window_a: as in `WindowIntensityPair`.
         window_b: as in `WindowIntensityPair`.
         task: as in `WindowIntensityPair`.
+        check_fit: as in `WindowIntensityPair`.
         clip_undershoot: as in `WindowIntensityPair`.
         allow_missing_keys: do not raise when a key is missing.
     """
@@ -228,9 +250,10 @@ class WindowIntensityPaird(MapTransform, InvertibleTransform):
         task: str | None = None,
         clip_undershoot: bool = False,
         allow_missing_keys: bool = False,
+        check_fit: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.scaler = WindowIntensityPair(window_a, window_b, task, clip_undershoot)
+        self.scaler = WindowIntensityPair(window_a, window_b, task, clip_undershoot, check_fit)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Scale the pairs; see `WindowIntensityPair.__call__`."""

@@ -15,7 +15,8 @@ from monai.utils import TransformBackends
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import is_dicom
-from clinicalfmamba_nets.transforms.placing import OTHER_GRID, REGISTER, put_on_grid
+from clinicalfmamba_nets.transforms.placing import OTHER_GRID, REGISTER, Placement, put_on_grid
+from clinicalfmamba_nets.transforms.restore import COVERED_KEY
 from clinicalfmamba_nets.transforms.sources import (
     PairSources,
     Source,
@@ -50,6 +51,7 @@ class LoadImagePair(Transform):
         register: "rigid" to align the second volume with the first before it is interpolated, "none" to trust the
             affines.
         squeeze: take a pair of volumes of one slice, unless the first is a DICOM series, for single images.
+        allow_partial: accept a second volume that covers less than a quarter of the first.
 
     Example:
         >>> image, chroma = LoadImagePair()(np.eye(8), 1 - np.eye(8))
@@ -67,6 +69,7 @@ class LoadImagePair(Transform):
         other_grid: str = "refuse",
         register: str = "none",
         squeeze: bool = False,
+        allow_partial: bool = False,
     ) -> None:
         if spatial_dims not in (None, 2, 3):
             raise ValueError(f"spatial_dims: expected 2, 3 or None, found {spatial_dims!r}")
@@ -82,6 +85,7 @@ class LoadImagePair(Transform):
         self.other_grid = other_grid
         self.register = register
         self.squeeze = squeeze
+        self.allow_partial = allow_partial
 
     def __call__(self, image: Any, image2: Any = None) -> tuple[MetaTensor, MetaTensor | None]:
         """Load a pair.
@@ -96,7 +100,9 @@ class LoadImagePair(Transform):
             Meta of both: `filename_or_obj`, `affine`, `original_affine`, `dtype` (as stored) and `value_range` (its
             white, 0.0 where unknown) of the first image, `image2_filename_or_obj`, `color` (1 for a second image in
             color), `notes` and `warnings` (texts; a warning changes the meaning of the picture), `sources` (what is
-            known of each image, see `Source.facts`), `registration` (text of an ITK transform file, "" for none),
+            known of each image, see `Source.facts`), `coverage` (share of the first image that the second covers) and,
+            where it is below 1, `covered` (bool, (*spatial); elsewhere the second image repeats its edge),
+            `registration` (text of an ITK transform file, "" for none),
             `original_channel_dim` 0.
 
         Raises:
@@ -109,12 +115,12 @@ class LoadImagePair(Transform):
         first, second = self._checked_dims(first), self._checked_dims(second)
         if first.color:
             raise input_error(first.name, "a grey image first", "a color image", "name the MRI (or CT) first")
-        note, transform = put_on_grid(first, second, self.other_grid, self.register)
+        placed = put_on_grid(first, second, self.other_grid, self.register, self.allow_partial)
         self._check_contrast(first)
         self._check_contrast(second)
         luma, chroma = split_color(second)
         pair = torch.from_numpy(np.stack([first.array.astype(np.float32), luma]))  # (2, *spatial)
-        meta = self._meta(first, second, note) | {"registration": transform}
+        meta = self._meta(first, second, placed)
         return _with_meta(pair, first, meta), self._chroma(chroma, pair, first, meta)
 
     def _sources(self, image: Any, image2: Any) -> tuple[Source, Source]:
@@ -164,11 +170,15 @@ class LoadImagePair(Transform):
             found = f"{source.array.flat[0]} everywhere"
             raise input_error(source.name, "an image with contrast", found, "check that the right file was exported")
 
-    def _meta(self, first: Source, second: Source, note: str) -> dict[str, Any]:
+    def _meta(self, first: Source, second: Source, placed: Placement) -> dict[str, Any]:
         notes = [f"{source.name}: {text}" for source in (first, second) for text in source.notes]
-        notes += [f"{second.name}: {note}"] if note else []
+        notes += [f"{second.name}: {placed.note}"] if placed.note else []
         warnings = [f"{source.name}: {text}" for source in (first, second) for text in source.warnings]
-        return {
+        warnings += [f"{second.name}: {text}" for text in placed.warnings]
+        covered = {} if placed.covered is None else {COVERED_KEY: torch.from_numpy(placed.covered)}
+        return covered | {
+            "coverage": placed.coverage,
+            "registration": placed.transform,
             "filename_or_obj": first.path,
             "image2_filename_or_obj": second.path,
             "original_channel_dim": 0,
@@ -184,6 +194,8 @@ class LoadImagePair(Transform):
         if self.chroma == "never" or (chroma is None and self.chroma == "auto"):
             return None
         planes = torch.full_like(pair, 0.5) if chroma is None else torch.from_numpy(chroma)
+        if COVERED_KEY in meta:
+            planes[:, ~meta[COVERED_KEY]] = 0.5
         return _with_meta(planes, first, meta)
 
 
@@ -205,6 +217,7 @@ class LoadImagePaird(MapTransform):
         other_grid: as in `LoadImagePair`.
         register: as in `LoadImagePair`.
         squeeze: as in `LoadImagePair`.
+        allow_partial: as in `LoadImagePair`.
         allow_missing_keys: do not raise when `keys` is missing.
 
     Example:
@@ -227,13 +240,14 @@ class LoadImagePaird(MapTransform):
         register: str = "none",
         squeeze: bool = False,
         allow_missing_keys: bool = False,
+        allow_partial: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if len(self.keys) != 1:
             raise ValueError(f"keys: expected one key (the second image is at pair_key), found {self.keys}")
         self.pair_key = pair_key
         self.chroma_key = chroma_key or f"{self.keys[0]}_chroma"
-        self.loader = LoadImagePair(spatial_dims, chroma, allow_constant, other_grid, register, squeeze)
+        self.loader = LoadImagePair(spatial_dims, chroma, allow_constant, other_grid, register, squeeze, allow_partial)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load the pair; see `LoadImagePair.__call__` for what is returned and raised."""

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.spatial import match_grids, resample
 from clinicalfmamba_nets.spatial.grids import PATIENT
+from clinicalfmamba_nets.transforms.coverage import check_coverage, covered_share
 from clinicalfmamba_nets.transforms.sources import Source
 
 OTHER_GRID = ("refuse", "resample")
 REGISTER = ("none", "rigid")
 
 
-def put_on_grid(first: Source, second: Source, other_grid: str = "refuse", register: str = "none") -> tuple[str, str]:
+@dataclass
+class Placement:
+    """What was done to the second image.
+
+    Attributes:
+        note: in words, "" for nothing.
+        transform: text of an ITK transform file, "" for none.
+        covered: where the second image covers the first, bool, None for everywhere.
+        warnings: what changes the meaning of the picture.
+    """
+
+    note: str = ""
+    transform: str = ""
+    covered: np.ndarray | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the first image's grid that the second one covers."""
+        return covered_share(self.covered)
+
+
+def put_on_grid(
+    first: Source, second: Source, other_grid: str = "refuse", register: str = "none", allow_partial: bool = False
+) -> Placement:
     """Put the second image on the grid of the first, in place.
+
+    Where it does not reach, it repeats the values of its edge, which are no result of the scanner: the placement tells
+    where.
 
     Args:
         first: the image whose grid counts.
         second: the other one; its pixels and affine are replaced.
         other_grid: "refuse" or "resample" a volume on another grid whose affine is trusted.
         register: "rigid" to align the volumes first (and then to interpolate where needed), else "none".
-
-    Returns:
-        What was done to the second image, in words, and the transform as text of an ITK file; "" for nothing.
+        allow_partial: accept a second image that covers less than a quarter of the first.
 
     Raises:
         FusionInputError: the two do not lie on one grid, or not in one space, and this must not be mended; or
@@ -36,8 +64,10 @@ def put_on_grid(first: Source, second: Source, other_grid: str = "refuse", regis
     else:
         told, transform = [], ""
         _check_space(first, second)
-    note = _interpolated(first, second, other_grid == "resample" or register == "rigid")
-    return "; ".join([*told, *filter(None, [note])]), transform
+    note, covered = _interpolated(first, second, other_grid == "resample" or register == "rigid")
+    covered = _without_padding(covered, second)
+    told = [*told, *filter(None, [note])]
+    return Placement("; ".join(told), transform, covered, check_coverage(first, second, covered, allow_partial))
 
 
 def _check_patient(first: Source, second: Source) -> None:
@@ -84,10 +114,12 @@ def _register(first: Source, second: Source) -> tuple[list[str], str]:
     return [alignment.text(), *alignment.warnings], alignment.itk_text()
 
 
-def _interpolated(first: Source, second: Source, mended: bool) -> str:
+def _interpolated(first: Source, second: Source, mended: bool) -> tuple[str, np.ndarray | None]:
     """Reorder or interpolate the second image on the grid of the first by their affines, or refuse it."""
-    names, shape = (first.name, second.name), first.array.shape
-    planes = np.moveaxis(second.array, -1, 0) if second.color else second.array[None]
+    names, shape, covered = (first.name, second.name), first.array.shape, None
+    planes = list(np.moveaxis(second.array, -1, 0)) if second.color else [second.array]
+    if second.background is not None:
+        planes.append(second.background.astype(np.float32))
     known = (first.coordinates, second.coordinates)
     try:
         matched = [match_grids(plane, second.affine, shape, first.affine, names, known) for plane in planes]
@@ -106,7 +138,16 @@ def _interpolated(first: Source, second: Source, mended: bool) -> str:
         ):
             raise
         moved = [resample(plane, second.affine, shape, first.affine, names) for plane in planes]
-        arrays = [array for array, _ in moved]
-        note = f"interpolated on the grid of the first image ({100 * moved[0][1]:.0f} % of it covered)"
+        arrays, covered = [array for array, _ in moved], moved[0][1]
+        note = f"interpolated on the grid of the first image ({100 * covered_share(covered):.0f} % of it covered)"
+    if second.background is not None:
+        second.background = arrays.pop() > 0.5
     second.array = np.stack(arrays, axis=-1) if second.color else arrays[0]
-    return note
+    return note, covered
+
+
+def _without_padding(covered: np.ndarray | None, second: Source) -> np.ndarray | None:
+    """Take voxels without data (padding, NaN) out of what is covered."""
+    if second.background is None or not second.background.any():
+        return covered
+    return ~second.background if covered is None else covered & ~second.background

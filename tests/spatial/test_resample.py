@@ -27,17 +27,29 @@ def oblique(angle, spacing, origin):
 def test_a_linear_image_is_interpolated_exactly():
     source, target = oblique(0.3, [1.5, 1.0, 2.0], [-20, -20, -8]), oblique(-0.1, [0.7, 0.9, 1.1], [-5, -4, -2])
     result, inside = resample(ramp(source, (40, 44, 12)), source, (10, 9, 8), target)
-    assert result.dtype == np.float32 and inside == 1
+    assert result.dtype == np.float32 and inside is None
     assert np.abs(result - ramp(target, (10, 9, 8))).max() < 1e-4
 
 
-def test_outside_is_the_smallest_value_and_its_share_is_told():
+def test_outside_the_edge_is_repeated_and_marked():
     array = np.random.default_rng(0).random((6, 6, 6)) + 1
     moved = np.eye(4)
     moved[2, 3] = 3
     result, inside = resample(array, np.eye(4), (6, 6, 6), moved)
-    assert np.allclose(result[..., :3], array[..., 3:], atol=1e-6) and inside == 0.5
-    assert np.allclose(result[..., 3:], array.min())
+    assert np.allclose(result[..., :3], array[..., 3:], atol=1e-6)
+    assert inside[..., :3].all() and not inside[..., 3:].any()
+    assert np.allclose(result[..., 3:], array[..., 5:])
+
+
+@pytest.mark.parametrize("shift", [0.3, 0.5, -0.5])
+def test_the_outer_half_voxel_is_covered_by_the_value_of_the_edge(shift):
+    array = np.random.default_rng(1).random((5, 6, 7)).astype(np.float32)
+    finer = np.diag([1.0, 1.0, 1.0, 1.0])
+    finer[1, 3] = shift
+    result, inside = resample(array, np.eye(4), array.shape, finer)
+    assert inside is None
+    rim, edge = (result[:, -1], array[:, -1]) if shift > 0 else (result[:, 0], array[:, 0])
+    assert np.allclose(rim, edge)
 
 
 def test_another_place_is_refused():

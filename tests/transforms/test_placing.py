@@ -107,5 +107,6 @@ def test_two_spaces_are_refused_or_registered_from_the_centers(monkeypatch):
     monkeypatch.setattr(
         registration, "register_rigid", lambda *places, same_space: spaces.append(same_space) or alignment
     )
-    assert put_on_grid(*pair, register="rigid") == ("done", "#")
+    placed = put_on_grid(*pair, register="rigid")
+    assert (placed.note, placed.transform) == ("done", "#")
     assert spaces == [False]

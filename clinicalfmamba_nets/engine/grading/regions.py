@@ -90,6 +90,8 @@ def read_region(
         FusionInputError: as `LoadImagePair`; or single slices, a mask that is none, is empty or lies on another grid.
     """
     pair, _ = LoadImagePair(chroma="never", other_grid=other_grid, register=register)(entry["image"], entry["image2"])
+    if "covered" in pair.meta:
+        pair[1][~pair.meta["covered"]] = pair[1].min()
     if pair.ndim != 4 or min(pair.shape[1:]) < 2:
         found = f"size {' x '.join(map(str, pair.shape[1:]))}"
         raise input_error(printable(entry["image"]), "a volume", found, "give volumes: NIfTI, NRRD or DICOM series")

@@ -1,0 +1,107 @@
+"""Whether two heads on one grid lie on each other: mutual information there, and when the second is moved a little."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from clinicalfmamba_nets.spatial.similarity import Comparison
+
+# Less than this between the contrasts of one head was never seen (0.07 to 0.98 measured, two heads 0.00 to 0.01).
+LEAST_INFORMATION = 0.03
+# Aligned pairs lose by every move (0.37 to 0.999 of their information is left); turned by 8 degrees or moved by 8 mm
+# they gain by one of them (1.1 to 7 times).
+MOST_GAIN = 1.02
+_TURNS, _SHIFTS = (-16.0, -8.0, 8.0, 16.0), (-8.0, 8.0)  # degrees about each axis, mm along it
+_STEP, _SAMPLES = 4.0, 48  # mm between the voxels that are compared, voxels along an axis that are kept
+_LEAST_VOXELS = 2000  # of each head; fewer tell nothing
+
+
+class Fit(NamedTuple):
+    """How well two heads lie on each other.
+
+    Attributes:
+        information: mutual information over the mean entropy, in [0, 1].
+        gain: the greatest information of a moved second image over `information`.
+        move: that move in words.
+    """
+
+    information: float
+    gain: float
+    move: str
+
+    @property
+    def warning(self) -> str:
+        """What to tell the user; "" where the heads fit."""
+        if self.information >= LEAST_INFORMATION and self.gain <= MOST_GAIN:
+            return ""
+        told = f"mutual information {self.information:.3f}"
+        if self.gain > MOST_GAIN:
+            told += f", {self.information * self.gain:.3f} with the second one {self.move}"
+        return f"the two heads do not lie on each other ({told}): align them with --register rigid"
+
+
+def measure_fit(pair: np.ndarray, affine: np.ndarray, covered: np.ndarray | None = None) -> Fit | None:
+    """Compare two volumes in place, and with the second one turned and moved a little.
+
+    Args:
+        pair: (2, X, Y, Z) in [0, 1], as the network sees them.
+        affine: 4 x 4, index to RAS mm.
+        covered: where the second volume covers the first, bool (X, Y, Z), None for everywhere.
+
+    Returns:
+        The fit; None for flat images and heads of too few voxels to tell.
+
+    Example:
+        >>> ball = np.linalg.norm(np.indices((40, 40, 40)) - 19.5, axis=0)
+        >>> volume = np.where(ball < 18, 1 - ball / 20, 0)
+        >>> measure_fit(np.stack([volume, np.sqrt(volume)]), 4 * np.eye(4)).warning
+        ''
+    """
+    if pair.ndim != 4 or min(pair.shape[1:]) < 3:
+        return None
+    box = tuple(slice(None) for _ in range(3)) if covered is None else _box(covered)
+    spacing = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
+    sides = pair[0][box].shape
+    steps = [max(1, min(round(_STEP / voxel), side // _SAMPLES)) for voxel, side in zip(spacing, sides, strict=True)]
+    thinned = pair[(slice(None), *box)][(slice(None), *(slice(None, None, step) for step in steps))]
+    if min((volume > 0.05).sum() for volume in thinned) < _LEAST_VOXELS or min(thinned.shape[1:]) < 3:
+        return None
+    place = np.diag([*(spacing * steps), 1.0])  # axis by axis: a move is one in the image's own directions
+    compare = Comparison(thinned[0], place, thinned[1], place)
+    information = compare(np.eye(4)).information
+    moved = [(compare(matrix).information, words) for words, matrix in _moves(thinned[0], place)]
+    best, words = max(moved)
+    return Fit(information, best / max(information, 1e-3), words)
+
+
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    box = []
+    for axis in range(mask.ndim):
+        places = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(None))
+    return tuple(box)
+
+
+def _moves(volume: np.ndarray, place: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return turns about the middle of a head and shifts along its axes, with words for each."""
+    middle = place[:3, :3] @ np.argwhere(volume > 0.05).mean(axis=0)
+    moves = []
+    for axis in range(3):
+        for degrees in _TURNS:
+            moves.append((f"turned by {abs(degrees):.0f} degrees", _turn(axis, degrees, middle)))
+        for shift in _SHIFTS:
+            matrix = np.eye(4)
+            matrix[axis, 3] = shift
+            moves.append((f"moved by {abs(shift):.0f} mm", matrix))
+    return moves
+
+
+def _turn(axis: int, degrees: float, middle: np.ndarray) -> np.ndarray:
+    first, second = (other for other in range(3) if other != axis)
+    angle, matrix = np.deg2rad(degrees), np.eye(4)
+    matrix[first, first] = matrix[second, second] = np.cos(angle)
+    matrix[first, second], matrix[second, first] = -np.sin(angle), np.sin(angle)
+    matrix[:3, 3] = middle - matrix[:3, :3] @ middle
+    return matrix
