@@ -119,7 +119,7 @@ def _interpolated(first: Source, second: Source, mended: bool) -> tuple[str, np.
     names, shape, covered = (first.name, second.name), first.array.shape, None
     planes = list(np.moveaxis(second.array, -1, 0)) if second.color else [second.array]
     if second.background is not None:
-        planes.append(second.background.astype(np.float32))
+        planes.append(second.background.reshape(planes[0].shape).astype(np.float32))
     known = (first.coordinates, second.coordinates)
     try:
         matched = [match_grids(plane, second.affine, shape, first.affine, names, known) for plane in planes]
