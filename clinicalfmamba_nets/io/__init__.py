@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.dicom.files import is_dicom
 from clinicalfmamba_nets.io.files import (
+    ENDINGS,
     PathLike,
     atomic_file,
     available_memory,
@@ -31,23 +34,28 @@ __all__ = [
     "check_memory",
     "check_values",
     "image_extension",
+    "image_files",
     "image_format",
     "is_dicom",
+    "is_picture",
     "is_volume",
     "printable",
     "read_image",
+    "result_extension",
     "to_path",
     "write_image",
 ]
 
-# One row per format: how file names of it end, and the module with its read_<format> and write_<format>.
-FORMATS = {
-    "nifti": (".nii.gz", ".nii", ".img", ".hdr", ".img.gz", ".hdr.gz"),
-    "nrrd": (".nrrd", ".nhdr"),
-    "png": (".png",),
-    "dicom": (".dcm",),
-}
-_STARTS = {"png": b"\x89PNG", "nrrd": b"NRRD"}
+# What files of a format start with; where nothing is named, the name alone tells.
+_STARTS = {"png": (b"\x89PNG",), "nrrd": (b"NRRD",), "jpeg": (b"\xff\xd8\xff",), "tiff": (b"II*\0", b"MM\0*")}
+_MODULES = {"jpeg": "pictures", "tiff": "pictures"}
+_VOLUMES = ("nifti", "nrrd", "metaimage", "mgh")
+_DETACHED = ("nifti", "nrrd", "metaimage")
+_PICTURES = ("png", "jpeg", "tiff")
+# Results are written in these formats alone; images of others give one of these.
+_RESULTS = {".img": ".nii.gz", ".hdr": ".nii.gz", ".img.gz": ".nii.gz", ".hdr.gz": ".nii.gz", ".nhdr": ".nrrd"}
+_RESULTS |= {end: ".nii.gz" for name in ("metaimage", "mgh") for end in ENDINGS[name]}
+_RESULTS |= {end: ".png" for name in ("jpeg", "tiff") for end in ENDINGS[name]}
 
 
 def image_extension(path: PathLike) -> str:
@@ -58,11 +66,40 @@ def image_extension(path: PathLike) -> str:
         '.nii.gz'
     """
     name = os.path.basename(os.fsdecode(path)).lower()
-    return next((end for ends in FORMATS.values() for end in ends if name.endswith(end)), "")
+    return next((end for ends in ENDINGS.values() for end in ends if name.endswith(end)), "")
+
+
+def result_extension(path: PathLike) -> str:
+    """Return how the name of a result ends that is made from an image: as its own, or as the format that stands for it.
+
+    Example:
+        >>> result_extension("T2.mha"), result_extension("T2.nii"), result_extension("T2")
+        ('.nii.gz', '.nii', '')
+    """
+    ending = image_extension(path)
+    return _RESULTS.get(ending, ending)
+
+
+def image_files(path: PathLike) -> list[Path]:
+    """Return the files that hold an image: the one that is named, and where the format has two, the other one."""
+    parts = {to_path(path)}
+    with contextlib.suppress(FusionInputError, OSError):
+        name = image_format(path)
+        if name in _DETACHED:
+            parts.update(_function(name, f"{name}_files")(path))
+    return sorted(parts)
+
+
+def is_picture(path: PathLike) -> bool:
+    """Tell by its name, else by its first bytes, whether a file is a picture: rows from above, no place in space."""
+    try:
+        return image_format(path) in _PICTURES
+    except (FusionInputError, OSError):
+        return False
 
 
 def image_format(path: PathLike) -> str:
-    """Return the format of an image by its name, else by its first bytes: a key of `FORMATS`.
+    """Return the format of an image by its name, else by its first bytes: a key of `ENDINGS`.
 
     Args:
         path: an existing file (looked into only where its name does not tell), or a folder, which is DICOM.
@@ -72,7 +109,7 @@ def image_format(path: PathLike) -> str:
     """
     ending = image_extension(path)
     if ending:
-        return next(name for name, ends in FORMATS.items() if ending in ends)
+        return next(name for name, ends in ENDINGS.items() if ending in ends)
     if is_dicom(path):
         return "dicom"
     with open(check_file(path), "rb") as file:
@@ -80,23 +117,28 @@ def image_format(path: PathLike) -> str:
     for name, known in _STARTS.items():
         if start.startswith(known):
             return name
-    known_ends = ", ".join(end for ends in FORMATS.values() for end in ends)
-    raise input_error(printable(path), f"an image ({known_ends})", f"{start!r} at its start", "convert it")
+    known_ends = ", ".join(ends[0] for ends in ENDINGS.values())
+    found = f"{start!r} at its start"
+    raise input_error(printable(path), f"an image ({known_ends})", found, "convert it, or correct its name")
 
 
 def is_volume(path: PathLike) -> bool:
-    """Tell by its header whether a NIfTI or NRRD file holds more than one slice.
+    """Tell by its header whether a file of a format for volumes holds more than one slice.
 
     False for every other format, and for a file that cannot be read: reading it tells the reason.
     """
     try:
         name = image_format(path)
-        if name not in ("nifti", "nrrd"):
+        if name not in _VOLUMES:
             return False
-        shape = getattr(import_module(f"{__name__}.{name}"), f"{name}_shape")(path)
+        shape = _function(name, f"{name}_shape")(path)
     except (FusionInputError, OSError):
         return False
     return len(shape) > 2 and min(shape[:3]) > 1
+
+
+def _function(name: str, function: str) -> Any:
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, name)}"), function)
 
 
 def read_image(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
@@ -122,7 +164,7 @@ def read_image(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, 
         if name != "dicom":
             check_file(path)
         raise input_error(printable(path), "two images", f"one {name.upper()} image", "name the second image too")
-    reader = getattr(import_module(f"{__name__}.{name}"), f"read_{name}")
+    reader = _function(name, f"read_{name}")
     return reader(path, two_channels=True) if two_channels else reader(path)
 
 
@@ -132,6 +174,7 @@ def write_image(
     like: PathLike | None = None,
     affine: np.ndarray | None = None,
     dtype: Any = None,
+    coordinates: str = "patient",
 ) -> None:
     """Write one image in the format of its name, whole or not at all.
 
@@ -141,9 +184,15 @@ def write_image(
         like: file of the same format whose type (and geometry) is kept.
         affine: index to RAS mm, for formats with geometry, where it is not that of `like`.
         dtype: type to store instead of that of `like`.
+        coordinates: what the affine leads to (see `match_grids`), where there is no `like`: without a place in the
+            patient, none is written.
 
     Raises:
-        FusionInputError: a name that no format has, or `like` cannot be read.
+        FusionInputError: a name that no format for results has, or `like` cannot be read.
     """
     name = image_format(path)
-    getattr(import_module(f"{__name__}.{name}"), f"write_{name}")(path, array, like, affine, dtype)
+    if image_extension(path) in _RESULTS:
+        remedy = f"name one that ends in {result_extension(path)}"
+        raise input_error(printable(path), "a format for results", image_extension(path), remedy)
+    known = {"coordinates": coordinates} if like is None and name in ("nifti", "nrrd") else {}
+    _function(name, f"write_{name}")(path, array, like, affine, dtype, **known)

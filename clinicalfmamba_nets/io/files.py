@@ -14,6 +14,17 @@ from typing import Any
 from clinicalfmamba_nets.errors import input_error
 
 PathLike = str | bytes | os.PathLike
+# How file names of each format end, and how a result of an image in it ends where that is not the same.
+ENDINGS = {
+    "nifti": (".nii.gz", ".nii", ".img.gz", ".hdr.gz", ".img", ".hdr"),
+    "nrrd": (".nrrd", ".nhdr"),
+    "metaimage": (".mha", ".mhd"),
+    "mgh": (".mgz", ".mgh"),
+    "png": (".png",),
+    "jpeg": (".jpg", ".jpeg"),
+    "tiff": (".tif", ".tiff"),
+    "dicom": (".dcm",),
+}
 # Reading keeps at most the stored voxels, a float copy of both images and the network's input at the same time.
 _MEMORY_SHARE = 0.8
 # The network computes in float32: squares and differences of greater values overflow there.
@@ -177,8 +188,8 @@ def case_name(name: PathLike) -> str:
         ('evil', '16011', 'patient 7')
     """
     text = os.fsdecode(name).replace("\\", "/").rstrip("/").split("/")[-1]
-    for suffix in (".nii.gz", ".nii", ".png", ".nrrd"):
-        text = text[: -len(suffix)] if text.lower().endswith(suffix) and len(text) > len(suffix) else text
+    ending = next((end for ends in ENDINGS.values() for end in ends if text.lower().endswith(end)), "")
+    text = text[: -len(ending)] if ending not in ("", ".dcm", text.lower()) else text
     return safe_name(text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.background import fill_background
 from clinicalfmamba_nets.io.colour import colour_pixels
 from clinicalfmamba_nets.io.files import PathLike, atomic_file, printable, to_path
-from clinicalfmamba_nets.io.nifti_header import WHAT, NiftiHeader, qform_affine, read_header
+from clinicalfmamba_nets.io.nifti_header import WHAT, NiftiHeader, halves, qform_affine, read_header
 from clinicalfmamba_nets.io.raw import (
     bytes_behind,
     check_grid,
@@ -112,13 +113,21 @@ def nifti_shape(path: PathLike) -> tuple[int, ...]:
     return read_header(path).shape
 
 
-def _new_header(array: np.ndarray, affine: np.ndarray | None, dtype: Any) -> Any:
+def nifti_files(path: PathLike) -> list[Path]:
+    """Return the files of an image: one, or a pair `.hdr` and `.img`."""
+    return list(halves(path))
+
+
+def _new_header(array: np.ndarray, affine: np.ndarray | None, dtype: Any, coordinates: str) -> Any:
     import nibabel
 
     place = np.eye(4) if affine is None else np.asarray(affine, dtype=np.float64)
     header = nibabel.Nifti1Image(np.broadcast_to(np.float32(0), array.shape), place).header
     header.set_data_dtype(dtype or np.float32)
     header.set_xyzt_units("mm")
+    if coordinates in ("none", "other"):
+        header.set_sform(None, 0)
+        header.set_qform(None, 0)
     return header
 
 
@@ -167,6 +176,7 @@ def write_nifti(
     affine: np.ndarray | None = None,
     dtype: Any = None,
     description: str = "",
+    coordinates: str = "patient",
 ) -> None:
     """Write voxels as NIfTI, whole or not at all.
 
@@ -178,12 +188,14 @@ def write_nifti(
         affine: 4 x 4, voxel index to RAS mm, where it is not that of `like`; None for the latter, or for 1 mm voxels.
         dtype: type to store instead of that of `like` (float32 without one).
         description: up to 79 characters for the header.
+        coordinates: what the affine leads to where there is no `like`; without a place in the patient, sform and qform
+            stay without a code.
 
     Raises:
         FusionInputError: `like` cannot be read.
     """
     if like is None:
-        header, scale = _new_header(array, affine, dtype), (1.0, 0.0)
+        header, scale = _new_header(array, affine, dtype, coordinates), (1.0, 0.0)
     else:
         header, scale = _kept_header(array, like, affine, dtype)
     header["descrip"] = description.encode("ascii", "replace")[:79]

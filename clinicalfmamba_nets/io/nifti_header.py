@@ -53,7 +53,7 @@ def read_header(path: PathLike) -> NiftiHeader:
     Raises:
         FusionInputError: whatever is wrong with it, in one line.
     """
-    head, voxels = _halves(path)
+    head, voxels = halves(path)
     start, compressed = _first_bytes(check_file(head, "a NIfTI image"))
     sizes = {order: int.from_bytes(start[:4], order) for order in ("little", "big")}  # type: ignore[arg-type]
     order = next((order for order, size in sizes.items() if size in _MARKS), None)
@@ -74,7 +74,7 @@ def read_header(path: PathLike) -> NiftiHeader:
     return judged
 
 
-def _halves(path: PathLike) -> tuple[Path, Path]:
+def halves(path: PathLike) -> tuple[Path, Path]:
     """Return the files of the header and of the voxels: one and the same, or a pair `.hdr` and `.img`."""
     target = check_file(path, "a NIfTI image")
     name = target.name

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clinicalfmamba_nets.io.background import fill_background
 from clinicalfmamba_nets.io.colour import colour_pixels
-from clinicalfmamba_nets.io.files import PathLike, atomic_file, printable
+from clinicalfmamba_nets.io.files import PathLike, atomic_file, printable, to_path
 from clinicalfmamba_nets.io.nrrd_header import MAX_HEADER, TYPES, NrrdHeader, read_header
 from clinicalfmamba_nets.io.raw import (
     bytes_behind,
@@ -30,6 +31,12 @@ def nrrd_shape(path: PathLike) -> tuple[int, ...]:
     """Return the shape in space that a header states, without a look at the voxels; errors as in `read_nrrd`."""
     with damage_told(path, _WHAT):
         return read_header(path).shape
+
+
+def nrrd_files(path: PathLike) -> list[Path]:
+    """Return the files of an image: of its header, and of its voxels."""
+    with damage_told(path, _WHAT):
+        return [to_path(path), read_header(path).path]
 
 
 def _start_of_voxels(head: NrrdHeader) -> int:
@@ -105,9 +112,9 @@ def _vector(numbers: Any) -> str:
     return f"({','.join(repr(float(number)) for number in numbers)})"
 
 
-def _place_lines(place: np.ndarray, head: NrrdHeader | None, dims: int) -> list[str]:
+def _place_lines(place: np.ndarray, head: NrrdHeader | None, dims: int, known: str) -> list[str]:
     """Return the fields that place an image: in LPS, or in the space of a header that knows no anatomy."""
-    known = "patient" if head is None else head.coordinates
+    known = known if head is None else head.coordinates
     if known == "none":
         return [f"spacings: {' '.join(repr(float(side)) for side in np.linalg.norm(place[:3, :dims], axis=0))}"]
     if known == "other":
@@ -126,6 +133,7 @@ def write_nrrd(
     like: PathLike | None = None,
     affine: np.ndarray | None = None,
     dtype: Any = None,
+    coordinates: str = "patient",
 ) -> None:
     """Write voxels as NRRD, compressed by gzip, whole or not at all; comments and key/value pairs are not kept.
 
@@ -135,6 +143,7 @@ def write_nrrd(
         like: NRRD file whose type and place are kept.
         affine: 4 x 4, index to RAS mm, where it is not that of `like`; None for the latter, or for 1 mm voxels.
         dtype: type to store instead of that of `like` (float32 without one).
+        coordinates: what the affine leads to where there is no `like`.
 
     Raises:
         FusionInputError: `like` cannot be read.
@@ -151,7 +160,7 @@ def write_nrrd(
         f"type: {TYPES[kind.name][0]}",
         f"dimension: {array.ndim}",
         f"sizes: {' '.join(map(str, array.shape))}",
-        *_place_lines(place, head, array.ndim),
+        *_place_lines(place, head, array.ndim, coordinates),
         "endian: little",
         "encoding: gzip",
     ]

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import struct
-import warnings
+import zlib
 from typing import Any
 
 import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io.files import PathLike, atomic_file, check_file, check_memory, printable
+from clinicalfmamba_nets.io.colour import colour_pixels
+from clinicalfmamba_nets.io.files import PathLike, atomic_file, check_file, printable
+from clinicalfmamba_nets.io.pillow_images import (
+    MAX_PIXELS,
+    check_pixels,
+    load_picture,
+    open_picture,
+    picture_meta,
+    pixel_array,
+    upright,
+)
 from clinicalfmamba_nets.io.raw import MAX_COMPRESSION, stored_values
 
+__all__ = ["MAX_PIXELS", "SIGNATURE", "read_png", "write_png"]
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# 8192 x 8192: larger than any medical frame, small enough for every machine.
-MAX_PIXELS = 2**26
 _COLOR_TYPES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # IHDR color type -> samples per pixel
+_MAX_CHUNKS = 100_000
+_USUAL_GAMMA = 1 / 2.2
 
 
 def _read_header(path: PathLike) -> tuple[int, int, int, int]:
@@ -34,58 +47,53 @@ def _read_header(path: PathLike) -> tuple[int, int, int, int]:
     return width, height, bits, color_type
 
 
+def _check_chunks(path: PathLike) -> None:
+    """Refuse a second header, which Pillow would believe, and chunks without end."""
+    with open(check_file(path), "rb") as file:
+        file.seek(33)
+        for _ in range(_MAX_CHUNKS):
+            head = file.read(8)
+            if len(head) < 8 or head[4:] == b"IEND":
+                return
+            if head[4:] == b"IHDR":
+                found = "a second one"
+                raise input_error(printable(path), "one header (IHDR)", found, "export the file again")
+            file.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
+    raise input_error(printable(path), f"at most {_MAX_CHUNKS} chunks", "more of them", "export the file again")
+
+
 def _check_size(path: PathLike, width: int, height: int, bits: int, color_type: int) -> None:
-    name, size = printable(path), _pixel_bytes(width, height, bits, color_type)
-    if width * height > MAX_PIXELS:
-        found = f"{width} x {height}"
-        raise input_error(name, f"at most {MAX_PIXELS} pixels", found, "crop the image or export a smaller one")
+    size = (width * bits * _COLOR_TYPES[color_type] + 7) // 8 * height
+    check_pixels(path, width, height, size)
     stored = check_file(path).stat().st_size
     if size > stored * MAX_COMPRESSION:
         found = f"{stored} bytes for {width} x {height} pixels"
-        raise input_error(name, "a whole PNG image", found, "the file is truncated: copy or export it again")
-    check_memory(path, 4 * size + 12 * width * height)
+        raise input_error(printable(path), "a whole PNG image", found, "the file is truncated: copy or export it again")
 
 
-def _pixel_bytes(width: int, height: int, bits: int, color_type: int) -> int:
-    return (width * bits * _COLOR_TYPES[color_type] + 7) // 8 * height
+def _decode(path: PathLike, content: bytes | None = None, rawmode: str = "") -> Any:
+    """Decode a file, or other content in its place."""
+    with open(check_file(path), "rb") as file:
+        image = open_picture(path, file if content is None else io.BytesIO(content), "PNG")
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise input_error(printable(path), "one image", f"an animation of {frames} frames", "export one frame")
+        return load_picture(path, image, "PNG", rawmode)
 
 
-def _decode(path: PathLike) -> Any:
-    from PIL import Image
-
-    with warnings.catch_warnings(), open(check_file(path), "rb") as file:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit above is stricter
-        try:
-            image = Image.open(file, formats=["PNG"])
-            frames = getattr(image, "n_frames", 1)
-            image.load()
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-            found = f"a truncated or damaged one ({error})"
-            raise input_error(printable(path), "a whole PNG image", found, "copy or export the file again") from error
-    if frames > 1:
-        raise input_error(printable(path), "one image", f"an animation of {frames} frames", "export one frame")
-    return image
-
-
-def _to_array(image: Any) -> tuple[np.ndarray, list[str]]:
-    """Return (H, W) or (H, W, 3) pixels and what was done to them."""
-    notes = []
-    if image.mode == "P":
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        notes.append("palette replaced by its colors")
-    if image.mode in {"RGBA", "LA", "PA"}:
-        image = image.convert("L" if image.mode == "LA" else "RGB") if image.mode != "RGBA" else image
-        notes.append("alpha channel ignored")
-    if image.mode == "1":
-        image = image.convert("L")
-        notes.append("1-bit image read as 0 and 255")
-    array = np.asarray(image)
-    array = array.astype(np.uint16) if image.mode.startswith("I") else array
-    array = array[..., :3] if array.ndim == 3 else array
-    if array.ndim == 3 and (array == array[..., :1]).all():
-        array = array[..., 0]
-        notes.append("equal red, green and blue read as grey")
-    return np.ascontiguousarray(array), notes
+def _sixteen_bits(path: PathLike, color_type: int) -> tuple[np.ndarray, Any]:
+    """Return 16-bit color, or grey and alpha, of which Pillow itself keeps the upper 8 bits, (H, W, samples)."""
+    if color_type == 4:  # rows of 16-bit grey and alpha are as long as those of 8-bit color and alpha
+        content = bytearray(check_file(path).read_bytes())
+        content[24:26] = 8, 6
+        content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+        image = _decode(path, bytes(content))
+        high, low = (np.asarray(image)[..., first::2] for first in (0, 1))
+    else:
+        mode = "RGB" if color_type == 2 else "RGBA"
+        image = _decode(path, rawmode=f"{mode};16B")
+        high, low = np.asarray(image), np.asarray(_decode(path, rawmode=f"{mode};16L"))
+    return high.astype(np.uint16) << 8 | low, image
 
 
 def read_png(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
@@ -95,27 +103,27 @@ def read_png(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         path: the file.
 
     Returns:
-        Pixels, uint8 or uint16, shape (H, W) for grey or (H, W, 3) for color, and a dictionary with `format`
-        ("png"), `dtype`, `value_range` (255 or 65535), `color`, `affine` (None: a PNG has no geometry) and
-        `notes`: what was ignored or converted (alpha, palette, color that is grey).
+        Pixels as stored, uint8 or uint16, shape (H, W) for grey or (H, W, 3) for color, turned upright where EXIF says
+        how, and the dictionary of `read_image` with `format` "png", `affine` None, and in `notes` what was ignored or
+        converted (alpha, palette, color that is grey, gamma).
 
     Raises:
         FusionInputError: missing, empty, not a PNG, truncated, an animation, or larger than `MAX_PIXELS`.
     """
     width, height, bits, color_type = _read_header(path)
     _check_size(path, width, height, bits, color_type)
-    array, notes = _to_array(_decode(path))
-    if bits == 16 and array.dtype == np.uint8:
-        notes.append("16-bit color read with 8 bits")
-    meta = {
-        "format": "png",
-        "dtype": str(array.dtype),
-        "value_range": float(np.iinfo(array.dtype).max),
-        "color": array.ndim == 3,
-        "affine": None,
-        "notes": notes,
-    }
-    return array, meta
+    _check_chunks(path)
+    if bits == 16 and color_type in (2, 4, 6):
+        samples, image = _sixteen_bits(path, color_type)
+        array, notes = colour_pixels(samples)
+    else:
+        image = _decode(path)
+        array, notes = pixel_array(image)
+    gamma = image.info.get("gamma")
+    if gamma and abs(gamma - _USUAL_GAMMA) > 0.01:
+        notes.append(f"gamma {gamma:.3g} of the file not applied: pixels as stored")
+    array, told = upright(array, image)
+    return array, picture_meta("png", array, notes, told)
 
 
 def write_png(

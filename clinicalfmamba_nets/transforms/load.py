@@ -185,6 +185,7 @@ class LoadImagePair(Transform):
             "dtype": first.dtype,
             "value_range": first.value_range,
             "color": int(second.color),
+            "coordinates": first.coordinates,
             "notes": "; ".join(notes),
             "warnings": "; ".join(warnings),
             "sources": PairSources.of(first.facts(), second.facts()),

@@ -16,7 +16,7 @@ from monai.transforms import SaveImaged, Transform
 from monai.utils import TransformBackends
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io import case_name, image_extension, is_dicom, printable, write_image
+from clinicalfmamba_nets.io import case_name, image_format, is_dicom, printable, result_extension, write_image
 from clinicalfmamba_nets.io.dicom.files import split_selector
 from clinicalfmamba_nets.io.files import safe_name
 from clinicalfmamba_nets.io.transform_file import write_transform
@@ -117,8 +117,10 @@ class SaveFused(Transform):
         if extension == ".dcm":
             self._write_series(path, array, place, source, meta)
             return path
-        like = source if image_extension(source) == extension and os.path.isfile(source) else None
-        write_image(path, array, like, place, self._dtype(extension, like, meta))
+        kept = os.path.isfile(source) and result_extension(source) == extension
+        like = source if kept and image_format(source) == image_format(path) else None
+        known = str(meta.get("coordinates") or "patient")
+        write_image(path, array, like, place, self._dtype(extension, like, meta), known)
         return path
 
     def _write_series(self, path: Path, array: np.ndarray, place: Any, source: str, meta: Mapping[str, Any]) -> None:
@@ -142,7 +144,7 @@ class SaveFused(Transform):
             raise input_error(name, "(1, *spatial), or (3, H, W) for color", found, "give one fused image")
         flat = array.ndim == 3
         series = ".dcm" if source and is_dicom(source) else ""
-        chosen = self.output_ext or series or image_extension(source)
+        chosen = self.output_ext or series or result_extension(source)
         chosen = chosen or (".png" if flat and float(meta.get("value_range", 0)) else ".nii.gz")
         if chosen == ".dcm" and array.shape[0] in (1, 3):
             return chosen

@@ -18,6 +18,7 @@ from clinicalfmamba_nets.io import (
     available_memory,
     case_name,
     image_extension,
+    image_files,
     image_format,
     printable,
     read_image,
@@ -98,6 +99,24 @@ def test_a_killed_writing_leaves_the_old_file(tmp_path):
     assert target.read_text() == "old"
 
 
+def test_the_files_of_an_image(tmp_path):
+    import nibabel
+
+    nibabel.save(nibabel.Nifti1Pair(np.ones((4, 4, 4), np.int16), np.eye(4)), tmp_path / "a.img")
+    assert (
+        image_files(tmp_path / "a.hdr") == image_files(tmp_path / "a.img") == [tmp_path / "a.hdr", tmp_path / "a.img"]
+    )
+    (tmp_path / "b.raw").write_bytes(bytes(8))
+    (tmp_path / "b.nhdr").write_text(
+        "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: b.raw\n"
+    )
+    fields = "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = b.raw\n"
+    (tmp_path / "b.mhd").write_text(fields)
+    for name in ("b.nhdr", "b.mhd"):
+        assert image_files(tmp_path / name) == [tmp_path / name, tmp_path / "b.raw"]
+    assert image_files(tmp_path / "c.png") == [tmp_path / "c.png"]
+
+
 def test_formats_by_name_and_by_content(tmp_path):
     assert [image_extension(name) for name in ("a.NII.gz", "b.nii", "c.Png", "d.nrrd", "e.txt")] == [
         ".nii.gz",
@@ -109,9 +128,9 @@ def test_formats_by_name_and_by_content(tmp_path):
     write_image(tmp_path / "a.png", np.eye(4) * 255)
     os.rename(tmp_path / "a.png", tmp_path / "picture")
     assert image_format(tmp_path / "picture") == "png" and read_image(tmp_path / "picture")[0].shape == (4, 4)
-    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(FusionInputError, match="a.jpg: expected an image .*png.*; convert it"):
-        read_image(tmp_path / "a.jpg")
+    (tmp_path / "a.bmp").write_bytes(b"BM56")
+    with pytest.raises(FusionInputError, match="a.bmp: expected an image .*png.*; convert it"):
+        read_image(tmp_path / "a.bmp")
     with pytest.raises(FusionInputError, match="expected two images, found one PNG image"):
         write_image(tmp_path / "a.png", np.eye(4))
         read_image(tmp_path / "a.png", two_channels=True)

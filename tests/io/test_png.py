@@ -69,12 +69,85 @@ def test_sixteen_bits_keep_their_range(tmp_path):
     assert np.array_equal(read_image(tmp_path / "b.png")[0], array)
 
 
-def test_sixteen_bit_color_is_told(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 65535, (4, 4, 3)).astype(">u2")
-    data = b"".join(b"\0" + row.tobytes() for row in pixels)
-    (tmp_path / "a.png").write_bytes(raw_png(4, 4, 16, 2, data))
+@pytest.mark.parametrize("color_type", [2, 4, 6])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_sixteen_bits_of_several_samples(tmp_path, color_type, interlaced):
+    samples = {2: 3, 4: 2, 6: 4}[color_type]
+    pixels = np.random.default_rng(0).integers(0, 65535, (13, 11, samples)).astype(">u2")
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    parts = [pixels[y::down, x::across] for x, y, across, down in passes] if interlaced else [pixels]
+    parts = [part for part in parts if part.size]
+    data = b"".join(b"\0" + row.tobytes() for part in parts for row in part)
+    head = struct.pack(">IIBBBBB", 11, 13, 16, color_type, 0, 0, int(interlaced))
+    content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
     array, meta = read_image(tmp_path / "a.png")
-    assert array.dtype == np.uint8 and "16-bit color read with 8 bits" in meta["notes"]
+    expected = pixels[..., 0] if color_type == 4 else pixels[..., :3]
+    assert array.dtype == np.uint16 and np.array_equal(array, expected) and meta["value_range"] == 65535
+    assert meta["color"] == (color_type != 4)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize(("spread", "grey"), [(3, True), (8, True), (12, False)])
+def test_nearly_grey_colors(tmp_path, bits, spread, grey):
+    pixels = np.repeat(ramp()[..., None], 3, -1).astype(int) * (257 if bits == 16 else 1)
+    pixels[4, 4:8, 1] += spread * (256 if bits == 16 else 1)
+    kind = ">u2" if bits == 16 else "u1"
+    data = b"".join(b"\0" + row.astype(kind).tobytes() for row in pixels)
+    (tmp_path / "a.png").write_bytes(raw_png(16, 16, bits, 2, data))
+    array, meta = read_image(tmp_path / "a.png")
+    assert meta["color"] != grey and array.ndim == (2 if grey else 3)
+    assert not grey or np.abs(array - pixels[..., 0]).max() <= (0.6 * spread + 0.5) * (256 if bits == 16 else 1)
+    assert any("nearly grey" in note for note in meta["notes"]) == grey
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
+def test_exif_turns_the_picture(tmp_path, orientation, ending):
+    from PIL import ImageOps
+
+    image = Image.fromarray(ramp()[:12])
+    exif = image.getexif()
+    exif[274] = orientation
+    image.save(tmp_path / f"a.{ending}", exif=exif, **({"quality": 100} if ending == "jpg" else {}))
+    array, meta = read_image(tmp_path / f"a.{ending}")
+    image.save(tmp_path / "same.png", exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "same.png")))
+    assert array.shape == ((12, 16) if orientation < 5 else (16, 12))
+    assert np.abs(array.astype(int) - expected).max() <= (2 if ending == "jpg" else 0)
+    assert [f"turned upright as its EXIF orientation {orientation} says"] * (orientation > 1) == meta["warnings"]
+
+
+@pytest.mark.parametrize(("gamma", "told"), [(1.0, True), (0.45455, False), (None, False)])
+def test_gamma_is_told(tmp_path, gamma, told):
+    content = raw_png(16, 16, data=b"".join(b"\0" + row.tobytes() for row in ramp()))
+    if gamma:
+        content = content[:33] + chunk(b"gAMA", struct.pack(">I", round(gamma * 1e5))) + content[33:]
+    (tmp_path / "a.png").write_bytes(content)
+    array, meta = read_image(tmp_path / "a.png")
+    assert np.array_equal(array, ramp()) and any("gamma" in note for note in meta["notes"]) == told
+
+
+def test_a_second_header_is_refused(tmp_path):
+    content = raw_png(16, 16, data=b"\0" * 272)
+    second = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(content[:33] + second + content[33:])
+    with pytest.raises(FusionInputError, match="expected one header .IHDR., found a second one"):
+        read_image(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(content[:33] + chunk(b"teSt", b"") * 100_001 + content[33:])
+    with pytest.raises(FusionInputError, match="at most 100000 chunks"):
+        read_image(tmp_path / "b.png")
+
+
+def test_no_text_of_a_source_reaches_a_result(tmp_path):
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_text("PatientName", "Test^Head")
+    text.add_itxt("Description", "Test^Head", zip=False)
+    Image.fromarray(ramp()).save(tmp_path / "a.png", pnginfo=text)
+    write_image(tmp_path / "b.png", read_image(tmp_path / "a.png")[0], like=tmp_path / "a.png")
+    assert b"Test" in (tmp_path / "a.png").read_bytes() and b"Test" not in (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize(

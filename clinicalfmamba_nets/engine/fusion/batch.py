@@ -25,7 +25,7 @@ from clinicalfmamba_nets.engine.run.record import CaseResult, RunReport
 from clinicalfmamba_nets.engine.run.tasks import IMAGES, bundle_of, bundle_tasks, weights_path
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionInputError, input_error
-from clinicalfmamba_nets.io import printable, read_image
+from clinicalfmamba_nets.io import is_picture, printable, read_image
 from clinicalfmamba_nets.transforms.restore import SCALE_KEY
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def preview_case(sample: Mapping[str, Any], case: Case, task: str | None, path: 
         panels = [sample["image"][0].numpy(), sample["image"][1].numpy(), channels_last(sample["pred"])]
         if sample["image"].meta.get("color") and case.second:
             panels[1] = read_image(case.second.path)[0]
-        if case.first.extension != ".png":  # first axis left to right, second one bottom to top
+        if not is_picture(case.first.path):  # first axis left to right, second one bottom to top
             panels = [np.rot90(panel) for panel in panels]
     return write_preview(panels[0], panels[1], panels[2], path, labels, title)
 

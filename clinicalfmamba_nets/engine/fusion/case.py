@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clinicalfmamba_nets.data.datalists import modality_of
 from clinicalfmamba_nets.engine.run.tasks import DICOM_WORDS, LABELS, choose_task, exchanged, find_task
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io import check_file, image_extension, is_dicom, is_volume, printable, read_image
+from clinicalfmamba_nets.io import check_file, image_files, is_dicom, is_volume, printable, read_image, result_extension
 from clinicalfmamba_nets.io.dicom.files import split_selector
 
 if TYPE_CHECKING:
@@ -86,10 +86,8 @@ class Source:
         """
         if self.is_series:
             return sorted(self.series.headers)
-        found = [check_file(self.path)]
-        stem, end = os.path.splitext(self.path)
-        twin = {".hdr": ".img", ".img": ".hdr"}.get(end.lower())
-        return found + [Path(stem + twin) for _ in (0,) if twin and os.path.exists(stem + twin)]
+        check_file(self.path)
+        return image_files(self.path)
 
     @cached_property
     def digest(self) -> str:
@@ -137,7 +135,7 @@ class Source:
     @property
     def extension(self) -> str:
         """How a result in the same format is named: ".dcm" for a DICOM series, "" where the format is not told."""
-        return ".dcm" if self.is_series else image_extension(self.path)
+        return ".dcm" if self.is_series else result_extension(self.path)
 
     def check(self) -> None:
         """Refuse an image that is not there, before anything is opened for it.
