@@ -59,6 +59,9 @@ def _one_frame(dataset: Any, header: Header, frame: int) -> bytes:
     if size is not None and size != (header.rows, header.columns):
         expected, found = f"{header.rows} x {header.columns} pixels", f"{size[0]} x {size[1]} in its compressed data"
         raise input_error(printable(header.path), expected, found, "its header is wrong: export it again")
+    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data:  # decoders fill what is missing with anything
+        found = "one without its end"
+        raise input_error(printable(header.path), "a whole JPEG image", found, "it is truncated: copy it again")
     return data
 
 
@@ -75,6 +78,8 @@ def codestream_size(data: bytes) -> tuple[int, int] | None:
         >>> codestream_size(bytes.fromhex("ffd8 fff7 000b 10 0040 0020 01"))
         (64, 32)
     """
+    if data[4:8] == b"jP  ":  # the codestream lies in a JP2 file
+        data = data[max(data.find(b"\xff\x4f\xff\x51", 0, 65536), 0) :]
     if data[:4] == b"\xff\x4f\xff\x51":  # JPEG 2000: SIZ holds the far corner and the offset of the image
         right, low, left, top = (int.from_bytes(data[place : place + 4], "big") for place in (8, 12, 16, 20))
         return low - top, right - left
@@ -110,6 +115,8 @@ def _by_pillow(data: bytes, header: Header) -> np.ndarray:
     from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        if image.size != (header.columns, header.rows):  # nothing is decoded yet
+            raise ValueError(f"{image.size[1]} x {image.size[0]} pixels")
         if image.mode == "RGB" and header.photometric == "RGB" and not _names_colors(data):
             image.draft("YCbCr", image.size)  # the samples as they are, which are red, green and blue
         return np.asarray(image)

@@ -5,7 +5,7 @@ Source: DICOM PS3.3, C.7.6.3 (image pixel module); PS3.5, 8 and annex A (encodin
 
 from __future__ import annotations
 
-from clinicalfmamba_nets.io.dicom.header import Header
+from clinicalfmamba_nets.io.dicom.header import Header, quiet_pydicom
 from clinicalfmamba_nets.io.files import printable
 
 _SYNTAX = "1.2.840.10008.1.2"
@@ -62,7 +62,8 @@ def _syntax_problem(header: Header) -> str:
         return ""
     from pydicom.uid import UID
 
-    known = UID(header.syntax).name
+    with quiet_pydicom():
+        known = UID(header.syntax).name
     name = _NEWER.get(header.syntax.removeprefix(f"{_SYNTAX}.4."), "" if known == header.syntax else known)
     found = f"{header.syntax or 'none'}{f' ({name})' if name else ''} in {printable(header.path.name)}"
     return f"expected a transfer syntax (0002,0010) that is decoded here, found {found}; export the series uncompressed"
