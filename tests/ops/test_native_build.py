@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,44 @@ def test_the_vectors_of_other_machines_are_as_accurate(tmp_path: Path) -> None:
     first, error = done.stdout.splitlines()
     assert first.startswith("True generic, 128-bit vectors"), done.stderr
     assert float(error) < 5e-6
+
+
+@needs_compiler
+def test_a_killed_build_leaves_nothing(tmp_path: Path) -> None:
+    code = "from clinicalfmamba_nets.ops.native import build; build.build_into_cache('generic')"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    cache, end = tmp_path / "clinicalfmamba", time.monotonic() + 120
+    while not list(cache.glob(".building-*/*")) and time.monotonic() < end:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    while list(cache.iterdir()) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_cached_library_serves_without_a_compiler_and_cleared_of_older_leftovers(tmp_path: Path) -> None:
+    cache = tmp_path / "clinicalfmamba"
+    (cache / ".building-old").mkdir(parents=True)
+    (cache / ".building-old" / "scan.o").write_text("half an object")
+    (cache / "tmp1.so.partial").write_text("half a library")
+    assert python(REPORT, tmp_path).stdout.startswith("True")
+    assert [path.suffix for path in cache.iterdir()] == [".so"]
+    cache.chmod(0o555)
+    for environment in ({"PATH": ""}, {"CXX": "nonexistent-compiler"}):
+        done = python(REPORT, tmp_path, **environment)
+        assert done.stdout.startswith("True") and "built earlier" in done.stdout, done.stdout + done.stderr
+    cache.chmod(0o755)
+
+
+def test_without_a_home_folder_the_reason_is_told(monkeypatch: pytest.MonkeyPatch, not_installed: None) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    library, reason = loader._load()
+    assert library is None and ("XDG_CACHE_HOME" in reason or reason.startswith("no C++ compiler"))

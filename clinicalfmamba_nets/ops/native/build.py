@@ -1,4 +1,8 @@
-"""Compiles the C++ kernels; standard library only, so that the installer can use it without torch."""
+"""Compiles the C++ kernels; standard library only, so that the installer can use it without torch.
+
+On first use a process of its own compiles (this file, run as a program): it ends, and takes what it has begun with it,
+when the process that waits for it ends in whatever way.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,16 @@ import hashlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 SOURCE_DIR = Path(__file__).resolve().parent / "src"
 LIBRARY_DIR = Path(__file__).resolve().parent / "lib"  # filled at install time
@@ -34,6 +42,7 @@ VARIANTS: dict[str, tuple[int, str]] = {
     "generic": (4, ""),
 }
 BUILD_SECONDS = 300
+WORKPLACE = ".building-"  # folders with this start hold what a build has not finished
 
 
 class BuildError(RuntimeError):
@@ -101,15 +110,30 @@ def installed_library(variant: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """Folder for libraries built on first use: ``XDG_CACHE_HOME`` or ``~/.cache``, then ``clinicalfmamba``."""
+    """Folder for libraries built on first use: ``XDG_CACHE_HOME`` or ``~/.cache``, then ``clinicalfmamba``.
+
+    Raises:
+        BuildError: the variable is not set and the user has no home folder.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(base if os.path.isabs(base) else Path.home() / ".cache") / "clinicalfmamba"
+    try:
+        return Path(base if os.path.isabs(base) else Path.home() / ".cache") / "clinicalfmamba"
+    except RuntimeError:
+        raise BuildError("no home folder to keep the kernels in; set XDG_CACHE_HOME") from None
 
 
 def cached_library(variant: str, compiler: list[str]) -> Path:
     """Where the library of a variant lies in the cache (it may not be there)."""
     version = hashlib.sha256(f"{compiler} {_version(tuple(compiler))}".encode()).hexdigest()[:8]
     return cache_dir() / f"clinicalfmamba-{variant}-{source_key(variant)}-{version}.so"
+
+
+def library_of_any_compiler(variant: str) -> Path | None:
+    """The newest library of a variant in the cache, whichever compiler made it of these sources; None without one."""
+    with contextlib.suppress(BuildError, OSError):
+        found = cache_dir().glob(f"clinicalfmamba-{variant}-{source_key(variant)}-*.so")
+        return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return None
 
 
 def compile_library(variant: str, target: Path, compiler: list[str]) -> None:
@@ -125,63 +149,110 @@ def compile_library(variant: str, target: Path, compiler: list[str]) -> None:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(suffix=".so.partial", dir=target.parent)
+        folder = tempfile.mkdtemp(prefix=WORKPLACE, dir=target.parent)
     except OSError as error:
-        raise BuildError(f"{target.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME") from None
-    os.close(handle)
+        raise _not_writable(target.parent, error) from None
     try:
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as files_at_once:
+        with ThreadPoolExecutor(os.cpu_count()) as files_at_once:
             objects = {path: str(Path(folder, path.name).with_suffix(".o")) for path in sources()}
             flags = [*compiler, *_flags(variant)]
-            list(files_at_once.map(lambda path: _run([*flags, "-c", str(path), "-o", objects[path]]), objects))
-            _run([*flags, "-shared", *_link_flags(), *objects.values(), "-o", partial, "-lpthread"])
-        os.chmod(partial, 0o755)
-        os.replace(partial, target)
+            commands = [[*flags, "-c", str(path), "-o", made] for path, made in objects.items()]
+            list(files_at_once.map(lambda command: _run(command, folder), commands))
+        library = str(Path(folder, "library.so"))
+        _run([*flags, "-shared", *_link_flags(), *objects.values(), "-o", library, "-lpthread"], folder)
+        os.chmod(library, 0o755)
+        os.replace(library, target)
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(f"{compiler[0]} could not be run: {error}") from None
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+def _run(command: list[str], folder: str) -> None:
+    """Run the compiler, whose own temporary files go to the folder too."""
+    environment = {**os.environ, "TMPDIR": folder}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS, env=environment)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
         raise BuildError(f"{command[0]} exited with {done.returncode}: {(lines or ['no message'])[0].strip()}")
+
+
+def _not_writable(folder: Path, error: OSError) -> BuildError:
+    return BuildError(f"{folder} cannot be written ({error.strerror}); set XDG_CACHE_HOME")
 
 
 def build_into_cache(variant: str) -> Path:
     """The library of a variant in the user's cache, built now if it is not there yet.
 
     Two processes may call this at once: the second waits for the first where the system has file locks, and
-    in any case each sees a whole file.
+    in any case each sees a whole file. A build that is killed leaves nothing, or what the next build removes.
 
     Raises:
         BuildError: no compiler, or it failed.
     """
     compiler = find_compiler()
     target = cached_library(variant, compiler)
-    if not target.exists():
-        with _lock(target.with_suffix(".lock")):
-            if not target.exists():
-                compile_library(variant, target, compiler)
+    if target.exists():
+        return target
+    if not sys.executable or not Path(__file__).is_file():  # a Python within another program
+        _build_alone(variant, target, compiler)
+        return target
+    command = [sys.executable, "-I", __file__, variant, str(target), *compiler]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    try:
+        with subprocess.Popen(command, **pipes, text=True, start_new_session=True) as builder:
+            said = builder.stderr.read().splitlines() if builder.stderr else []
+            code = builder.wait()
+    except OSError as error:
+        raise BuildError(f"{sys.executable} could not be run: {error}") from None
+    if code:
+        raise BuildError(said[-1] if said else f"the build ended with {code}")
     return target
 
 
+def _build_alone(variant: str, target: Path, compiler: list[str]) -> None:
+    """Build unless another process has just done so; what killed builds have left is removed."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(target.parent, error) from None
+    with _only_builder(target.parent) as alone:
+        for left in target.parent.iterdir() if alone else ():
+            if left.name.startswith(WORKPLACE):
+                shutil.rmtree(left, ignore_errors=True)
+            elif left.suffix in (".partial", ".lock"):  # of earlier versions
+                left.unlink(missing_ok=True)
+        if not target.exists():
+            compile_library(variant, target, compiler)
+
+
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
+def _only_builder(folder: Path) -> Iterator[bool]:
+    """Hold a lock on a folder; gives False where the system has none."""
     try:
         import fcntl
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-    except ImportError:
-        yield
-    except OSError as error:
-        raise BuildError(f"{path.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME") from None
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield False
+        return
+    try:
+        yield _locked(handle, fcntl, folder)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int, fcntl: Any, folder: Path) -> bool:
+    end = time.monotonic() + 2 * BUILD_SECONDS
+    while time.monotonic() < end:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.1)
+        except OSError:  # a network file system without locks
+            return False
+    raise BuildError(f"another process has been building in {folder} for {2 * BUILD_SECONDS} s")
 
 
 def _flags(variant: str) -> list[str]:
@@ -191,3 +262,26 @@ def _flags(variant: str) -> list[str]:
 
 def _link_flags() -> list[str]:
     return ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+
+
+def _end_with_caller() -> None:
+    """Wait for the end of the standard input, which the caller holds open; then end the compilers."""
+    os.read(0, 1)  # not sys.stdin: the interpreter could not close it while this thread waits
+    os.killpg(os.getpgrp(), signal.SIGTERM)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Build one library: variant, target, and the words of the compiler's command."""
+    signal.signal(signal.SIGTERM, lambda *_: None)  # for the compilers; this process then clears up and ends
+    threading.Thread(target=_end_with_caller, daemon=True).start()
+    variant, target, *compiler = arguments
+    try:
+        _build_alone(variant, Path(target), compiler)
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -90,8 +90,14 @@ def _find(variant: str) -> tuple[Path, str]:
     installed = build.installed_library(variant)
     if installed.exists():
         return installed, "built at install"
-    _log.info("building the native kernels for %s once", variant)
-    return build.build_into_cache(variant), "built on first use"
+    _log.info("building the native kernels for %s, unless they are in the cache", variant)
+    try:
+        return build.build_into_cache(variant), "built on first use"
+    except build.BuildError:
+        cached = build.library_of_any_compiler(variant)
+        if cached is None:
+            raise
+        return cached, "built earlier"
 
 
 def _share_threads(library: ctypes.CDLL) -> None:
