@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from clinicalfmamba_nets.ops.backends import backend_report, scan_backend
-from clinicalfmamba_nets.ops.gating import gated_norm, layer_norm
+from clinicalfmamba_nets.ops.gating import gated_norm
 from clinicalfmamba_nets.ops.permuted import permuted_conv1d_silu, permuted_selective_scan
+from clinicalfmamba_nets.ops.plain import layer_norm, widened
 from clinicalfmamba_nets.ops.recording import recording
 from clinicalfmamba_nets.ops.scan_orders import scan_order, scan_orders
 from clinicalfmamba_nets.ops.selective_scan import selective_scan
@@ -20,4 +21,5 @@ __all__ = [
     "scan_order",
     "scan_orders",
     "selective_scan",
+    "widened",
 ]

@@ -4,12 +4,14 @@
 backend     what it is                                     chosen by ``auto``
 =========== ============================================== ===============================================
 cuda        mamba-ssm's kernels, else Triton kernels       CUDA tensors, when mamba-ssm or Triton is there
-native      C++ kernels of this package                    CPU float32 tensors, when they are built
-torch       chunked scan in plain torch operations         everything else, tracing and export
+native      C++ kernels of this package                    CPU tensors up to float32, when they are built
+torch       chunked scan in plain torch operations         everything else: float64, tracing and export, forward-mode
+                                                           derivatives, the transforms of torch.func
 reference   a loop over the tokens                         never: it is the truth for tests
 =========== ============================================== ===============================================
 
-The environment variable ``CLINICALFMAMBA_SCAN_BACKEND`` and :func:`scan_backend` override ``auto``.
+The environment variable ``CLINICALFMAMBA_SCAN_BACKEND`` and :func:`scan_backend` override ``auto``, the latter in its
+own thread or asynchronous task alone.
 """
 
 from __future__ import annotations
@@ -17,23 +19,24 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 
-import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.ops import cuda, native
+from clinicalfmamba_nets.ops.derivatives import beyond_kernels
 from clinicalfmamba_nets.ops.recording import recording
 
 BACKENDS = ("cuda", "native", "torch", "reference")
 ENVIRONMENT = "CLINICALFMAMBA_SCAN_BACKEND"
-_override: list[str] = []
+_override: ContextVar[str | None] = ContextVar("scan_backend", default=None)
 _warned: set[str] = set()
 
 
 @contextlib.contextmanager
 def scan_backend(name: str) -> Iterator[None]:
-    """Use one backend for every scan inside the ``with`` block.
+    """Use one backend for every scan inside the ``with`` block, in this thread or asynchronous task.
 
     Args:
         name: one of ``auto``, ``cuda``, ``native``, ``torch``, ``reference``.
@@ -47,29 +50,35 @@ def scan_backend(name: str) -> Iterator[None]:
         'torch'
     """
     _check(name)
-    _override.append(name)
+    before = _override.set(name)
     try:
         yield
     finally:
-        _override.pop()
+        _override.reset(before)
 
 
 def requested_backend() -> str:
-    """The backend asked for by :func:`scan_backend` or the environment; ``auto`` when none is."""
-    if _override:
-        return _override[-1]
+    """The backend asked for by :func:`scan_backend` or the environment; ``auto`` when none is.
+
+    Raises:
+        ValueError: the environment holds an unknown name.
+    """
+    asked = _override.get()
+    if asked is not None:
+        return asked
     name = os.environ.get(ENVIRONMENT, "auto") or "auto"
-    _check(name)
+    _check(name, f"{ENVIRONMENT}: ")
     return name
 
 
-def resolve_backend(u: Tensor, states: int, backend: str = "auto") -> str:
+def resolve_backend(u: Tensor, states: int, backend: str = "auto", tensors: Sequence[Tensor | None] = ()) -> str:
     """Name the backend that a scan of ``u`` with ``states`` states per channel runs on.
 
     Args:
         u: the scanned sequence; its device and dtype decide.
         states: states per channel (d_state).
         backend: the caller's wish; ``auto`` leaves it to :func:`requested_backend`.
+        tensors: all arguments of the operator, whose derivatives the backend must know.
 
     Returns:
         ``cuda``, ``native``, ``torch`` or ``reference``.
@@ -80,12 +89,17 @@ def resolve_backend(u: Tensor, states: int, backend: str = "auto") -> str:
     """
     _check(backend)
     name = requested_backend() if backend == "auto" else backend
+    beyond = beyond_kernels(*tensors)
     if name != "auto":
         problem = _problem(name, u, states)
+        if not problem and beyond and name in ("cuda", "native"):
+            problem = f"its kernels do not know {beyond}"
         if problem:
-            raise RuntimeError(f"scan backend {name!r} cannot run here: {problem}; use backend='auto' or 'torch'")
+            raise RuntimeError(
+                f"scan backend {name!r} cannot run here: {problem}; use backend='auto' or scan_backend('torch')"
+            )
         return name
-    if recording():
+    if beyond or recording():
         return "torch"  # an exported graph must run where this package is not installed
     for candidate in ("cuda", "native"):
         if not _problem(candidate, u, states):
@@ -99,7 +113,8 @@ def backend_report() -> dict[str, dict[str, object]]:
     """Tell for each backend whether it is there, whether ``auto`` uses it on this machine, and why.
 
     Returns:
-        A row per backend: ``available`` (bool), ``active`` (bool), ``reason`` (one sentence).
+        A row per backend: ``available`` (bool), ``active`` (bool), ``reason`` (one sentence). None is active where
+        a backend is asked for that is not there: every scan is refused then.
 
     Example:
         >>> backend_report()["torch"]["available"]
@@ -114,11 +129,12 @@ def backend_report() -> dict[str, dict[str, object]]:
     }
     asked = requested_backend()
     order = ("cuda", "native", "torch") if asked == "auto" else (asked,)
-    active = next((name for name in order if rows[name]["available"]), "torch")
+    active = next((name for name in order if rows[name]["available"]), None)
     for name, row in rows.items():
         row["active"] = name == active
     if asked != "auto":
-        rows[active]["reason"] = f"{rows[active]['reason']}; asked for by {ENVIRONMENT} or scan_backend()"
+        told = "asked for" if active else "cannot run, yet asked for"
+        rows[asked]["reason"] = f"{rows[asked]['reason']}; {told} by {ENVIRONMENT} or scan_backend()"
     return rows
 
 
@@ -133,16 +149,16 @@ def _problem(name: str, u: Tensor, states: int) -> str:
     if name == "native":
         if not native.available():
             return native.reason()
-        if u.device.type != "cpu" or u.dtype != torch.float32:
-            return f"it takes CPU float32, not {u.device.type} {u.dtype}"
+        if u.device.type != "cpu" or u.dtype not in native.DTYPES:
+            return f"it takes CPU float32, float16 and bfloat16, not {u.device.type} {u.dtype}"
         if states not in native.STATES:
             return f"it takes d_state {native.STATES}, not {states}"
     return ""
 
 
-def _check(name: str) -> None:
+def _check(name: str, where: str = "") -> None:
     if name not in (*BACKENDS, "auto"):
-        raise ValueError(f"unknown scan backend {name!r}: expected auto, {', '.join(BACKENDS)}")
+        raise ValueError(f"{where}unknown scan backend {name!r}: expected auto, {', '.join(BACKENDS)}")
 
 
 def _warn_once(message: str) -> None:

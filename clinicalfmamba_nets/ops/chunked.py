@@ -51,14 +51,14 @@ def scan_tokens(
     if recording():
         chunk, block = recorded_chunk, recorded_chunk
     # A recorded graph takes one block more: a count of 1 would be recorded as a constant.
-    blocks = (length + chunk * block - 1) // (chunk * block) + (1 if recording() else 0)
+    blocks = (length + chunk * block - 1) // (chunk * block) + (1 if recording() or length == 0 else 0)
     chunks = blocks * block
     pad = chunks * chunk - length
     # Padded tokens have delta 0: they keep the state as it is.
     delta = F.pad(delta, [0, 0, 0, pad]).view(groups, chunks, chunk, channels)
     driven = delta * F.pad(u, [0, 0, 0, pad]).view(groups, chunks, chunk, channels)
-    B = F.pad(B, [0, 0, 0, pad]).view(groups, chunks, chunk, -1, 1)
-    C = F.pad(C, [0, 0, 0, pad]).view(groups, chunks, chunk, -1, 1)
+    B = F.pad(B, [0, 0, 0, pad]).view(groups, chunks, chunk, A.shape[2], 1)
+    C = F.pad(C, [0, 0, 0, pad]).view(groups, chunks, chunk, A.shape[2], 1)
     rate = A.transpose(1, 2).unsqueeze(1)  # (G, 1, N, D)
     # The tokens of the chunks one by one: (G, chunks, 1, D), and (G, chunks, N, 1) for the projections.
     deltas, inputs = delta.split(1, 2), driven.split(1, 2)

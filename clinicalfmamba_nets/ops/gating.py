@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clinicalfmamba_nets.ops import native
 from clinicalfmamba_nets.ops.backends import resolve_backend
+from clinicalfmamba_nets.ops.plain import gated_norm_plain
 
 
 def gated_norm(
@@ -26,30 +26,13 @@ def gated_norm(
         divisor: of y.
 
     Returns:
-        (S, B, L, D).
+        (S, B, L, D), in float32 where the inputs are of half precision.
 
     Example:
         >>> gated_norm(torch.rand(2, 1, 6, 16), torch.rand(2, 1, 6, 16), torch.ones(2, 16), torch.zeros(2, 16)).shape
         torch.Size([2, 1, 6, 16])
     """
     if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
-        if resolve_backend(y, 8) == "native" and y.shape[3] % native.GATED == 0:
+        if resolve_backend(y, 8, tensors=(y, z, weight, bias)) == "native" and y.shape[3] % native.GATED == 0:
             return torch.ops.clinicalfmamba.gated_norm(y, z, weight, bias, divisor)
-    y = y * F.silu(z)
-    if divisor != 1.0:
-        y = y / divisor
-    return layer_norm(y, weight, bias)
-
-
-def layer_norm(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """Layer normalization of (S, B, L, D) with a scale and an offset (S, D) for each weight set; none without them.
-
-    Example:
-        >>> layer_norm(torch.rand(2, 1, 6, 16), torch.ones(2, 16), torch.zeros(2, 16)).mean().abs() < 1e-6
-        tensor(True)
-    """
-    if weight is None or bias is None:
-        return y
-    if weight.shape[0] == 1:
-        return F.layer_norm(y, [y.shape[3]], weight[0], bias[0])
-    return torch.addcmul(bias[:, None, None], F.layer_norm(y, [y.shape[3]]), weight[:, None, None])
+    return gated_norm_plain(y, z, weight, bias, divisor)

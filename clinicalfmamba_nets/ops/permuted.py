@@ -6,13 +6,14 @@ S weight sets ("streams", one per image), K directions, B images in a batch, L t
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from clinicalfmamba_nets.ops import native
 from clinicalfmamba_nets.ops.backends import resolve_backend
-from clinicalfmamba_nets.ops.chunked import scan_tokens
 from clinicalfmamba_nets.ops.cuda import selective_scan_cuda
+from clinicalfmamba_nets.ops.derivatives import beyond_kernels
+from clinicalfmamba_nets.ops.plain import add_at_tokens, conv1d_silu_plain, permuted_scan_plain, time_steps, widened
 from clinicalfmamba_nets.ops.recording import recording
 from clinicalfmamba_nets.ops.reference import selective_scan_reference
 
@@ -33,7 +34,8 @@ def permuted_conv1d_silu(
 
     Returns:
         u (S, K, B, L, D) along the directions, ``[s, k, b, l]`` belongs to token ``order[k, l]``; and its projection
-        (S, K, B, L, P), which the native kernel computes while u is in the cache.
+        (S, K, B, L, P), which the native kernel computes while u is in the cache. Both are float32 where ``x`` is of
+        half precision.
 
     Example:
         >>> x, weight, bias = torch.rand(2, 1, 6, 4), torch.rand(2, 1, 4, 4), torch.rand(2, 1, 4)
@@ -42,12 +44,13 @@ def permuted_conv1d_silu(
         (torch.Size([2, 1, 1, 6, 4]), torch.Size([2, 1, 1, 6, 19]))
     """
     if not torch.jit.is_scripting():
-        if resolve_backend(x.float() if x.dtype == torch.bfloat16 else x, 8) == "native":
+        name = resolve_backend(x, 8, tensors=(x, weight, bias, x_proj))
+        if name == "native" and weight.shape[3] in native.TAPS:
             return torch.ops.clinicalfmamba.permuted_conv1d_silu(x, weight, bias, x_proj, order)
-        if torch.is_grad_enabled() and not recording():
+        if torch.is_grad_enabled() and not recording() and not beyond_kernels(x, weight, bias, x_proj):
             # One map for each tap, and the projection's input: recompute them in the backward pass instead.
-            return checkpoint(_conv1d_silu_torch, x, weight, bias, x_proj, order, use_reentrant=False)
-    return _conv1d_silu_torch(x, weight, bias, x_proj, order)
+            return checkpoint(conv1d_silu_plain, x, weight, bias, x_proj, order, use_reentrant=False)
+    return conv1d_silu_plain(x, weight, bias, x_proj, order)
 
 
 def permuted_selective_scan(
@@ -69,7 +72,7 @@ def permuted_selective_scan(
         order: int64 (K, L): the token to which step l of direction k is added; a permutation per direction.
 
     Returns:
-        Sum over the directions, (S, B, L, D).
+        Sum over the directions, (S, B, L, D), in float32 where ``u`` is of half precision.
 
     Raises:
         RuntimeError: the backend asked for cannot run here.
@@ -81,63 +84,16 @@ def permuted_selective_scan(
         torch.Size([2, 1, 6, 4])
     """
     if not torch.jit.is_scripting():
-        name = resolve_backend(u, A.shape[3])
+        tensors = u, projected, dt_weight, A, D, delta_bias
+        name = resolve_backend(u, A.shape[3], tensors=tensors)
         if name == "native":
             return torch.ops.clinicalfmamba.permuted_selective_scan(u, projected, dt_weight, A, D, delta_bias, order)
         if name == "cuda" or name == "reference":
             return _scan_grouped(name, u, projected, dt_weight, A, D, delta_bias, order)
-        if torch.is_grad_enabled() and not recording():
+        if torch.is_grad_enabled() and not recording() and not beyond_kernels(*tensors):
             # The chunked scan keeps a state per token: recompute it in the backward pass instead.
-            return checkpoint(_scan_torch, u, projected, dt_weight, A, D, delta_bias, order, use_reentrant=False)
-    return _scan_torch(u, projected, dt_weight, A, D, delta_bias, order)
-
-
-def _widened(projected: Tensor, dt_weight: Tensor, states: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Time steps of all channels (S, K, B, L, D), B and C (S, K, B, L, N)."""
-    steps, B, C = projected.split([dt_weight.shape[3], states, states], dim=-1)
-    return torch.matmul(steps, dt_weight.transpose(-1, -2).unsqueeze(2)), B, C
-
-
-def _conv1d_silu_torch(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-    streams, batch, length, channels = x.shape
-    directions, width = weight.shape[1], weight.shape[3]
-    x = x.index_select(2, order.flatten()).view(streams, batch, directions, length, channels)
-    x = F.pad(x.transpose(1, 2), [0, 0, width - 1, 0])  # (S, K, B, W - 1 + L, D)
-    y = bias[:, :, None, None, :] + weight[:, :, None, None, :, 0] * x[:, :, :, :length]
-    for tap in range(1, width):
-        y = y + weight[:, :, None, None, :, tap] * x[:, :, :, tap : tap + length]
-    u = F.silu(y)
-    if x_proj.shape[2] == 0:
-        return u, u[..., :0]
-    return u, torch.matmul(u, x_proj.transpose(-1, -2).unsqueeze(2))
-
-
-def _scan_torch(
-    u: Tensor, projected: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
-) -> Tensor:
-    streams, directions, batch, length, channels = u.shape
-    groups = streams * directions * batch
-    delta, B, C = _widened(projected, dt_weight, A.shape[3])
-    delta = F.softplus(delta + delta_bias[:, :, None, None, :])
-    rates = A[:, :, None].expand(-1, -1, batch, -1, -1).reshape(groups, channels, A.shape[3])
-    y, _ = scan_tokens(
-        u.reshape(groups, length, channels),
-        delta.reshape(groups, length, channels),
-        rates,
-        B.reshape(groups, length, B.shape[4]),
-        C.reshape(groups, length, C.shape[4]),
-    )
-    y = y.view(streams, directions, batch, length, channels) + D[:, :, None, None, :] * u
-    return _add_at_tokens(y, order)
-
-
-def _add_at_tokens(y: Tensor, order: Tensor) -> Tensor:
-    """(S, K, B, L, D) along the directions -> (S, B, L, D), summed at the tokens."""
-    back = torch.argsort(order, dim=1)
-    total = y[:, 0].index_select(2, back[0])
-    for k in range(1, y.shape[1]):
-        total = total + y[:, k].index_select(2, back[k])
-    return total
+            return checkpoint(permuted_scan_plain, *tensors, order, use_reentrant=False)
+    return permuted_scan_plain(u, projected, dt_weight, A, D, delta_bias, order)
 
 
 def _scan_grouped(
@@ -152,7 +108,9 @@ def _scan_grouped(
 ) -> Tensor:
     """The permuted scan through a backend that takes (B, D, L) with grouped projections."""
     streams, directions, batch, length, channels = u.shape
-    delta, B, C = _widened(projected, dt_weight, A.shape[3])
+    if name == "reference":
+        u, projected, dt_weight, A, D, delta_bias = (widened(x) for x in (u, projected, dt_weight, A, D, delta_bias))
+    delta, B, C = time_steps(projected, dt_weight, A.shape[3])
 
     def merged(x: Tensor) -> Tensor:  # (S, K, B, L, C) -> (B, S K, C, L): one group per set and direction, no copy
         return x.permute(2, 0, 1, 4, 3).flatten(1, 2)
@@ -163,4 +121,4 @@ def _scan_grouped(
     A, D, delta_bias = A.flatten(0, 2), D.flatten(), delta_bias.flatten()
     y, _ = function(u, delta, A, merged(B), merged(C), D, None, delta_bias, True)
     y = y.reshape(batch, streams, directions, channels, length).permute(1, 2, 0, 4, 3)
-    return _add_at_tokens(y, order)
+    return add_at_tokens(y, order)

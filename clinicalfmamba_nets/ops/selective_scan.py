@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import Any
+
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.backends import resolve_backend
-from clinicalfmamba_nets.ops.chunked import scan_tokens
 from clinicalfmamba_nets.ops.cuda import selective_scan_cuda
 from clinicalfmamba_nets.ops.native.scan_ops import selective_scan as selective_scan_native
+from clinicalfmamba_nets.ops.plain import selective_scan_plain, widened
 from clinicalfmamba_nets.ops.reference import selective_scan_reference
 
 
@@ -28,7 +29,9 @@ def selective_scan(
     """Scan h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t, y_t = C_t h_t + D u_t, gated by SiLU(z).
 
     Source: "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", arXiv 2312.00752, equation 2.
-    Same arguments and meaning as mamba-ssm's ``selective_scan_fn``, with any real dtype on any device.
+    Same arguments and meaning as mamba-ssm's ``selective_scan_fn``, with any real dtype on any device. float16 and
+    bfloat16 are scanned in float32. Where derivatives are asked for that the kernels do not have (forward mode, the
+    transforms of ``torch.func``, gradients of gradients), the torch form runs.
 
     Args:
         u: input, (B, D, L).
@@ -44,7 +47,8 @@ def selective_scan(
         backend: ``auto``, ``cuda``, ``native``, ``torch`` or ``reference``; see :func:`backend_report`.
 
     Returns:
-        y (B, D, L), of the dtype of ``u``; with ``return_last_state`` also the state (B, D, N).
+        y (B, D, L), of the dtype of ``u``, or float32 where ``u`` is of half precision (on CUDA of the dtype of ``u``):
+        rounding y would cost its gradients 2 %. With ``return_last_state`` also the state (B, D, N).
 
     Raises:
         ValueError: shapes that do not fit together, or an unknown backend.
@@ -56,50 +60,17 @@ def selective_scan(
         torch.Size([1, 4, 10])
     """
     _check_shapes(u, delta, A, B, C, D, z, delta_bias)
-    name = resolve_backend(u, A.shape[1], backend)
-    if name == "reference":
-        y, last = selective_scan_reference(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
-    elif name == "native":
-        y, last = selective_scan_native(u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state)
-    elif name == "cuda":
-        y, last = selective_scan_cuda(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
-    else:
-        y, last = _selective_scan_torch(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    tensors = u, delta, A, B, C, D, z, delta_bias
+    name = resolve_backend(u, A.shape[1], backend, tensors)
+    if name == "cuda":
+        y, last = selective_scan_cuda(*tensors, delta_softplus)
+        return (y, last) if return_last_state else y
+    wide = [x if x is None else widened(x) for x in tensors]
+    run: Any = {"reference": selective_scan_reference, "native": selective_scan_native}.get(name, selective_scan_plain)
+    y, last = run(*wide, delta_softplus, *([return_last_state] if name == "native" else []))
+    if y.dtype != widened(u).dtype:  # float64 weights of float32 sequences
+        y = y.to(widened(u).dtype)
     return (y, last) if return_last_state else y
-
-
-def _selective_scan_torch(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-) -> tuple[Tensor, Tensor]:
-    """The chunked scan behind the layout of the public function."""
-    batch, channels, length = u.shape
-    groups = B.shape[1] if B.dim() == 4 else 1
-    width = channels // groups
-    if delta_bias is not None:
-        delta = delta + delta_bias.unsqueeze(-1)
-    if delta_softplus:
-        delta = F.softplus(delta)
-
-    def tokens(x: Tensor, size: int) -> Tensor:  # (B, G * size, L) -> (B * G, L, size)
-        return x.reshape(batch * groups, size, length).transpose(1, 2)
-
-    rates = A.view(1, groups, width, -1).expand(batch, -1, -1, -1).reshape(batch * groups, width, -1)
-    states = A.shape[1]
-    y, last = scan_tokens(tokens(u, width), tokens(delta, width), rates, tokens(B, states), tokens(C, states))
-    y = y.transpose(1, 2).reshape(batch, channels, length)
-    if D is not None:
-        y = y + D.unsqueeze(-1) * u
-    if z is not None:
-        y = y * F.silu(z)
-    return y, last.reshape(batch, channels, states)
 
 
 def _check_shapes(
@@ -119,11 +90,14 @@ def _check_shapes(
         raise ValueError(f"A: expected (D, N) with D {channels}, found {tuple(A.shape)}")
     states = A.shape[1]
     for name, p in (("B", B), ("C", C)):
-        shape = (batch, states, length) if p.dim() == 3 else (batch, p.shape[1], states, length)
-        if p.shape != shape or (p.dim() == 4 and channels % p.shape[1]):
+        groups = p.shape[1] if p.dim() == 4 else 1
+        shape = (batch, states, length) if p.dim() == 3 else (batch, groups, states, length)
+        if p.shape != shape or groups < 1 or channels % groups:
             raise ValueError(
                 f"{name}: expected (B, N, L) or (B, G, N, L) for u {tuple(u.shape)}, found {tuple(p.shape)}"
             )
+    if B.shape != C.shape:
+        raise ValueError(f"C: expected the shape of B, {tuple(B.shape)}, found {tuple(C.shape)}")
     optional: tuple[tuple[str, Tensor | None, tuple[int, ...]], ...] = (
         ("delta", delta, (batch, channels, length)),
         ("z", z, (batch, channels, length)),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
 from clinicalfmamba_nets.ops import backend_report, scan_backend, selective_scan
-from clinicalfmamba_nets.ops.backends import resolve_backend
+from clinicalfmamba_nets.ops.backends import requested_backend, resolve_backend
 
 NAMES = ["u", "delta", "A", "B", "C", "D", "z", "delta_bias"]
 
@@ -109,3 +112,43 @@ def test_backend_choice_can_be_forced_and_is_reported(monkeypatch) -> None:
         resolve_backend(u, 8, "fast")
     with pytest.raises(RuntimeError, match="scan backend 'cuda' cannot run here"):
         resolve_backend(u, 8, "cuda")
+
+
+def test_a_backend_holds_in_its_own_thread_and_task(monkeypatch) -> None:
+    monkeypatch.delenv("CLINICALFMAMBA_SCAN_BACKEND", raising=False)
+    with scan_backend("reference"), ThreadPoolExecutor(1) as pool:
+        assert requested_backend() == "reference"
+        assert pool.submit(requested_backend).result() == "auto"
+
+    async def within(name: str, meeting: list[asyncio.Event]) -> str:
+        with scan_backend(name):
+            meeting[0].set()
+            await meeting[1].wait()
+            return requested_backend()
+
+    async def both() -> list[str]:
+        events = [asyncio.Event(), asyncio.Event()]
+        return await asyncio.gather(within("torch", events), within("reference", events[::-1]))
+
+    assert asyncio.run(both()) == ["torch", "reference"]
+    with pytest.raises(KeyError), scan_backend("torch"):
+        raise KeyError
+    assert requested_backend() == "auto"
+
+
+@pytest.mark.parametrize("name", ["cuda", "native", "torch", "reference"])
+def test_the_report_and_the_scan_agree(monkeypatch, name) -> None:
+    monkeypatch.setenv("CLINICALFMAMBA_SCAN_BACKEND", name)
+    row = backend_report()[name]
+    assert row["active"] == row["available"]
+    assert "CLINICALFMAMBA_SCAN_BACKEND" in str(row["reason"])
+    if not row["available"]:
+        assert "cannot run" in str(row["reason"])
+        with pytest.raises(RuntimeError, match="cannot run here"):
+            resolve_backend(torch.zeros(1, 2, 3), 8)
+
+
+def test_an_unknown_backend_in_the_environment_is_named(monkeypatch) -> None:
+    monkeypatch.setenv("CLINICALFMAMBA_SCAN_BACKEND", "fast")
+    with pytest.raises(ValueError, match="CLINICALFMAMBA_SCAN_BACKEND: unknown scan backend 'fast'"):
+        backend_report()

@@ -1,4 +1,4 @@
-"""The selective scan, its convolution and its gate in C++, for float32 tensors on a CPU.
+"""The selective scan, its convolution and its gate in C++, for tensors on a CPU, computed in float32.
 
 The kernels are compiled when the package is installed, or on first use into the user's cache folder; without a
 compiler :func:`available` is False, :func:`reason` says why, and the other backends serve. Importing this module
@@ -7,6 +7,8 @@ registers ``torch.ops.clinicalfmamba``. Environment: ``CXX`` chooses the compile
 """
 
 from __future__ import annotations
+
+import torch
 
 from clinicalfmamba_nets.ops.native import conv_ops as _conv_ops  # noqa: F401  registers the operators
 from clinicalfmamba_nets.ops.native import permuted_ops as _permuted_ops  # noqa: F401
@@ -17,5 +19,6 @@ from clinicalfmamba_nets.ops.native.loader import available, load, reason
 
 STATES = (4, 8, 16)
 TAPS = (2, 3, 4)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # the latter two are widened first
 
-__all__ = ["GATED", "STATES", "TAPS", "available", "load", "reason", "tune_allocator"]
+__all__ = ["DTYPES", "GATED", "STATES", "TAPS", "available", "load", "reason", "tune_allocator"]

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
 from clinicalfmamba_nets.ops.native import abi
 from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
+from clinicalfmamba_nets.ops.plain import conv1d_silu_plain
 
 ops = torch.ops.clinicalfmamba
+_plain: Any = conv1d_silu_plain
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor) -> None:
@@ -102,8 +105,17 @@ def _setup(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) 
     ctx.save_for_backward(*inputs)
 
 
+def _again(tensors: tuple[Tensor, ...], *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients with derivatives of their own."""
+    *inputs, order = tensors
+    return *gradients_to_differentiate(lambda *t: _plain(*t, order), inputs, gradients), None
+
+
 def _registered_backward(ctx: Any, du: Tensor, dprojected: Tensor) -> tuple[Tensor | None, ...]:
-    return *ops.permuted_conv1d_silu_backward(du, dprojected, *ctx.saved_tensors), None
+    tensors = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return _again(tensors, du, dprojected)
+    return *ops.permuted_conv1d_silu_backward(du, dprojected, *tensors), None
 
 
 permuted_conv1d_silu_forward.register_autograd(_registered_backward, setup_context=_setup)
@@ -119,8 +131,9 @@ class _EagerConvolution(torch.autograd.Function):
         return run(*tensors)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, du: Tensor, dprojected: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        if torch.is_grad_enabled():
+            return _again(ctx.saved_tensors, du, dprojected)
         run: Any = _backward if is_plain(du, dprojected) else ops.permuted_conv1d_silu_backward
         return *run(du, dprojected, *ctx.saved_tensors), None
 
@@ -129,6 +142,7 @@ def _permuted_conv1d_silu(
     x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor
 ) -> tuple[Tensor, Tensor]:
     """u (S, K, B, L, D) and its projection; see :func:`clinicalfmamba_nets.ops.permuted_conv1d_silu`."""
+    refuse_beyond_kernels("permuted_conv1d_silu", x, weight, bias, x_proj)
     if not is_plain(x, weight, bias, x_proj, order):
         return ops.permuted_conv1d_silu_forward(x, weight, bias, x_proj, order)
     if wants_gradient(x, weight, bias, x_proj):

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
 from clinicalfmamba_nets.ops.native import abi
 from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
+from clinicalfmamba_nets.ops.plain import gated_norm_plain
 
 ops = torch.ops.clinicalfmamba
+_plain: Any = gated_norm_plain
 GATED = 16  # the kernels take multiples of so many channels
 
 
@@ -86,13 +89,17 @@ def _setup(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(*tensors)
 
 
+def _all_gradients(ctx: Any, dout: Tensor, run: Any) -> tuple[Tensor | None, ...]:
+    """Gradients of y, z, weight, bias and the divisor, by a kernel or, where they have derivatives, without."""
+    tensors = ctx.saved_tensors  # only once: a checkpoint gives them a single time
+    if torch.is_grad_enabled():
+        return *gradients_to_differentiate(lambda *t: _plain(*t, ctx.divisor), tensors, [dout]), None
+    grads = run(dout, *tensors, ctx.divisor)
+    return *(None if x is None else g for x, g in zip(tensors, grads, strict=True)), None
+
+
 def _registered_backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-    return _returned(ops.gated_norm_backward(dout, *ctx.saved_tensors, ctx.divisor), ctx)
-
-
-def _returned(grads: tuple[Tensor, ...], ctx: Any) -> tuple[Tensor | None, ...]:
-    """The gradients in the order of the forward arguments, None where there was no tensor."""
-    return *(None if x is None else g for x, g in zip(ctx.saved_tensors, grads, strict=True)), None
+    return _all_gradients(ctx, dout, ops.gated_norm_backward)
 
 
 gated_norm_forward.register_autograd(_registered_backward, setup_context=_setup)
@@ -107,14 +114,13 @@ class _EagerGate(torch.autograd.Function):
         return _forward(*arguments)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        run: Any = _backward if is_plain(dout) else ops.gated_norm_backward
-        return _returned(run(dout, *ctx.saved_tensors, ctx.divisor), ctx)
+        return _all_gradients(ctx, dout, _backward if is_plain(dout) else ops.gated_norm_backward)
 
 
 def _gated_norm(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float) -> Tensor:
     """(S, B, L, D); see :func:`clinicalfmamba_nets.ops.gated_norm`."""
+    refuse_beyond_kernels("gated_norm", y, z, weight, bias)
     if not is_plain(y, z, weight, bias):
         return ops.gated_norm_forward(y, z, weight, bias, divisor)
     run: Any = _EagerGate.apply if wants_gradient(y, z, weight, bias) else _forward

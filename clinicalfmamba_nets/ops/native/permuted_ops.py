@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
 from clinicalfmamba_nets.ops.native import abi
 from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
+from clinicalfmamba_nets.ops.plain import permuted_scan_plain
 
 ops = torch.ops.clinicalfmamba
+_plain: Any = permuted_scan_plain
 
 
 def _check(
@@ -18,6 +21,8 @@ def _check(
 ) -> None:
     S, K, batch, L, channels = u.shape
     states, rank = A.shape[3], dt_weight.shape[3]
+    if rank < 1:
+        raise ValueError(f"permuted_selective_scan: dt_weight: expected a rank of 1 or more, found {rank}")
     expected: dict[str, tuple[Tensor, tuple[int, ...]]] = {
         "projected": (projected, (S, K, batch, L, rank + 2 * states)),
         "dt_weight": (dt_weight, (S, K, channels, rank)),
@@ -146,8 +151,16 @@ def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*tensors, output[1])
 
 
+def _all_gradients(ctx: Any, dy: Tensor, run: Any) -> tuple[Tensor | None, ...]:
+    """Gradients of all tensors but the states, by a kernel or, where they have derivatives, without."""
+    *inputs, order, states = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return *gradients_to_differentiate(lambda *t: _plain(*t, order), inputs, [dy]), None
+    return *run(dy, *inputs, order, states), None
+
+
 def _registered_backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    return *ops.permuted_selective_scan_backward(dy, *ctx.saved_tensors), None, None
+    return *_all_gradients(ctx, dy, ops.permuted_selective_scan_backward), None
 
 
 permuted_selective_scan_states.register_autograd(_registered_backward, setup_context=_setup)
@@ -164,10 +177,8 @@ class _EagerScan(torch.autograd.Function):
         return y
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        run: Any = _backward if is_plain(dy) else ops.permuted_selective_scan_backward
-        return *run(dy, *ctx.saved_tensors), None
+        return _all_gradients(ctx, dy, _backward if is_plain(dy) else ops.permuted_selective_scan_backward)
 
 
 def _permuted_selective_scan(
@@ -175,6 +186,7 @@ def _permuted_selective_scan(
 ) -> Tensor:
     """y (S, B, L, D); see :func:`clinicalfmamba_nets.ops.permuted_selective_scan`."""
     tensors = [t.float() for t in (u, projected, dt_weight, A, D, delta_bias)]
+    refuse_beyond_kernels("permuted_selective_scan", *tensors)
     save, plain = wants_gradient(*tensors), is_plain(*tensors, order)
     if plain and save:
         return _EagerScan.apply(*tensors, order)

@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
 from clinicalfmamba_nets.ops.native import abi
 from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
+from clinicalfmamba_nets.ops.plain import selective_scan_plain
 
 ops = torch.ops.clinicalfmamba
+_plain: Any = selective_scan_plain
 
 
 def _strides(x: Tensor | None) -> tuple[int, ...]:
@@ -177,10 +180,17 @@ def _setup(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*tensors, output[2])
 
 
-def _registered_backward(ctx: Any, dy: Tensor, dlast: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _all_gradients(ctx: Any, dy: Tensor | None, dlast: Tensor | None, run: Any) -> tuple[Tensor | None, ...]:
+    """Gradients of all tensors but the states, by a kernel or, where they have derivatives, without."""
     *tensors, states = ctx.saved_tensors
-    grads = ops.selective_scan_backward(dy, dlast, *tensors, ctx.softplus, states)
-    return *_returned(grads, tensors), None, None
+    if torch.is_grad_enabled():
+        return *gradients_to_differentiate(lambda *t: _plain(*t, ctx.softplus), tensors, [dy, dlast]), None
+    dy = torch.zeros_like(tensors[0]) if dy is None else dy
+    return *_returned(run(dy, dlast, *tensors, ctx.softplus, states), tensors), None
+
+
+def _registered_backward(ctx: Any, dy: Tensor, dlast: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    return *_all_gradients(ctx, dy, dlast, ops.selective_scan_backward), None
 
 
 selective_scan_states.register_autograd(_registered_backward, setup_context=_setup)
@@ -201,12 +211,9 @@ class _EagerScan(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor | None, dlast: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        *tensors, states = ctx.saved_tensors
-        dy = torch.zeros_like(tensors[0]) if dy is None else dy
         run: Any = _backward if is_plain(dy, dlast) else ops.selective_scan_backward
-        return *_returned(run(dy, dlast, *tensors, ctx.softplus, states), tensors), None, None
+        return *_all_gradients(ctx, dy, dlast, run), None
 
 
 def _room_for_last(u: Tensor, A: Tensor, wanted: bool) -> Tensor | None:
@@ -226,7 +233,7 @@ def selective_scan(
     with_last: bool,
 ) -> tuple[Tensor, Any]:
     """y (B, D, L) and the last state (B, D, N) if it is wanted; see :func:`clinicalfmamba_nets.ops.selective_scan`."""
-    if not is_plain(u, delta, A, B, C, D, z, delta_bias):
+    if not is_plain(u, delta, A, B, C, D, z, delta_bias):  # who asks for derivatives has been told in resolve_backend
         return ops.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     tensors = _arguments(u, delta, A, B, C, D, z, delta_bias)
     if wants_gradient(*tensors):
@@ -243,6 +250,7 @@ def _arguments(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *rest:
 
 def _registered_scan(*arguments: Any) -> tuple[Tensor, Tensor]:
     tensors, softplus = _arguments(*arguments[:-1]), arguments[-1]
+    refuse_beyond_kernels("selective_scan", *tensors)
     y, last, _ = ops.selective_scan_states(*tensors, softplus, wants_gradient(*tensors))
     return y, last
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "empty.hpp"
 #include "order.hpp"
 #include "parallel.hpp"
 #include "projection.hpp"
@@ -260,6 +261,7 @@ int backward(const CfmConv& p) {
 }  // namespace cfm
 
 extern "C" int cfm_conv_forward(const CfmConv* conv) {
+    if (cfm::is_empty(*conv)) return cfm::forward_of_nothing(*conv);
     switch (conv->width) {
         case 2: return cfm::guarded_with_order(*conv, cfm::forward<2>);
         case 3: return cfm::guarded_with_order(*conv, cfm::forward<3>);
@@ -269,6 +271,7 @@ extern "C" int cfm_conv_forward(const CfmConv* conv) {
 }
 
 extern "C" int cfm_conv_backward(const CfmConv* conv) {
+    if (cfm::is_empty(*conv)) return cfm::backward_of_nothing(*conv);
     switch (conv->width) {
         case 2: return cfm::guarded_with_order(*conv, cfm::backward<2>);
         case 3: return cfm::guarded_with_order(*conv, cfm::backward<3>);

@@ -1,6 +1,7 @@
 // Selective scan, backward: cuts the work into tasks and adds up what they share, always in the same order.
 #include <memory>
 
+#include "empty.hpp"
 #include "order.hpp"
 #include "parallel.hpp"
 #include "scan_backward_task.hpp"
@@ -147,6 +148,7 @@ int backward(const CfmScan& problem) {
 }  // namespace cfm
 
 extern "C" int cfm_scan_backward(const CfmScan* scan) {
+    if (cfm::is_empty(*scan)) return cfm::backward_of_nothing(*scan);
     switch (scan->N) {
         case 4: return cfm::guarded_with_order(*scan, cfm::backward<4>);
         case 8: return cfm::guarded_with_order(*scan, cfm::backward<8>);

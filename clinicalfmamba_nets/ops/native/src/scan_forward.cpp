@@ -1,4 +1,5 @@
 // Selective scan, forward: h = 2^(dt A log2 e) h + dt u B,  y = C h + D u, one vector of channels at a time.
+#include "empty.hpp"
 #include "order.hpp"
 #include "parallel.hpp"
 #include "scan_common.hpp"
@@ -181,6 +182,7 @@ int forward(const CfmScan& problem) {
 }  // namespace cfm
 
 extern "C" int cfm_scan_forward(const CfmScan* scan) {
+    if (cfm::is_empty(*scan)) return cfm::forward_of_nothing(*scan);
     switch (scan->N) {
         case 4: return cfm::guarded_with_order(*scan, cfm::forward<4>);
         case 8: return cfm::guarded_with_order(*scan, cfm::forward<8>);

@@ -1,0 +1,136 @@
+"""The operators in plain torch operations: any device and dtype, every derivative and transform, TorchScript, export.
+
+Half precision is widened to float32 here as in the kernels: a scan adds up thousands of small steps.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clinicalfmamba_nets.ops.chunked import scan_tokens
+
+
+def widened(x: Tensor) -> Tensor:
+    """The tensor in float32 where it is float16 or bfloat16, else the tensor itself.
+
+    Example:
+        >>> widened(torch.ones(1, dtype=torch.bfloat16)).dtype, widened(torch.ones(1, dtype=torch.float64)).dtype
+        (torch.float32, torch.float64)
+    """
+    return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x
+
+
+def selective_scan_plain(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    z: Tensor | None,
+    delta_bias: Tensor | None,
+    delta_softplus: bool,
+) -> tuple[Tensor, Tensor]:
+    """The chunked scan behind the layout of :func:`clinicalfmamba_nets.ops.selective_scan`.
+
+    Returns:
+        y (B, D, L) and the state after the last token (B, D, N).
+    """
+    batch, channels, length = u.shape
+    groups = B.shape[1] if B.dim() == 4 else 1
+    width, states = channels // groups, A.shape[1]
+    if delta_bias is not None:
+        delta = delta + delta_bias.unsqueeze(-1)
+    if delta_softplus:
+        delta = F.softplus(delta)
+
+    def tokens(x: Tensor, size: int) -> Tensor:  # (B, G * size, L) -> (B * G, L, size)
+        return x.reshape(batch * groups, size, length).transpose(1, 2)
+
+    rates = A.reshape(1, groups, width, states).expand(batch, -1, -1, -1).reshape(batch * groups, width, states)
+    y, last = scan_tokens(tokens(u, width), tokens(delta, width), rates, tokens(B, states), tokens(C, states))
+    y = y.transpose(1, 2).reshape(batch, channels, length)
+    if D is not None:
+        y = y + D.unsqueeze(-1) * u
+    if z is not None:
+        y = y * F.silu(z)
+    return y, last.reshape(batch, channels, states)
+
+
+def conv1d_silu_plain(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    """The convolution of :func:`clinicalfmamba_nets.ops.permuted_conv1d_silu`, a map for each tap."""
+    x, weight, bias, x_proj = widened(x), widened(weight), widened(bias), widened(x_proj)
+    streams, batch, length, channels = x.shape
+    directions, width = weight.shape[1], weight.shape[3]
+    x = x.index_select(2, order.flatten()).view(streams, batch, directions, length, channels)
+    x = F.pad(x.transpose(1, 2), [0, 0, width - 1, 0])  # (S, K, B, W - 1 + L, D)
+    y = bias[:, :, None, None, :] + weight[:, :, None, None, :, 0] * x[:, :, :, :length]
+    for tap in range(1, width):
+        y = y + weight[:, :, None, None, :, tap] * x[:, :, :, tap : tap + length]
+    u = F.silu(y)
+    if x_proj.shape[2] == 0:
+        return u, u[..., :0]
+    return u, torch.matmul(u, x_proj.transpose(-1, -2).unsqueeze(2))
+
+
+def permuted_scan_plain(
+    u: Tensor, projected: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
+) -> Tensor:
+    """The scan of :func:`clinicalfmamba_nets.ops.permuted_selective_scan`, chunk by chunk."""
+    u, projected, dt_weight, A = widened(u), widened(projected), widened(dt_weight), widened(A)
+    D, delta_bias = widened(D), widened(delta_bias)
+    streams, directions, batch, length, channels = u.shape
+    groups = streams * directions * batch
+    delta, B, C = time_steps(projected, dt_weight, A.shape[3])
+    delta = F.softplus(delta + delta_bias[:, :, None, None, :])
+    rates = A[:, :, None].expand(-1, -1, batch, -1, -1).reshape(groups, channels, A.shape[3])
+    y, _ = scan_tokens(
+        u.reshape(groups, length, channels),
+        delta.reshape(groups, length, channels),
+        rates,
+        B.reshape(groups, length, B.shape[4]),
+        C.reshape(groups, length, C.shape[4]),
+    )
+    y = y.view(streams, directions, batch, length, channels) + D[:, :, None, None, :] * u
+    return add_at_tokens(y, order)
+
+
+def time_steps(projected: Tensor, dt_weight: Tensor, states: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Time steps of all channels (S, K, B, L, D), B and C (S, K, B, L, N) from what each token is projected to."""
+    steps, B, C = projected.split([dt_weight.shape[3], states, states], dim=-1)
+    return torch.matmul(steps, dt_weight.transpose(-1, -2).unsqueeze(2)), B, C
+
+
+def add_at_tokens(y: Tensor, order: Tensor) -> Tensor:
+    """(S, K, B, L, D) along the directions -> (S, B, L, D), summed at the tokens."""
+    back = torch.argsort(order, dim=1)
+    total = y[:, 0].index_select(2, back[0])
+    for k in range(1, y.shape[1]):
+        total = total + y[:, k].index_select(2, back[k])
+    return total
+
+
+def gated_norm_plain(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float) -> Tensor:
+    """The gate and the normalization of :func:`clinicalfmamba_nets.ops.gated_norm`."""
+    y = widened(y) * F.silu(widened(z))
+    if divisor != 1.0:
+        y = y / divisor
+    return layer_norm(y, weight, bias)
+
+
+def layer_norm(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Layer normalization of (S, B, L, D) with a scale and an offset (S, D) for each weight set; none without them.
+
+    Example:
+        >>> layer_norm(torch.rand(2, 1, 6, 16), torch.ones(2, 16), torch.zeros(2, 16)).mean().abs() < 1e-6
+        tensor(True)
+    """
+    if weight is None or bias is None:
+        return y
+    if y.dtype == torch.float32:
+        weight, bias = widened(weight), widened(bias)
+    if weight.shape[0] == 1:
+        return F.layer_norm(y, [y.shape[3]], weight[0], bias[0])
+    return torch.addcmul(bias[:, None, None], F.layer_norm(y, [y.shape[3]]), weight[:, None, None])
