@@ -6,6 +6,7 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
+from clinicalfmamba_nets.blocks.hooks import watched
 from clinicalfmamba_nets.ops import recording
 
 
@@ -36,6 +37,9 @@ class CrossModalChannelAttention(nn.Module):
 
     def forward(self, decoded: Tensor, f_x: Tensor, f_y: Tensor) -> Tensor:
         """Three times (B, C, *S) -> (B, C, *S)."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if watched(self.reference) or watched(self.query):
+                return decoded + self._exchange(f_x, f_y) + self._exchange(f_y, f_x)
         plain = decoded.dtype == f_x.dtype == self.query.weight.dtype  # not under autocast
         if self.pointwise and plain and not recording():
             maps = [x.flatten(2).transpose(1, 2) for x in (decoded, f_x, f_y)]  # (B, N, C) each

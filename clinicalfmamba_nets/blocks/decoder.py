@@ -9,6 +9,7 @@ from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.folding import fold_behind, foldable, scale_and_shift
+from clinicalfmamba_nets.blocks.hooks import watched
 from clinicalfmamba_nets.blocks.layout import empty_maps
 from clinicalfmamba_nets.ops import recording
 
@@ -51,6 +52,9 @@ class UpsampleConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C', *2S)."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if watched(self.conv) or watched(self.after) or watched(self.after[0]):
+                return self.after(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         if self.training or recording():  # unknown sizes do not survive the interleaving of the phases
             return self.after(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         if not self.folds:

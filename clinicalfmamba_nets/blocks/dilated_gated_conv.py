@@ -7,6 +7,7 @@ from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
+from clinicalfmamba_nets.blocks.hooks import LeakyReLUAfter, watched
 from clinicalfmamba_nets.blocks.layout import is_channels_last
 
 SLOPE = 0.2
@@ -108,27 +109,35 @@ class DilatedGatedConv(nn.Module):
         super().__init__()
         conv = Conv[Conv.CONV, spatial_dims]
         self.norm1, self.norm2, self.norm3 = (get_norm_layer(norm, spatial_dims, channels) for _ in range(3))
-        self.act = nn.LeakyReLU(SLOPE, inplace=True)
         self.conv3 = conv(channels, channels, 3, padding=1)
         self.conv1 = conv(channels, channels, 1)
         self.dilated = conv(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.act3, self.act1, self.act_dilated = (
+            LeakyReLUAfter(layer, SLOPE) for layer in (self.conv3, self.conv1, self.dilated)
+        )
         if pyramid not in ("shared", "separate", "none"):
             raise ValueError(f"pyramid: expected shared, separate or none, found {pyramid!r}")
         if pyramid == "none":
             self.pyramid: nn.Module = nn.Identity()
         else:
+            norm4 = get_norm_layer(norm, spatial_dims, channels)
             self.pyramid = nn.Sequential(
-                get_norm_layer(norm, spatial_dims, channels),
-                nn.LeakyReLU(SLOPE, inplace=True),
+                norm4,
+                LeakyReLUAfter(norm4, SLOPE),
                 (SharedPyramid if pyramid == "shared" else SeparatePyramid)(spatial_dims, channels),
             )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C, *S)."""
-        gate, bias = self.norm2(x), self.conv1.bias
-        if not self.training and bias is not None and (gate.is_contiguous() or is_channels_last(gate)):
-            gate = pointwise_conv(gate, self.conv1.weight, bias)
-        else:
-            gate = self.conv1(gate)
-        gated = self.act(self.conv3(self.norm1(x))) * self.act(gate)
-        return x + self.pyramid(self.act(self.dilated(self.norm3(gated))))
+        gated = self.act3(self.conv3(self.norm1(x))) * self.act1(self._gate(self.norm2(x)))
+        return x + self.pyramid(self.act_dilated(self.dilated(self.norm3(gated))))
+
+    def _gate(self, x: Tensor) -> Tensor:
+        """conv1(x); in inference as a matrix product."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if watched(self.conv1):
+                return self.conv1(x)
+        bias = self.conv1.bias
+        if not self.training and bias is not None and (x.is_contiguous() or is_channels_last(x)):
+            return pointwise_conv(x, self.conv1.weight, bias)
+        return self.conv1(x)

@@ -6,6 +6,7 @@ import torch
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
+from clinicalfmamba_nets.blocks.hooks import LeakyReLUAfter, watched
 from clinicalfmamba_nets.ops import recording
 
 LOGIT_BOUND = 5.0
@@ -32,6 +33,9 @@ class SigmoidHead(nn.Module):
 
     def forward(self, decoded: Tensor, image: Tensor) -> Tensor:
         """(B, C, *S) and the inputs (B, 2, *S) -> (B, 1, *S) in [0, 1]."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if watched(self.conv):
+                return torch.sigmoid(self.conv(decoded))
         if self.training or recording():
             return torch.sigmoid(self.conv(decoded))
         return torch.sigmoid(conv_to_one_channel(decoded, self.conv.weight, self.conv.bias))
@@ -98,12 +102,8 @@ class GainHead(nn.Module):
         super().__init__()
         conv = Conv[Conv.CONV, spatial_dims]
         self.bands = bands
-        self.refine = nn.Sequential(
-            conv(channels, channels, 3, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-            conv(channels, channels, 3, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-        )
+        first, second = (conv(channels, channels, 3, padding=1) for _ in range(2))
+        self.refine = nn.Sequential(first, LeakyReLUAfter(first, 0.2), second, LeakyReLUAfter(second, 0.2))
         self.conv = conv(channels, 2 * bands, 3, padding=1)
         nn.init.constant_(self.conv.bias, -1.0)  # gains of about 0.54: near the average image at the start
 

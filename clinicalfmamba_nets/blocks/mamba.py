@@ -7,9 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from clinicalfmamba_nets.blocks.hooks import watched
 from clinicalfmamba_nets.blocks.recomputing import Again, not_kept
 from clinicalfmamba_nets.blocks.streams import StreamLayerNorm, StreamLinear
-from clinicalfmamba_nets.ops import gated_norm, permuted_conv1d_silu, permuted_selective_scan
+from clinicalfmamba_nets.ops import gated_norm, permuted_conv1d_silu, permuted_selective_scan, widened
+from clinicalfmamba_nets.ops.derivatives import beyond_kernels
 from clinicalfmamba_nets.ops.recording import recording
 
 
@@ -72,7 +74,7 @@ class DirectionalMamba(nn.Module):
         bound = self.dt_rank**-0.5
         self.dt_weight = nn.Parameter(torch.empty(streams, directions, inner, self.dt_rank).uniform_(-bound, bound))
         self.dt_bias = nn.Parameter(_initial_dt_bias(streams, directions, inner))
-        decay = torch.arange(1, d_state + 1, dtype=torch.float32).log()
+        decay = torch.arange(1, d_state + 1, dtype=torch.get_default_dtype()).log()
         self.A_log = nn.Parameter(decay.expand(streams, directions, inner, d_state).clone())
         self.D = nn.Parameter(torch.ones(streams, directions, inner))
         self.norm = StreamLayerNorm(streams, inner) if inner_norm else nn.Identity()
@@ -95,8 +97,8 @@ class DirectionalMamba(nn.Module):
         if self.cross:
             projected = self._project_guide(guide, order)
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
-            graph = recording() or torch.compiler.is_compiling()
-            if self.training and torch.is_grad_enabled() and not graph and not self.misplaced:
+            kept = recording() or torch.compiler.is_compiling() or bool(beyond_kernels(u, x, projected))
+            if self.training and torch.is_grad_enabled() and not kept and not self.misplaced:
                 return self.out_proj(self._gated(self._scan_lean(u, x, projected, order), gate))
         if self.misplaced:
             second = gated_norm(self._scan(u[:, 1:2], projected[:, 1:2], order[1:2], 1, 2), gate)
@@ -106,6 +108,9 @@ class DirectionalMamba(nn.Module):
         return self.out_proj(self._gated(self._scan(u, projected, order, 0, u.shape[1]), gate))  # (S, B, L, C)
 
     def _gated(self, y: Tensor, gate: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if watched(self.norm):
+                return self.norm(gated_norm(y, gate, divisor=self.divisor))
         if self.inner_norm:
             return gated_norm(y, gate, self.norm.weight, self.norm.bias, self.divisor)  # type: ignore[arg-type]
         return gated_norm(y, gate)
@@ -113,7 +118,7 @@ class DirectionalMamba(nn.Module):
     def _scan(self, u: Tensor, projected: Tensor, order: Tensor, first: int, last: int) -> Tensor:
         """Scan the directions first <= k < last (every second one if ``u`` has fewer), (S, B, L, E)."""
         step = (last - first + u.shape[1] - 1) // u.shape[1]
-        dt_weight, A = self.dt_weight[:, first:last:step], -torch.exp(self.A_log[:, first:last:step])
+        dt_weight, A = self.dt_weight[:, first:last:step], -torch.exp(widened(self.A_log[:, first:last:step]))
         D, dt_bias = self.D[:, first:last:step], self.dt_bias[:, first:last:step]
         return permuted_selective_scan(u, projected, dt_weight, A, D, dt_bias, order)
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from clinicalfmamba_nets.ops import layer_norm
+from clinicalfmamba_nets.ops import layer_norm, widened
 
 
 class StreamLinear(nn.Module):
@@ -31,8 +31,10 @@ class StreamLinear(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(S, B, L, in) -> (S, B, L, out)."""
         streams, batch, length, _ = tokens.shape
+        if tokens.dtype != self.weight.dtype and widened(self.weight).dtype == tokens.dtype:
+            tokens = tokens.to(self.weight.dtype)  # a scan of half precision comes in float32
         out = torch.bmm(tokens.flatten(1, 2), self.weight.transpose(1, 2))
-        return out.view(streams, batch, length, -1)
+        return out.view(streams, batch, length, self.weight.shape[1])
 
 
 class StreamLayerNorm(nn.Module):

@@ -30,8 +30,6 @@ class TokenSwap(nn.Module):
         super().__init__()
         self.norm = StreamLayerNorm(2, d_model)
         self.mamba = DirectionalMamba(d_model, 1, d_state, streams=2, inner_norm=False)
-        self.swapped: Tensor
-        self.register_buffer("swapped", torch.arange(d_model) % 2 == 0, persistent=False)
 
     def forward(self, tokens: Tensor, residual: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
         """Exchange once.
@@ -46,5 +44,6 @@ class TokenSwap(nn.Module):
         """
         residual = residual + tokens
         normed = self.norm(residual)
-        mixed = torch.where(self.swapped, normed.flip(0), normed)
+        swapped = torch.arange(normed.shape[3], device=normed.device) % 2 == 0  # no buffer: it would miss in state_dict
+        mixed = torch.where(swapped, normed.flip(0), normed)
         return self.mamba(mixed, mixed, order), residual

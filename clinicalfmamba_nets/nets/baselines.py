@@ -131,8 +131,6 @@ class LaplacianPyramidFusion(_Baseline):
         torch.Size([1, 1, 37, 50])
     """
 
-    window: Tensor
-
     def __init__(self, spatial_dims: int = 2, levels: int = 4, base: str = "mean") -> None:
         super().__init__(spatial_dims)
         if base not in ("mean", "max"):
@@ -141,15 +139,18 @@ class LaplacianPyramidFusion(_Baseline):
             raise ValueError(f"levels must be at least 1, got {levels!r}")
         self.levels = levels
         self.base = base
-        self.register_buffer("window", torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16, persistent=False)
+
+    @staticmethod
+    def _binomial(image: Tensor) -> Tensor:
+        return _smooth(image, image.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16)
 
     def _reduce(self, image: Tensor) -> Tensor:
-        return _every_second(_smooth(image, self.window))
+        return _every_second(self._binomial(image))
 
     def _expand(self, image: Tensor, like: Tensor) -> Tensor:
         spread = torch.zeros_like(like)
         _every_second(spread).copy_(image * 2**self.spatial_dims)
-        return _smooth(spread, self.window)
+        return self._binomial(spread)
 
     def _fuse(self, image_a: Tensor, image_b: Tensor) -> Tensor:
         details = []
@@ -182,19 +183,13 @@ class GuidedFilterFusion(_Baseline):
         torch.Size([1, 1, 40, 33])
     """
 
-    window: Tensor
-
-    def __init__(self, spatial_dims: int = 2) -> None:
-        super().__init__(spatial_dims)
-        offsets = torch.arange(11, dtype=torch.float64) - 5
-        window = torch.exp(-0.5 * (offsets / 5) ** 2)
-        self.register_buffer("window", (window / window.sum()).float(), persistent=False)
-
     def _saliency(self, image: Tensor) -> Tensor:
         """Smoothed size of the Laplacian over all neighbors of a pixel."""
         size = 3**self.spatial_dims
-        laplacian = (_smooth(image, torch.ones(3)) - size * image).abs()
-        return _smooth(laplacian, self.window)
+        laplacian = (_smooth(image, image.new_ones(3)) - size * image).abs()
+        offsets = torch.arange(11, dtype=torch.float64, device=image.device) - 5
+        window = torch.exp(-0.5 * (offsets / 5) ** 2)
+        return _smooth(laplacian, (window / window.sum()).float())
 
     @staticmethod
     def _guided(guide: Tensor, weight: Tensor, radius: int, eps: float) -> Tensor:

@@ -68,7 +68,7 @@ class FusionPipeline:
             self._digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
             state = require_weights(plain_network, self.weights)
             self.device: torch.device = get("device")
-            self.network: torch.nn.Module = get("network").eval()
+            self.network: torch.nn.Module = get("network").float().eval()  # whatever the default dtype
             self.network.load_state_dict(state)
             self.preprocessing, self.inferer = get("preprocessing"), get("inferer")
             self.postprocessing = get("postprocessing")

@@ -111,7 +111,7 @@ class GradingImages:
                 raise input_error(printable(fusion_weights), f"weights that fuse for {name}", "no such file", remedy)
             require_weights(fusion, fusion_weights)
             fusion.load_state_dict(torch.load(fusion_weights, map_location="cpu", weights_only=True))
-            self.fusion, self.fusion_key = fusion.to(device).eval(), _contents(fusion_weights)
+            self.fusion, self.fusion_key = fusion.to(device, torch.float32).eval(), _contents(fusion_weights)
 
     def __call__(self, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return one item for each slice (in 3D: each case): `image` (file), `index` in it, and the keys of the entry.
