@@ -35,7 +35,7 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
         options.task = options.task or "ct_mri"
         cases = [phantom_case(output, options.task)]
     else:
-        cases = collect_cases(options.inputs, options.datalist, options.series or ())
+        cases = collect_cases(options.inputs, options.datalist, options.series or (), options.task or "")
     from clinicalfmamba_nets.engine.fusion.options import FORMATS, FuseOptions
 
     names = [one.name for one in fields(FuseOptions) if one.name != "output_ext"]
@@ -55,7 +55,7 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
 
 def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
     """Leave with exit code 2 unless exactly one source of pairs is named."""
-    from clinicalfmamba_nets.io.dicom.files import starts_like_dicom
+    from clinicalfmamba_nets.io.dicom.files import is_dicom
 
     sources = [bool(options.inputs), options.datalist is not None, options.phantom]
     if sum(sources) != 1:
@@ -67,7 +67,7 @@ def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
     if options.series and (not options.inputs or len(options.series) != 2):
         parser.error(f"expected --series twice, for A and for B of DICOM inputs, found {len(options.series)}")
     alone = options.inputs[0] if len(options.inputs) == 1 else None
-    if alone is not None and not Path(alone).is_dir() and not (Path(alone).is_file() and starts_like_dicom(alone)):
+    if alone is not None and not Path(alone).is_dir() and not (Path(alone).is_file() and is_dicom(alone)):
         parser.error(f"expected two images A B or a folder of pairs, found only {alone!r}")
     check_task(parser, options)
 
@@ -125,9 +125,9 @@ def check_grade_inputs(parser: Parser, options: argparse.Namespace) -> None:
         found = "an empty name" if len(options.inputs) in (1, 2) else len(options.inputs)
         parser.error(f"expected T2 and FLAIR, or one folder, found {found}")
     if len(options.inputs) == 1 and Path(options.inputs[0]).is_file() and not options.series:
-        from clinicalfmamba_nets.io.dicom.files import starts_like_dicom
+        from clinicalfmamba_nets.io.dicom.files import is_dicom
 
-        if not starts_like_dicom(options.inputs[0]):
+        if not is_dicom(options.inputs[0]):
             parser.error(f"expected T2 and FLAIR, found only {options.inputs[0]!r}")
     if options.series and len(options.series) != 2:
         parser.error(f"expected --series twice, for T2 and for FLAIR, found {len(options.series)}")

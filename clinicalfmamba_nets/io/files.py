@@ -188,7 +188,8 @@ def case_name(name: PathLike) -> str:
         ('evil', '16011', 'patient 7')
     """
     text = os.fsdecode(name).replace("\\", "/").rstrip("/").split("/")[-1]
-    ending = next((end for ends in ENDINGS.values() for end in ends if text.lower().endswith(end)), "")
+    endings = [*(end for ends in ENDINGS.values() for end in ends), ".zip"]
+    ending = next((end for end in endings if text.lower().endswith(end)), "")
     text = text[: -len(ending)] if ending not in ("", ".dcm", text.lower()) else text
     return safe_name(text)
 

@@ -183,15 +183,15 @@ class Case:
         return cls(name, first, other, entry.get("error", ""))
 
     @classmethod
-    def of_study(cls, study: Study, name: str, selectors: Sequence[str] = ()) -> Case:
-        """Make a case of two series of an opened study, chosen by selectors or by rule; see `choose_two`.
+    def of_study(cls, study: Study, name: str, selectors: Sequence[str] = (), task: str = "") -> Case:
+        """Make a case of two series of an opened study, chosen by selectors, task or rule; see `choose_two`.
 
         Raises:
             FusionInputError: the choice is not clear, or a series is no volume.
         """
         from clinicalfmamba_nets.io.dicom.opened import OpenedSeries
 
-        pair = study.pair(selectors)
+        pair = study.pair(selectors, task)
         first, second = (Source(OpenedSeries(study, series)) for series in pair.series)
         return cls(name, first, second, "", tuple(pair.notes), tuple(pair.warnings))
 

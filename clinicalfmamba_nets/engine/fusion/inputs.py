@@ -14,7 +14,7 @@ from clinicalfmamba_nets.io.dicom.files import SELECTOR, holds_dicom, split_sele
 
 
 def collect_cases(
-    inputs: Sequence[str], datalist: str | None = None, series: Sequence[str] = ()
+    inputs: Sequence[str], datalist: str | None = None, series: Sequence[str] = (), task: str = ""
 ) -> list[Case | dict[str, str]]:
     """Turn arguments into cases: two images, one folder of pairs or DICOM study, or a data list.
 
@@ -22,6 +22,7 @@ def collect_cases(
         inputs: paths of two images, or of one folder or DICOMDIR.
         datalist: a MONAI data list, used instead of `inputs`.
         series: what chooses the two DICOM series, of one study or of two folders; none where the choice is clear.
+        task: that was asked for; it chooses among more series of a study than two.
 
     Returns:
         Cases, or entries `case`, `image`, `image2` with absolute paths; one of a list that cannot be used has `error`.
@@ -33,11 +34,11 @@ def collect_cases(
         from clinicalfmamba_nets.data import load_datalist
 
         return load_datalist(datalist, strict=False)
-    if len(inputs) == 1 and (series or holds_dicom(inputs[0]) or os.path.isfile(inputs[0])):
+    if len(inputs) == 1 and (series or os.path.isfile(inputs[0]) or holds_dicom(inputs[0])):
         from clinicalfmamba_nets.io.dicom.study import open_study
 
         folder = os.path.abspath(inputs[0])
-        return [Case.of_study(open_study(folder), case_name(folder), series)]
+        return [Case.of_study(open_study(folder), case_name(folder), series, task)]
     if len(inputs) == 1:
         from clinicalfmamba_nets.data import folder_datalist
 
