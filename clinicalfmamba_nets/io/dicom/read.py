@@ -19,6 +19,8 @@ from clinicalfmamba_nets.io.dicom.study import open_study
 from clinicalfmamba_nets.io.dicom.write import write_dicom
 from clinicalfmamba_nets.io.files import PathLike, check_memory, printable
 
+_DENSEST = 32767  # HU, more than any scanner's extended scale of CT numbers
+
 __all__ = ["read_dicom", "read_series", "write_dicom"]
 
 
@@ -95,7 +97,7 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
         **info,
         "background": None if background is None else np.moveaxis(background, (0, 1, 2), (2, 1, 0)),
         "notes": notes,
-        "warnings": [*series.warnings, *overflow_warning(spilled)],
+        "warnings": [*series.warnings, *overflow_warning(spilled), *_too_dense(volume, info["units"] == "HU")],
     }
 
 
@@ -149,6 +151,14 @@ def _without_padding(
         return tagged, notes
     notes.append(f"far below air, without PixelPaddingValue: {filled[0]} voxels without data set to {filled[1]:g} HU")
     return far, notes
+
+
+def _too_dense(volume: np.ndarray, hounsfield: bool) -> list[str]:
+    """Tell of values that no matter has in a CT: negative ones that the header calls unsigned."""
+    if not hounsfield or volume.max() <= _DENSEST:
+        return []
+    count, share = np.count_nonzero(volume > _DENSEST), f"above {_DENSEST} HU"
+    return [f"{count} voxels {share}: PixelRepresentation (0028,0103) is wrong, or they are no data; export it again"]
 
 
 def _upright(volume: np.ndarray, background: np.ndarray | None, header: Any, info: dict[str, Any]) -> list[str]:

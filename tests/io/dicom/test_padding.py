@@ -87,6 +87,12 @@ def test_values_far_below_air_are_no_data_without_any_tag(make_series, value):
     assert magnetic.min() == value and meta["background"] is None
 
 
+def test_negative_values_that_the_header_calls_unsigned_are_told(make_series):
+    settings = {"Modality": "CT", "RescaleIntercept": -1024}
+    array, meta = read_image(padded(make_series, 63536, False, [], **settings))
+    assert array.max() == 62512 and "14 voxels above 32767 HU: PixelRepresentation (0028,0103)" in meta["warnings"][0]
+
+
 def test_noise_of_air_is_data():
     noise = np.random.default_rng(0).normal(-1000, 40, 10000).round()
     assert far_below_air(noise) is None
