@@ -7,6 +7,7 @@ from clinicalfmamba_nets.losses.fusion import FusionLoss
 from clinicalfmamba_nets.losses.grading import GradingLoss
 from clinicalfmamba_nets.losses.information import information_fidelity
 from clinicalfmamba_nets.losses.reconstruction import ReconstructionLoss
+from clinicalfmamba_nets.losses.structures import plateau_error, spot_loss
 
 __all__ = [
     "FusionLoss",
@@ -15,4 +16,6 @@ __all__ = [
     "edge_overshoot",
     "edge_preservation",
     "information_fidelity",
+    "plateau_error",
+    "spot_loss",
 ]

@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.functional.gradients import sobel_gradients
 from clinicalfmamba_nets.functional.ranges import BatchCheck
+from clinicalfmamba_nets.losses.edges import edge_overshoot, edge_preservation
+from clinicalfmamba_nets.losses.information import information_fidelity
+from clinicalfmamba_nets.losses.structures import plateau_error, spot_loss
 
 WINDOW, SIGMA = 11, 1.5
+LEAST_FIDELITY = 1e-3  # below it the square root is too steep
+
+
+def _lost_information(pred: Tensor, image: Tensor) -> Tensor:
+    return 1 - information_fidelity(pred, image).clamp_min(LEAST_FIDELITY).sqrt().mean()
+
+
+OWN_TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "edges": lambda pred, image: 1 - edge_preservation(pred, image),
+    "information": _lost_information,
+    "overshoot": edge_overshoot,
+    "plateau": plateau_error,
+    "spots": spot_loss,
+}
 
 
 class FusionLoss(nn.Module):
-    """Weighted sum of three named terms between a fused image and its two sources.
+    """Weighted sum of named terms between a fused image and its two sources: three of the paper, five of ours.
 
     - ``pixel``: mean |f - max(x, y)|.
     - ``gradient``: ``magnitude``: mean of | |grad f| - max(|grad x|, |grad y|) | with |grad| the sum of the absolute
       Sobel derivatives (zero padding); ``signed``: mean |grad f - grad s| per derivative, with s at each pixel the
       source of the larger magnitude, so that an edge keeps its direction too.
     - ``ssim``: 1 - SSIM(f, x) / 2 - SSIM(f, y) / 2, Gaussian window 11, sigma 1.5, zero "same" padding, data range 1.
+
+    Terms of ours, computed where their weight is not 0:
+
+    - ``edges``: 1 - `edge_preservation`, a smooth Qabf.
+    - ``information``: 1 - mean of the square roots of the visual information fidelities towards the two sources. The
+      root makes it dearer to lose a source than to copy the other one better.
+    - ``overshoot``: `edge_overshoot`, gradients beyond the stronger source's.
+    - ``plateau``: `plateau_error`, flat bright regions that are not flat or not bright.
+    - ``spots``: `spot_loss`, small bright spots that no longer stand out.
 
     Source: "ClinicalFMamba", arXiv 2508.03008, section 2.5, weights 2 / 10 / 5. The paper writes an L2 norm for the
     gradient; the published 2D code has the L1 form above. The published 3D code compares with the maximum of the
@@ -33,6 +61,11 @@ class FusionLoss(nn.Module):
         gradient: ``magnitude`` or ``signed``.
         p: 1 for the mean absolute, 2 for the mean squared gradient difference.
         ssim_balance: share of the first image in the SSIM term, in [0, 1]; the paper's is 0.5.
+        edge_weight: weight of ``edges``.
+        information_weight: weight of ``information``, which needs 17 pixels along each axis.
+        overshoot_weight: weight of ``overshoot``.
+        plateau_weight: weight of ``plateau``.
+        spot_weight: weight of ``spots``.
 
     Raises:
         ValueError: unknown ``gradient`` or ``p``.
@@ -52,6 +85,11 @@ class FusionLoss(nn.Module):
         gradient: str = "magnitude",
         p: int = 1,
         ssim_balance: float = 0.5,
+        edge_weight: float = 0.0,
+        information_weight: float = 0.0,
+        overshoot_weight: float = 0.0,
+        plateau_weight: float = 0.0,
+        spot_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if gradient not in ("magnitude", "signed"):
@@ -59,6 +97,8 @@ class FusionLoss(nn.Module):
         if p not in (1, 2):
             raise ValueError(f"p: expected 1 or 2, found {p!r}")
         self.weights = {"pixel": pixel_weight, "gradient": gradient_weight, "ssim": ssim_weight}
+        own = (edge_weight, information_weight, overshoot_weight, plateau_weight, spot_weight)
+        self.weights |= {name: weight for name, weight in zip(OWN_TERMS, own, strict=True) if weight}
         self.gradient, self.p, self.ssim_balance = gradient, p, ssim_balance
         self.check = BatchCheck("image")
 
@@ -92,6 +132,7 @@ class FusionLoss(nn.Module):
             "pixel": (pred - image.amax(1, keepdim=True)).abs().mean(),
             "gradient": difference.abs().mean() if self.p == 1 else difference.square().mean(),
             "ssim": self._ssim(pred, image),
+            **{name: term(pred, image) for name, term in OWN_TERMS.items() if name in self.weights},
         }
 
     def _gradient_difference(self, pred: Tensor, image: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,17 @@ PHANTOM_CONTRASTS = ("t2", "t1", "flair")
 
 
 def training_datalist(
-    pairs: list[dict[str, Any]], part: str, val_fraction: float, hold_out: bool, repeats: int = 1
+    pairs: list[dict[str, Any]],
+    part: str,
+    val_fraction: float,
+    hold_out: bool,
+    repeats: int = 1,
+    val_heads: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Return the training or the validation share of the pairs of a training.
 
-    Validation takes evenly spaced entries, so that it does not depend on chance and meets every case of the list.
+    Validation takes evenly spaced entries, so that it does not depend on chance and meets every case of the list; or
+    whole heads, which say more: neighboring slices of one head are nearly the same image.
 
     Args:
         pairs: all entries that may be trained on.
@@ -29,6 +36,8 @@ def training_datalist(
         val_fraction: share of the entries that are validated, in (0, 1).
         hold_out: whether the validated entries are left out of the training.
         repeats: how often an epoch takes each entry, where a crop shows little of it.
+        val_heads: numbers of the heads that are validated, as the names of the atlas begin (head 41 has the pairs
+            41001 to 41999); evenly spaced entries where it is empty or the list has none of these heads.
 
     Raises:
         FusionInputError: the share is outside (0, 1), or there are fewer entries than processes.
@@ -40,11 +49,10 @@ def training_datalist(
     if not 0 < val_fraction < 1:
         raise input_error("val_fraction", "a share between 0 and 1", str(val_fraction), "give one such as 0.1")
     step = max(2, round(1 / val_fraction))
-    chosen = (
-        pairs[::step]
-        if part == "validation"
-        else [pair for index, pair in enumerate(pairs) if not hold_out or index % step]
-    )
+    of_heads = [pair for pair in pairs if str(pair.get("case", ""))[:-3] in set(val_heads)]
+    validated = of_heads or pairs[::step]
+    kept_out = {id(pair) for pair in validated} if hold_out else set()
+    chosen = validated if part == "validation" else [pair for pair in pairs if id(pair) not in kept_out]
     if len(chosen) < world_size():
         remedy = "give more pairs, another val_fraction, or start fewer processes"
         raise input_error(f"{part} list", f"at least {world_size()} pairs", f"{len(chosen)} of {len(pairs)}", remedy)

@@ -80,3 +80,19 @@ def test_phantoms_follow_the_pairs_of_a_training(tmp_path) -> None:
     t1, flair = (read_image(entry["image"])[0] for entry in more[1:])
     assert all((tmp_path / entry["case"] / "ct.png").is_file() for entry in more[1:])
     assert not np.array_equal(t1, flair)
+
+
+def test_validation_by_whole_heads():
+    pairs = [{"case": f"{head}{number:03d}"} for head in (4, 41, 16) for number in range(5)]
+    validated = training_datalist(pairs, "validation", 0.1, True, val_heads=["41"])
+    trained = training_datalist(pairs, "training", 0.1, True, val_heads=["41"])
+    assert {pair["case"][:-3] for pair in validated} == {"41"} and len(validated) == 5
+    assert {pair["case"][:-3] for pair in trained} == {"4", "16"} and len(trained) == 10
+    assert training_datalist(pairs, "training", 0.1, False, val_heads=["41"]) == pairs
+
+
+def test_lists_without_these_heads_are_validated_evenly():
+    pairs = [{"case": f"p{number}"} for number in range(10)]
+    for part in ("training", "validation"):
+        heads = training_datalist(pairs, part, 0.2, True, val_heads=["41"])
+        assert heads == training_datalist(pairs, part, 0.2, True)

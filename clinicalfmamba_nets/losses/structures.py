@@ -1,0 +1,85 @@
+"""Structures as loss terms: flat bright regions that stay flat, and small bright spots that still stand out."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from clinicalfmamba_nets.functional.windows import box_window, filter_separable
+
+FLAT_WINDOW, FLAT_RANGE, APART = 5, 0.02, 0.3
+SPOT_WINDOW, SPOT_HEIGHT = 15, 0.15
+CROWD_WINDOW, CROWDED = 31, 0.12  # spots that fill this share of the window are texture, or the skull
+LEAST_SPOTS = 0.5  # squared heights of a batch: less is noise, and counts less
+
+
+def _dilated(image: Tensor, size: int) -> Tensor:
+    """Maximum over a square or cubic window, one axis after the other, (B, C, *S)."""
+    pool = F.max_pool2d if image.dim() == 4 else F.max_pool3d
+    dims = image.dim() - 2
+    for axis in range(dims):
+        window = [size if other == axis else 1 for other in range(dims)]
+        image = pool(image, window, 1, [extent // 2 for extent in window])
+    return image
+
+
+def plateau_error(fused: Tensor, image: Tensor) -> Tensor:
+    """Mean distance to the brighter source where that source is flat and the other one far darker.
+
+    Flat is a range below 0.02 within 5 pixels along each axis, far a difference above 0.3: inside of bone, a bleeding,
+    tracer. There the result should be neither hollow nor rimmed.
+
+    Args:
+        fused: (B, 1, *S) in [0, 1], 2D or 3D.
+        image: the two sources, (B, 2, *S) in [0, 1].
+
+    Returns:
+        A scalar of at least 0; 0 where the sources have no such place.
+
+    Example:
+        >>> import torch
+        >>> image = torch.stack([torch.zeros(9, 9), torch.ones(9, 9)]).unsqueeze(0)
+        >>> round(plateau_error(image.mean(1, keepdim=True), image).item(), 2)
+        0.5
+    """
+    brighter, which = image.max(1, keepdim=True)
+    extent = _dilated(image, FLAT_WINDOW) + _dilated(-image, FLAT_WINDOW)  # maximum - minimum
+    there = (extent.gather(1, which) < FLAT_RANGE) & (brighter - image.amin(1, keepdim=True) > APART)
+    return ((fused - brighter).abs() * there).sum() / there.sum().clamp_min(1)
+
+
+def _opened(image: Tensor) -> Tensor:
+    """Opening with a window of 15 pixels: the image without bright spots narrower than that."""
+    return _dilated(-_dilated(-image, SPOT_WINDOW), SPOT_WINDOW)
+
+
+def spot_loss(fused: Tensor, image: Tensor) -> Tensor:
+    """Share of the height of small bright spots that the fused image loses, each pixel weighted by its height.
+
+    A spot is what stands out of the brighter source by 0.15 or more above the opening with a 15-pixel window, and is
+    alone: the more spots there are within 31 pixels the less they count, and nothing at a share of 12 percent, as in
+    sulci and along the skull. It counts how far a spot stands out of its surround, so a bright surround taken from the
+    other source costs as much as a dim spot.
+
+    Source: ours, the loss of `metrics.compute_calcification_contrast`.
+
+    Args:
+        fused: (B, 1, *S) in [0, 1], 2D or 3D.
+        image: the two sources, (B, 2, *S) in [0, 1].
+
+    Returns:
+        A scalar in [0, 1]; 0 where the sources have no spot.
+
+    Example:
+        >>> import torch
+        >>> image = torch.zeros(1, 2, 21, 21)
+        >>> image[0, 1, 10:12, 10:12] = 0.8
+        >>> round(spot_loss(image.mean(1, keepdim=True), image).item(), 2)
+        0.5
+    """
+    height = (image - _opened(image)).detach()
+    spots = (image >= image.amax(1, keepdim=True)) & (height > SPOT_HEIGHT)
+    crowd = filter_separable(spots.to(image.dtype), box_window(CROWD_WINDOW), "replicate")
+    weight = height * spots * (1 - crowd / CROWDED).clamp_min(0)  # (B, 2, *S)
+    lost = (height - (fused - _opened(fused))).relu()
+    return (weight * lost).sum() / (weight * height).sum().clamp_min(LEAST_SPOTS)
