@@ -14,13 +14,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from clinicalfmamba_nets import __version__
 from clinicalfmamba_nets.cli.arguments import PARSERS, PROGRAM, Parser, nearest, overview
+from clinicalfmamba_nets.cli.checks import check_fuse_inputs, check_grade_inputs, check_task
 from clinicalfmamba_nets.errors import FusionInputError
-
-GRADING_INPUTS = ("t2", "flair", "t2_flair", "eh_dran", "clinicalfmamba")
 
 
 def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
@@ -53,38 +53,6 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     return fail(str(report.first_error())) if failed else 0
 
 
-def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
-    """Leave with exit code 2 unless exactly one source of pairs is named."""
-    from clinicalfmamba_nets.io.dicom.files import is_dicom
-
-    sources = [bool(options.inputs), options.datalist is not None, options.phantom]
-    if sum(sources) != 1:
-        parser.error("expected one of: two images A B, a folder of pairs, --datalist FILE, --phantom")
-    if not all(options.inputs):
-        parser.error("expected two images A B, found an empty name")
-    if len(options.inputs) > 2:
-        parser.error(f"expected two images A B, found {len(options.inputs)}")
-    if options.series and (not options.inputs or len(options.series) != 2):
-        parser.error(f"expected --series twice, for A and for B of DICOM inputs, found {len(options.series)}")
-    alone = options.inputs[0] if len(options.inputs) == 1 else None
-    if alone is not None and not Path(alone).is_dir() and not (Path(alone).is_file() and is_dicom(alone)):
-        parser.error(f"expected two images A B or a folder of pairs, found only {alone!r}")
-    check_task(parser, options)
-
-
-def check_task(parser: Parser, options: argparse.Namespace) -> str:
-    """Leave with exit code 2 when no bundle, or not the named one, knows the task; return the bundle of the task."""
-    from clinicalfmamba_nets.engine.run.tasks import FUSION_BUNDLES, TASKS
-
-    if options.bundle not in (None, *FUSION_BUNDLES):
-        names = ", ".join(FUSION_BUNDLES)
-        parser.error(f"bundle {options.bundle!r}: expected one of {names}{nearest(options.bundle, FUSION_BUNDLES)}")
-    known = [name for name, row in TASKS.items() if options.bundle in (None, *row.bundles)]
-    if options.task is not None and options.task not in known:
-        parser.error(f"task {options.task!r}: expected one of {', '.join(known)}{nearest(options.task, known)}")
-    return options.bundle or (TASKS[options.task].bundles if options.task else FUSION_BUNDLES)[0]
-
-
 def tell_case(number: int, total: int, result: Any, seconds: float, details: Mapping[str, Any], output: Path) -> None:
     """Print what became of one case: lines of its own for a single pair, one line each in a batch."""
     head = f"[{number}/{total}] {result.case}: " if total > 1 else ""
@@ -115,25 +83,6 @@ def run_grade(parser: Parser, options: argparse.Namespace) -> int:
 
     say(told_grade(found, options.output))
     return 0
-
-
-def check_grade_inputs(parser: Parser, options: argparse.Namespace) -> None:
-    """Leave with exit code 2 unless T2 and FLAIR, or one folder, are named, and an input that is known."""
-    if options.mask == "":
-        parser.error("expected a file behind --mask, found an empty name")
-    if not all(options.inputs) or not 1 <= len(options.inputs) <= 2:
-        found = "an empty name" if len(options.inputs) in (1, 2) else len(options.inputs)
-        parser.error(f"expected T2 and FLAIR, or one folder, found {found}")
-    if len(options.inputs) == 1 and Path(options.inputs[0]).is_file() and not options.series:
-        from clinicalfmamba_nets.io.dicom.files import is_dicom
-
-        if not is_dicom(options.inputs[0]):
-            parser.error(f"expected T2 and FLAIR, found only {options.inputs[0]!r}")
-    if options.series and len(options.series) != 2:
-        parser.error(f"expected --series twice, for T2 and for FLAIR, found {len(options.series)}")
-    if options.input and options.input not in GRADING_INPUTS:
-        known = ", ".join(GRADING_INPUTS)
-        parser.error(f"input {options.input!r}: expected one of {known}{nearest(options.input, GRADING_INPUTS)}")
 
 
 def run_evaluate(parser: Parser, options: argparse.Namespace) -> int:
@@ -296,9 +245,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(one_line(error))
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal asked the program to stop.
+
+    Python ends by the signal itself, whatever the exit code, once a plain KeyboardInterrupt went through an `eval`,
+    and the bundles' expressions are evaluated.
+    """
+
+
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Handle a signal: everything is cleaned up on the way, and a second signal changes nothing."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    raise Stopped
+
+
 def program() -> NoReturn:
-    """Entry point of the installed program: a polite stop also for a termination signal."""
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    """Entry point of the installed program: a polite stop at SIGINT and SIGTERM, exit code 1."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     sys.exit(main())
 
 

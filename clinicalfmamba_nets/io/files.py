@@ -169,6 +169,10 @@ def atomic_file(path: PathLike) -> Iterator[Path]:
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, target)
+    except OSError as error:
+        if not isinstance(error.filename, str | bytes) or error.filename == os.fspath(partial):
+            error.filename = os.fspath(target)  # a full disk is told without a name, and nobody knows the hidden one
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clinicalfmamba_nets.cli.commands import GRADING_INPUTS
+from clinicalfmamba_nets.cli.checks import GRADING_INPUTS
 from clinicalfmamba_nets.data import write_brats_phantoms
 from clinicalfmamba_nets.engine import run_bundle
 from clinicalfmamba_nets.engine.grading.experiment import ALL_INPUTS

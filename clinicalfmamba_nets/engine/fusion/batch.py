@@ -26,7 +26,6 @@ from clinicalfmamba_nets.engine.run.tasks import IMAGES, bundle_of, bundle_tasks
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import is_picture, printable, read_image
-from clinicalfmamba_nets.transforms.restore import SCALE_KEY
 
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
@@ -179,6 +178,7 @@ def middle_panels(sample: Mapping[str, Any]) -> list[NDArray]:
 
 def _preview_volumes(sample: Mapping[str, Any], words: Sequence[str], title: str, path: str | os.PathLike) -> Path:
     from clinicalfmamba_nets.engine.pictures.volume import write_volume_preview
+    from clinicalfmamba_nets.transforms.restore import SCALE_KEY
 
     first, second = sample["image"].numpy()
     low, high = (float(limit) for limit in sample["image"].meta[SCALE_KEY][0])

@@ -61,7 +61,7 @@ class FusionPipeline:
             overrides["device"] = named_device(device)
         if output_dir is not None:
             overrides["output_dir"] = os.fspath(output_dir)
-        with user_errors_alone():
+        with user_errors_alone(), torch.random.fork_rng(devices=[]):  # building a network draws its first weights
             get = read_bundle(bundle, "inference", overrides=overrides).get_parsed_content
             plain_network, self.weights = get("network_def"), Path(get("ckpt_path"))
             require_trained(self.weights, task)

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
+import signal
 import sys
-from types import TracebackType
+from types import FrameType, TracebackType
 
-from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.errors import FusionInputError, input_error
+from clinicalfmamba_nets.io.files import printable
 
 BUNDLE_PROGRAMS = ("monai.bundle.__main__", "monai.bundle")
+STOPPED = "stopped by the user; a training goes on from its last whole epoch with --resume true"
+# What the system says no to: what was expected, and what a user can do about it.
+_ROOM = ("room on the disk", "free some space, or name another folder")
+_NAME = ("a name that the file system takes", "shorten the name of the case or of its folder")
+_RIGHTS = ("permission for it", "change the permissions, or name another folder")
+_FILES = ("fewer open files", "raise the limit (ulimit -n), or use fewer workers")
+_DISK = ("a disk that works", "check the disk, copy the data")
+_SYSTEM = {
+    errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: _ROOM, errno.ENAMETOOLONG: _NAME, errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS, errno.EROFS: _RIGHTS, errno.EMFILE: _FILES, errno.ENFILE: _FILES, errno.EIO: _DISK,
+}  # fmt: skip
+# How libraries tell in words of their own that the memory, or the disk, is full.
+_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|cannot allocate", re.IGNORECASE)
+_NO_ROOM = re.compile(r"PytorchStreamWriter failed writing|No space left on device")
 
 
 def find_input_error(error: BaseException | None) -> FusionInputError | None:
@@ -33,17 +51,33 @@ def find_input_error(error: BaseException | None) -> FusionInputError | None:
         told = re.findall(r"^(?:\w+\.)*FusionInputError: (.+)$", str(error), flags=re.MULTILINE)
         if told:
             return FusionInputError(told[-1])
+        system = _system_error(error)
+        if system is not None:
+            return system
         error = error.__cause__ or error.__context__
+    return None
+
+
+def _system_error(error: BaseException) -> FusionInputError | None:
+    """Tell an error of the system, such as a full disk, as one of the user's; None for any other."""
+    if isinstance(error, OSError) and error.errno in _SYSTEM:
+        expected, remedy = _SYSTEM[error.errno]
+        name = error.filename2 or error.filename or "a file"
+        found = os.strerror(error.errno)
+        return input_error(printable(name) if isinstance(name, str | bytes) else "a file", expected, found, remedy)
+    words = " ".join(str(error).split())[:200]
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(words)):
+        remedy = "crop the images, close other programs, name another --device, or use a machine with more memory"
+        return input_error("memory", "enough of it", words or "none left", remedy)
+    if isinstance(error, RuntimeError) and _NO_ROOM.search(words):
+        return input_error("a file", _ROOM[0], "No space left on device", _ROOM[1])
     return None
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     cause = find_input_error(error)
     if issubclass(kind, KeyboardInterrupt):
-        print(
-            "error: stopped by the user; a training goes on from its last whole epoch with --resume true",
-            file=sys.stderr,
-        )
+        print(f"error: {STOPPED}", file=sys.stderr)
     elif cause is None or os.environ.get("CLINICALFMAMBA_DEBUG"):
         sys.__excepthook__(kind, error, trace)
     else:
@@ -53,9 +87,21 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
 def tell_errors_in_one_line() -> None:
     """Make `python -m monai.bundle` end with one line where the user's input is at fault.
 
-    Other programs are left alone. The exit code stays 1. The traceback is shown where CLINICALFMAMBA_DEBUG is set.
+    Other programs are left alone. The exit code is 1, also after a signal (SIGINT, SIGTERM). The traceback is shown
+    where CLINICALFMAMBA_DEBUG is set.
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     if spec is not None and spec.name in BUNDLE_PROGRAMS:
         sys.stdout.flush()
         sys.excepthook = _tell
+        with contextlib.suppress(ValueError):  # not the main thread: whoever runs that one decides about signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End a run at a signal: one line, exit code 1, everything cleaned up on the way."""
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)  # once is enough
+    print(f"error: {STOPPED}", file=sys.stderr, flush=True)
+    sys.exit(1)

@@ -171,4 +171,5 @@ def _built(bundle_root: Path, task: str) -> nn.Module:
     parser = ConfigParser()
     parser.read_config(str(bundle_root / "configs" / "inference.json"))
     parser.update({"task": task, "bundle_root": str(bundle_root)})
-    return _with_weights(parser.get_parsed_content("network_def"), parser.get_parsed_content("ckpt_path"))
+    with torch.random.fork_rng(devices=[]):  # building a network draws its first weights
+        return _with_weights(parser.get_parsed_content("network_def"), parser.get_parsed_content("ckpt_path"))

@@ -1,0 +1,61 @@
+"""Wrong arguments told before anything is loaded: exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clinicalfmamba_nets.cli.arguments import Parser, nearest
+
+GRADING_INPUTS = ("t2", "flair", "t2_flair", "eh_dran", "clinicalfmamba")
+
+
+def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
+    """Leave with exit code 2 unless exactly one source of pairs is named."""
+    from clinicalfmamba_nets.io.dicom.files import is_dicom
+
+    sources = [bool(options.inputs), options.datalist is not None, options.phantom]
+    if sum(sources) != 1:
+        parser.error("expected one of: two images A B, a folder of pairs, --datalist FILE, --phantom")
+    if not all(options.inputs):
+        parser.error("expected two images A B, found an empty name")
+    if len(options.inputs) > 2:
+        parser.error(f"expected two images A B, found {len(options.inputs)}")
+    if options.series and (not options.inputs or len(options.series) != 2):
+        parser.error(f"expected --series twice, for A and for B of DICOM inputs, found {len(options.series)}")
+    alone = options.inputs[0] if len(options.inputs) == 1 else None
+    if alone is not None and not Path(alone).is_dir() and not (Path(alone).is_file() and is_dicom(alone)):
+        parser.error(f"expected two images A B or a folder of pairs, found only {alone!r}")
+    check_task(parser, options)
+
+
+def check_task(parser: Parser, options: argparse.Namespace) -> str:
+    """Leave with exit code 2 when no bundle, or not the named one, knows the task; return the bundle of the task."""
+    from clinicalfmamba_nets.engine.run.tasks import FUSION_BUNDLES, TASKS
+
+    if options.bundle not in (None, *FUSION_BUNDLES):
+        names = ", ".join(FUSION_BUNDLES)
+        parser.error(f"bundle {options.bundle!r}: expected one of {names}{nearest(options.bundle, FUSION_BUNDLES)}")
+    known = [name for name, row in TASKS.items() if options.bundle in (None, *row.bundles)]
+    if options.task is not None and options.task not in known:
+        parser.error(f"task {options.task!r}: expected one of {', '.join(known)}{nearest(options.task, known)}")
+    return options.bundle or (TASKS[options.task].bundles if options.task else FUSION_BUNDLES)[0]
+
+
+def check_grade_inputs(parser: Parser, options: argparse.Namespace) -> None:
+    """Leave with exit code 2 unless T2 and FLAIR, or one folder, are named, and an input that is known."""
+    if options.mask == "":
+        parser.error("expected a file behind --mask, found an empty name")
+    if not all(options.inputs) or not 1 <= len(options.inputs) <= 2:
+        found = "an empty name" if len(options.inputs) in (1, 2) else len(options.inputs)
+        parser.error(f"expected T2 and FLAIR, or one folder, found {found}")
+    if len(options.inputs) == 1 and Path(options.inputs[0]).is_file() and not options.series:
+        from clinicalfmamba_nets.io.dicom.files import is_dicom
+
+        if not is_dicom(options.inputs[0]):
+            parser.error(f"expected T2 and FLAIR, found only {options.inputs[0]!r}")
+    if options.series and len(options.series) != 2:
+        parser.error(f"expected --series twice, for T2 and for FLAIR, found {len(options.series)}")
+    if options.input and options.input not in GRADING_INPUTS:
+        known = ", ".join(GRADING_INPUTS)
+        parser.error(f"input {options.input!r}: expected one of {known}{nearest(options.input, GRADING_INPUTS)}")
