@@ -51,13 +51,13 @@ class Results:
 
     def __init__(self, folder: Path, cases: Sequence[Case], output_ext: str = "", others: Sequence[Path] = ()) -> None:
         self.folder, self.output_ext = folder, output_ext
-        self.records = Records(folder)
         self._inputs = {os.path.realpath(path): Path(path) for path in others}
         for case in cases:
             for source in case.sources:
                 place = source.path.rpartition("::")[0] or source.path
                 self._inputs.setdefault(os.path.realpath(place), Path(place))
         self.refuse_inputs([RUN_FILE])
+        self.records = Records(folder)
 
     def names(self, case: Case) -> tuple[str, str]:
         """Return the names of a case's fused image and preview."""

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from clinicalfmamba_nets.engine.run.tasks import choose, default_dataset_dir, weights_path
+from clinicalfmamba_nets.engine.run.tasks import (
+    FUSION_BUNDLES,
+    TASKS,
+    bundle_of,
+    bundle_tasks,
+    choose,
+    choose_task,
+    default_dataset_dir,
+    weights_path,
+)
 from clinicalfmamba_nets.errors import FusionInputError
 
 
@@ -23,3 +34,42 @@ def test_data_folder_of_the_environment(tmp_path, monkeypatch):
     (tmp_path / "aanlib").mkdir()
     monkeypatch.setenv("CLINICALFMAMBA_DATA", str(tmp_path))
     assert default_dataset_dir() == str(tmp_path / "aanlib")
+
+
+@pytest.mark.parametrize("bundle", FUSION_BUNDLES)
+@pytest.mark.parametrize("config", ["inference", "train"])
+def test_the_bundles_keep_to_the_table(checkout, bundle, config):
+    content = json.loads((checkout / "bundles" / bundle / "configs" / f"{config}.json").read_text())
+    graphs = {
+        name: content["graphs"][graph.split("::")[1]] if isinstance(graph, str) else graph
+        for name, graph in content["graphs"].items()
+    }
+    assert set(graphs) == set(bundle_tasks(bundle)) and content["task"] == bundle_tasks(bundle)[0]
+    for name, graph in graphs.items():
+        row = TASKS[name]
+        assert {key: value for key, value in graph.items() if key != "weights"} == dict(row.networks[bundle]), name
+        assert graph.get("weights", row.weights[bundle]) == row.weights[bundle]
+
+
+@pytest.mark.parametrize(
+    ("words", "color", "volume", "task"),
+    [
+        (("mri", "ct"), False, False, "ct_mri"),
+        (("ct", "mri"), False, True, "ct_mri"),
+        (("ct", "pet"), False, True, "pet_mri"),
+        (("", ""), False, False, "ct_mri"),
+        (("", ""), True, False, "spect_mri"),
+        (("t2", "flair"), False, True, "t2_flair"),
+        (("flair", "t2"), False, False, "t2_flair"),
+        (("", ""), False, True, "t2_flair"),
+    ],
+)
+def test_the_images_choose_the_task(words, color, volume, task):
+    assert choose_task(words, color, volume)[0] == task
+
+
+def test_every_task_has_a_bundle_for_volumes():
+    for name, row in TASKS.items():
+        assert bundle_of(name, volume=True) in row.bundles
+    with pytest.raises(FusionInputError, match="expected volumes, found a single image"):
+        bundle_of("t2_flair_planar", volume=False)

@@ -1,0 +1,98 @@
+"""`Fuser` and `fuse`: arrays, tensors and batches, never one read for another; the caller's process left alone."""
+
+from __future__ import annotations
+
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import clinicalfmamba_nets
+from clinicalfmamba_nets import Fuser, fuse
+from clinicalfmamba_nets.errors import FusionInputError
+
+IMAGES = np.random.default_rng(5).random((2, 3, 32, 40)).astype(np.float32)  # two pairs' worth of three images
+A, B = IMAGES
+
+
+@pytest.fixture(autouse=True)
+def bundles(toy_bundles, monkeypatch):
+    """Use random weights."""
+    monkeypatch.setenv("CLINICALFMAMBA_BUNDLES", str(toy_bundles))
+
+
+def test_a_batch_is_a_batch():
+    fuser = Fuser(task="ct_mri", device="cpu")
+    single = [fuser(a, b) for a, b in zip(A, B, strict=True)]
+    for batch in (fuser(A, B, spatial_dims=2), fuser(A[:, None], B[:, None])[:, 0]):
+        assert np.array_equal(batch, np.stack(single))
+    tensors = fuser(torch.from_numpy(A[:, None]), torch.from_numpy(B[:, None]))
+    assert isinstance(tensors, torch.Tensor) and tensors.shape == (3, 1, 32, 40)
+    assert torch.equal(tensors[:, 0], torch.from_numpy(np.stack(single)))
+
+
+def test_shapes_are_those_of_the_first_image():
+    for shape in ((32, 40), (1, 32, 40), (32, 40, 1)):
+        assert fuse(A[0].reshape(shape), B[0], task="ct_mri").shape == shape
+    assert fuse(A[0], np.moveaxis(B, 0, -1), task="pet_mri").shape == (32, 40, 3)
+    assert fuse(np.repeat(A[:1], 9, 0), np.repeat(B[:1], 9, 0), task="ct_mri", spatial_dims=3).shape == (9, 32, 40)
+
+
+def test_equal_channels_are_grey():
+    grey = [np.stack([image] * 3, -1) for image in (A[0], B[0])]
+    assert np.array_equal(fuse(*grey, task="ct_mri"), fuse(A[0], B[0], task="ct_mri"))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.moveaxis(A, 0, -1), "picture in color .* or a volume of 3 slices"),
+        (A, "picture in color .* or a batch of 3 images, or a volume"),
+        (np.concatenate([A, B]), "batch of 6 images or a volume of 40 slices.*spatial_dims=2.*spatial_dims=3"),
+        (np.zeros((2, 3, 4, 5)), "shape 2 x 3 x 4 x 5"),
+        ([[1, 2]], "an array, a tensor or a path"),
+    ],
+    ids=["colors last", "colors first", "stack", "four dimensions", "list"],
+)
+def test_what_can_be_read_in_two_ways_is_refused(image, words):
+    with pytest.raises(FusionInputError, match=words):
+        fuse(image, image, task="ct_mri")
+
+
+def test_the_process_of_the_caller_is_left_alone(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+
+    def drawn():
+        return torch.rand(1).item(), float(np.random.rand()), random.random()
+
+    def seeded():
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(7)
+
+    seeded()
+    expected = drawn()
+    seeded()
+    Fuser(task="spect_mri", device="cpu")(A[0], B[0])
+    clinicalfmamba_nets.nets.pretrained("ct_mri")
+    assert drawn() == expected
+    assert torch.backends.cudnn.benchmark and not torch.backends.cudnn.deterministic
+
+
+def test_replaced_weights_are_noticed(toy_bundles, tmp_path, monkeypatch):
+    shutil.copytree(toy_bundles, tmp_path / "bundles")
+    monkeypatch.setenv("CLINICALFMAMBA_BUNDLES", str(tmp_path / "bundles"))
+    first = fuse(A[0], B[0], task="ct_mri", device="cpu")
+    assert np.array_equal(fuse(A[0], B[0], task="ct_mri", device="cpu"), first)
+    models = tmp_path / "bundles" / "fusion_2d" / "models"
+    shutil.copy(models / "model_pet_mri.pt", models / "model.pt")
+    assert not np.array_equal(fuse(A[0], B[0], task="ct_mri", device="cpu"), first)
+
+
+def test_a_task_means_one_network():
+    from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
+
+    shipped = clinicalfmamba_nets.nets.pretrained("pet_mri").state_dict()
+    opened = FusionPipeline("pet_mri", "cpu").network.state_dict()
+    assert shipped.keys() == opened.keys() and all(torch.equal(shipped[name], opened[name]) for name in shipped)
