@@ -129,8 +129,12 @@ class Source:
 
     @cached_property
     def color(self) -> bool:
-        """Whether the image is in color; a file is read for it."""
-        return not self.is_series and not self.is_volume and bool(read_image(self.path)[1]["color"])
+        """Whether the image is in color; a file is read for it, a DICOM series is asked for its header."""
+        if self.is_series:
+            from clinicalfmamba_nets.io.dicom.pixel_format import is_color
+
+            return is_color(self.series.header)
+        return not self.is_volume and bool(read_image(self.path)[1]["color"])
 
     @property
     def extension(self) -> str:
@@ -222,9 +226,12 @@ class Case:
     def task(self) -> tuple[str, str]:
         """Choose a task by the images; see `choose_task`."""
         words, second = self.words, self.second
-        color = (
-            second is not None and not self.first.is_volume and words[1] in ("", "mri", "pet", "spect") and second.color
-        )
+        if second is None:
+            color = False
+        elif second.is_series:  # a screen of a functional image; other series tell by their modality what they are
+            color = not words[1] and second.color
+        else:
+            color = not self.first.is_volume and words[1] in ("", "mri", "pet", "spect") and second.color
         if color and second and words[1] not in ("pet", "spect") and second.folder_word == "pet":
             words = (words[0], "pet")
         series = second is not None and second.is_series

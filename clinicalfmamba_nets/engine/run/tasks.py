@@ -178,14 +178,14 @@ def choose_task(words: tuple[str, str], color: bool, volume: bool, series: bool 
     if fitting:
         task = fitting[0].name
     elif series:
-        task = "t2_flair" if words[1] in MR_WORDS else FIRST_TASK
+        task = "t2_flair" if words[1] in MR_WORDS else "spect_mri" if color else FIRST_TASK
     elif volume:
         task = bundle_tasks(VOLUMES)[0]
     else:
         task = "spect_mri" if color else FIRST_TASK
     remedy = "--task names another" if task != "spect_mri" or fitting else "for a PET add --task pet_mri"
     if series:
-        what = f"the second series is {LABELS.get(words[1], 'of no stated modality')}"
+        what = f"the second series is {'in color, ' if color else ''}{LABELS.get(words[1], 'of no stated modality')}"
     elif volume:
         what = "volumes"
     else:

@@ -161,5 +161,5 @@ def overflow_warning(counts: Counter[str]) -> list[str]:
     name, _ = counts.most_common(1)[0]
     return [
         f"BitsStored (0028,0101) is too small for {sum(counts.values())} pixels (such as in {name}): their higher bits "
-        "are cut off, so that bright pixels may be dark; export the series again"
+        "are cut off, so that bright pixels may be dark, until the series is exported with its true bits"
     ]

@@ -158,7 +158,7 @@ def _too_dense(volume: np.ndarray, hounsfield: bool) -> list[str]:
     if not hounsfield or volume.max() <= _DENSEST:
         return []
     count, share = np.count_nonzero(volume > _DENSEST), f"above {_DENSEST} HU"
-    return [f"{count} voxels {share}: PixelRepresentation (0028,0103) is wrong, or they are no data; export it again"]
+    return [f"{count} voxels {share}: PixelRepresentation (0028,0103) is wrong, or they are no data"]
 
 
 def _upright(volume: np.ndarray, background: np.ndarray | None, header: Any, info: dict[str, Any]) -> list[str]:
@@ -166,7 +166,7 @@ def _upright(volume: np.ndarray, background: np.ndarray | None, header: Any, inf
     if header.photometric != INVERTED:
         return []
     if info["units"]:
-        return [f"MONOCHROME1: shown inverted by its header; the values are {info['units']} and stay so"]
+        return [f"MONOCHROME1: shown inverted by its header, but the values are {info['units']} and stay so"]
     data = volume if background is None else volume[~background]
     low, high = data.min(), data.max()
     kind = np.int64 if volume.dtype.kind in "iu" else np.float64

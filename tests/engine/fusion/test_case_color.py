@@ -1,0 +1,46 @@
+"""A screen in color beside an MR series is taken as SPECT, as a picture in color is."""
+
+from __future__ import annotations
+
+import pytest
+
+from clinicalfmamba_nets.engine.fusion.case import Case, Source
+from clinicalfmamba_nets.engine.run.tasks import choose_task
+
+
+@pytest.mark.parametrize(
+    ("word", "color", "task"),
+    [("", True, "spect_mri"), ("", False, "ct_mri"), ("pet", True, "pet_mri"), ("flair", True, "t2_flair")],
+)
+def test_the_task_of_series(word, color, task):
+    chosen, told = choose_task(("mri", word), color, volume=True, series=True)
+    assert chosen == task and ("in color" in told) == color
+
+
+def write_slice(path, photometric):
+    """One DICOM slice of 4 x 6 pixels: an MR image, or a screen in color."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    made, color = Dataset(), photometric == "RGB"
+    made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7" if color else "1.2.840.10008.5.1.4.1.1.4"
+    made.SOPInstanceUID = made.SeriesInstanceUID = "1.2.9" if color else "1.2.8"
+    made.StudyInstanceUID, made.FrameOfReferenceUID, made.Modality = "1.2", "1.3", "OT" if color else "MR"
+    made.ImagePositionPatient, made.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    made.PixelSpacing, made.SliceThickness, made.Rows, made.Columns = [1, 1], 2, 4, 6
+    made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = 3 if color else 1, photometric, 0
+    made.BitsAllocated, made.BitsStored, made.HighBit = 8, 8, 7
+    if color:
+        made.PlanarConfiguration = 0
+    made.PixelData = bytes(range(24 * made.SamplesPerPixel))
+    made["PixelData"].VR = "OB"
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    made.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_the_color_of_a_series_is_told_by_its_header(tmp_path):
+    mri = Source(write_slice(tmp_path / "mri.dcm", "MONOCHROME2"))
+    screen = Source(write_slice(tmp_path / "screen.dcm", "RGB"))
+    assert screen.color and not mri.color
+    assert Case("a", mri, screen).task()[0] == "spect_mri" and Case("a", mri, mri).task()[0] == "t2_flair"
