@@ -59,6 +59,8 @@ def tell_case(number: int, total: int, result: Any, seconds: float, details: Map
     for kind in ("note", "warning"):
         for text in details.get(f"{kind}s", ()):
             say(f"{head}{kind}: {text}")
+    if details.get("scores_text"):
+        say(f"{head}scores: {details['scores_text']}")
     if result.status == "failed":
         if total > 1:
             print(f"{head}failed: {result.error}", file=sys.stderr)

@@ -74,7 +74,7 @@ class Comparison:
         both = (first > _BACKGROUND) & (second > _BACKGROUND)
         information = 0.0
         if both.sum() > max(_LEAST_VOXELS, _LEAST_HEAD * self._head):
-            information = _shared(first[both], second[both])
+            information = shared_information(first[both], second[both])
         return Similarity(information, float(inside.mean()))
 
     def with_sharpness(self, matrix: np.ndarray, shift: float = 6.0) -> Similarity:
@@ -103,8 +103,13 @@ def _entropy(counts: np.ndarray) -> float:
     return float(-(share * np.log(share)).sum())
 
 
-def _shared(first: np.ndarray, second: np.ndarray) -> float:
-    """Return mutual information over the mean entropy, less what the few samples feign (Miller and Madow)."""
+def shared_information(first: np.ndarray, second: np.ndarray) -> float:
+    """Return mutual information over the mean entropy, less what the few samples feign (Miller and Madow).
+
+    Args:
+        first: (N,) bins from 0 to `BINS` - 1, N at least 1.
+        second: (N,), likewise.
+    """
     joint = np.bincount(first * BINS + second, minlength=BINS * BINS).reshape(BINS, BINS)
     single = [joint.sum(axis=1), joint.sum(axis=0)]
     alone = [_entropy(counts) for counts in single]

@@ -17,10 +17,11 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.voi import apply_curve, sample_values
 from clinicalfmamba_nets.io import printable
 from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, shown, source_modality
-from clinicalfmamba_nets.transforms.misfit import measure_fit
+from clinicalfmamba_nets.transforms.misfit import information_of, measure_fit
 from clinicalfmamba_nets.transforms.restore import (
     COVERED_KEY,
     CURVE_KEY,
+    FACTS_KEY,
     SCALE_KEY,
     UNCOVERED_KEY,
     WINDOW_KEY,
@@ -175,6 +176,7 @@ def _record(meta: dict[str, Any], found: Sequence[Limits], image: MetaTensor, ho
     meta[SCALE_KEY] = knots[:, [0, -1], 0].clone()
     if any(limits.name == "curve head" for limits in found):
         meta[CURVE_KEY] = knots
+    meta[FACTS_KEY] = json.dumps([limits.facts() for limits in found])
     meta[WINDOW_KEY] = "\n".join(limits.text for limits in found)
     notes, warnings = list(filter(None, [meta.get("notes")])), list(filter(None, [meta.get("warnings")]))
     for channel, limits in enumerate(found):
@@ -182,10 +184,11 @@ def _record(meta: dict[str, Any], found: Sequence[Limits], image: MetaTensor, ho
         told = [*limits.notes, *([f"{missing} voxels of NaN taken as background"] if missing else [])]
         if limits.ends[0] == limits.ends[1]:
             told.append("is constant: set to 0")
-        notes += [f"channel {channel}: {text}".replace(": is constant", " is constant") for text in told]
-        warnings += [f"channel {channel}: {text}" for text in limits.warnings]
+        name = f"image {'AB'[channel]}"
+        notes += [f"{name} is {text[3:]}" if text.startswith("is ") else f"{name}: {text}" for text in told]
+        warnings += [f"{name}: {text}" for text in limits.warnings]
         if not limits.name.startswith("least"):
-            notes.append(f"image {'AB'[channel]}, {limits.text}")
+            notes.append(f"{name}, {limits.text}")
     meta["notes"] = "; ".join(notes)
     if warnings:
         meta["warnings"] = "; ".join(warnings)
@@ -205,9 +208,9 @@ def _keep_uncovered(meta: dict[str, Any], image: MetaTensor, holes: torch.Tensor
 def _record_fit(image: MetaTensor) -> None:
     covered = image.meta.get(COVERED_KEY)
     fit = measure_fit(image.numpy(), image.affine.numpy(), None if covered is None else np.asarray(covered))
+    image.meta["mutual_information"] = information_of(image.numpy()) if fit is None else fit.information
     if fit is None:
         return
-    image.meta["mutual_information"] = fit.information
     if fit.warning:
         image.meta["warnings"] = "; ".join(filter(None, [image.meta.get("warnings"), fit.warning]))
 

@@ -43,6 +43,7 @@ class Limits:
         unit: "HU", "SUVbw", "counts" or "".
         factor: what a value is multiplied by to have the unit.
         text: all of it in words, for notes, captions and records.
+        modality: "CT", "MR", "PT", "NM" or "".
         notes: further facts.
         warnings: what changes the meaning of the picture.
     """
@@ -52,6 +53,7 @@ class Limits:
     unit: str = ""
     factor: float = 1.0
     text: str = ""
+    modality: str = ""
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -59,6 +61,11 @@ class Limits:
     def ends(self) -> tuple[float, float]:
         """Least and greatest value that are told apart."""
         return float(self.knots[0, 0]), float(self.knots[-1, 0])
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was chosen as plain values, the limits in the unit that is told."""
+        low, high = (limit * self.factor for limit in self.ends)
+        return {"modality": self.modality, "window": self.name, "low": low, "high": high, "unit": self.unit}
 
 
 def source_modality(source: Mapping[str, Any], channel: int, task: str | None = None) -> str:
@@ -160,7 +167,7 @@ def choose_limits(
     else:
         factor = None
     limits = _chosen(channel, sample, head, voi, source, modality, hu, clip_undershoot, factor, name)
-    limits.unit, limits.factor = unit, factor or 1.0
+    limits.unit, limits.factor, limits.modality = unit, factor or 1.0, modality
     _tell_suv(limits, voi, source, modality, factor)
     low, high = limits.ends
     if not high > low:
@@ -268,10 +275,22 @@ def _tell_suv(limits: Limits, voi: VOI, source: Mapping[str, Any], modality: str
         limits.notes.append(f"no SUV: {reason}")
 
 
+def told_value(value: float) -> str:
+    """Return a value as a person writes it.
+
+    Example:
+        >>> told_value(23000.4), told_value(7.3123), told_value(-0.0)
+        ('23000', '7.31', '0')
+    """
+    return f"{value + 0:.0f}" if abs(value) >= 100 else f"{value + 0:.3g}"
+
+
 def _text(limits: Limits, sample: Tensor, head: Tensor, modality: str) -> str:
     low, high = (limit * limits.factor for limit in limits.ends)
     unit = f" {limits.unit}" if limits.unit else ""
-    words = f"{limits.name}{unit}" if limits.name.startswith("window") else f"{low:.4g} to {high:.4g}{unit}"
+    words = (
+        f"{limits.name}{unit}" if limits.name.startswith("window") else f"{told_value(low)} to {told_value(high)}{unit}"
+    )
     if not limits.name.startswith(("window", "range")):
         words = f"{words} ({limits.name})"
     inside = sample[head] if bool(head.any()) else sample

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clinicalfmamba_nets.spatial.similarity import Comparison
+from clinicalfmamba_nets.spatial.similarity import BINS, Comparison, shared_information
 
 # Less than this between the contrasts of one head was never seen (0.07 to 0.98 measured, two heads 0.00 to 0.01).
 LEAST_INFORMATION = 0.03
@@ -74,6 +74,13 @@ def measure_fit(pair: np.ndarray, affine: np.ndarray, covered: np.ndarray | None
     moved = [(compare(matrix).information, words) for words, matrix in _moves(thinned[0], place)]
     best, words = max(moved)
     return Fit(information, best / max(information, 1e-3), words)
+
+
+def information_of(pair: np.ndarray) -> float:
+    """Return the mutual information of two images, (2, *spatial) in [0, 1], in place, where both show the head."""
+    bins = [(image.ravel()[:: max(1, image.size // 2**18)] * BINS).astype(np.int64).clip(0, BINS - 1) for image in pair]
+    both = (bins[0] > 1) & (bins[1] > 1)
+    return shared_information(bins[0][both], bins[1][both]) if both.any() else 0.0
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:

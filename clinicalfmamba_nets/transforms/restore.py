@@ -14,6 +14,7 @@ from clinicalfmamba_nets.functional.voi import invert_curve
 
 # Entries of the meta: limits of each channel, its curve where it is no straight line, words about each channel.
 SCALE_KEY, CURVE_KEY, WINDOW_KEY = "intensity_scale", "intensity_curve", "intensity_windows"
+FACTS_KEY = "intensity_facts"  # JSON: modality, window, low, high, unit of each channel
 # Where the second image covers the first, and what the first one holds elsewhere.
 COVERED_KEY, UNCOVERED_KEY = "covered", "uncovered_values"
 

@@ -45,7 +45,7 @@ def test_the_scale_goes_through_batches():
 
 def test_constant_channels_become_zero_and_are_noted():
     scaled = ScaleIntensityPair()(torch.stack([PAIR[0], torch.full((6, 5), 7.0)]))
-    assert (scaled[1] == 0).all() and "channel 1 is constant" in scaled.meta["notes"]
+    assert (scaled[1] == 0).all() and "image B is constant" in scaled.meta["notes"]
     assert (RestoreIntensity(1)(scaled[1], scaled.meta["intensity_scale"]) == 7).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import time
@@ -11,21 +12,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from clinicalfmamba_nets.engine.fusion.case import Case, file_digest
 from clinicalfmamba_nets.engine.fusion.inputs import make_folder
 from clinicalfmamba_nets.engine.fusion.options import FuseOptions
 from clinicalfmamba_nets.engine.fusion.results import Results, check_names, only_run
-from clinicalfmamba_nets.engine.pictures.pair import write_preview
+from clinicalfmamba_nets.engine.fusion.trust import scores_text, trust_scores
+from clinicalfmamba_nets.engine.pictures.preview import write_preview_of
 from clinicalfmamba_nets.engine.run.failures import find_input_error
 from clinicalfmamba_nets.engine.run.processes import joined_processes, merge_reports, own_cases, process_place
 from clinicalfmamba_nets.engine.run.record import CaseResult, RunReport
 from clinicalfmamba_nets.engine.run.tasks import IMAGES, bundle_of, bundle_tasks, weights_path
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionInputError, input_error
-from clinicalfmamba_nets.io import is_picture, printable, read_image
+from clinicalfmamba_nets.io import printable
+from clinicalfmamba_nets.transforms.restore import FACTS_KEY
 
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
@@ -132,59 +132,31 @@ class CaseFuser:
                     "no such file",
                     "use its own configs",
                 )
-            preview_case(sample, case, self.options.task, draft / names[1])
+            preview_case(sample, case, self.options.task, draft / names[1], self.options.slices)
+            meta = sample["image"].meta
+            details["intensity"] = json.loads(meta.get(FACTS_KEY, "[]"))
+            details["scores"] = trust_scores(sample)
             for kind in ("notes", "warnings"):
-                details[kind] += told_texts(sample["image"].meta, kind)
+                details[kind] += told_texts(meta, kind)
         details["sha256"] = record["sha256"]
 
 
-def preview_case(sample: Mapping[str, Any], case: Case, task: str | None, path: str | os.PathLike) -> Path:
-    """Draw both images and the fused one beside each other: of volumes three slices, of DICOM series the middle one.
+def preview_case(
+    sample: Mapping[str, Any], case: Case, task: str | None, path: str | os.PathLike, slices: str | None = None
+) -> Path:
+    """Draw both images, the fused one and what it adds; of volumes and DICOM series some slices.
 
     Args:
         sample: what `FusionPipeline` gave for the case.
         case: the case, its images in the order in which they were fused.
         task: what the user said that the images are; None for nothing.
         path: the PNG file to be written.
+        slices: which slices of a volume; see `choose_planes`.
 
     Returns:
         The path that was written.
     """
-    from clinicalfmamba_nets.engine.fusion.pipeline import channels_last
-
-    title = f"{printable(case.name)} - research use only, not for diagnosis"
-    labels = (*case.labels(task), "fused")
-    if sample["image"].ndim == 4 and not case.first.is_series:
-        return _preview_volumes(sample, labels, title, path)
-    if sample["image"].ndim == 4:
-        panels = middle_panels(sample)
-    else:
-        panels = [sample["image"][0].numpy(), sample["image"][1].numpy(), channels_last(sample["pred"])]
-        if sample["image"].meta.get("color") and case.second:
-            panels[1] = read_image(case.second.path)[0]
-        if not is_picture(case.first.path):  # first axis left to right, second one bottom to top
-            panels = [np.rot90(panel) for panel in panels]
-    return write_preview(panels[0], panels[1], panels[2], path, labels, title)
-
-
-def middle_panels(sample: Mapping[str, Any]) -> list[NDArray]:
-    """Return the middle slices of both images and of the fused one as upright pictures, rows x columns (x 3)."""
-    panels = []
-    for volume in (sample["image"][:1], sample["image"][1:], sample["pred"]):
-        plane = np.asarray(volume)[..., volume.shape[-1] // 2]  # (1 or 3, columns, rows)
-        panels.append(plane[0].T if plane.shape[0] == 1 else plane.transpose(2, 1, 0))
-    return panels
-
-
-def _preview_volumes(sample: Mapping[str, Any], words: Sequence[str], title: str, path: str | os.PathLike) -> Path:
-    from clinicalfmamba_nets.engine.pictures.volume import write_volume_preview
-    from clinicalfmamba_nets.transforms.restore import SCALE_KEY
-
-    first, second = sample["image"].numpy()
-    low, high = (float(limit) for limit in sample["image"].meta[SCALE_KEY][0])
-    fused = (sample["pred"][0].numpy() - low) / ((high - low) or 1.0)
-    affine = sample["image"].affine.numpy()
-    return write_volume_preview([first, second, fused.clip(0, 1)], affine, path, list(words), title)
+    return write_preview_of(sample, case.labels(task), path, printable(case.name), slices)
 
 
 def fuse_cases(
@@ -242,6 +214,8 @@ def _fuse_one(fuser: CaseFuser, case: Case, report: RunReport, tell: Tell | None
     case.close()
     seconds = round(time.monotonic() - start, 3)
     report.add(result, **details, seconds=seconds)
+    if fuser.options.scores and details.get("scores"):
+        details = details | {"scores_text": scores_text(details["scores"], case.labels(fuser.options.task))}
     if tell is not None:
         tell(*place, result, seconds, details, fuser.results.folder)
 
