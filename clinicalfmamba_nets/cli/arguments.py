@@ -164,10 +164,12 @@ def info_parser() -> Parser:
     """Arguments of `info`."""
     parser = Parser(
         "info",
-        ["[--json]", "--tasks [--json]", "FOLDER"],
-        "Show versions, machine, bundles, weights, device and the active scan backend, or the series of a DICOM study.",
+        ["[--json]", "--tasks [--json]", "FOLDER", "IMAGE [--json]"],
+        "Show versions, machine, bundles, weights, device and scan backend, the series of a DICOM study, or an image.",
     )
-    parser.add_argument("path", nargs="?", metavar="FOLDER", help="list the series of a DICOM folder, file or DICOMDIR")
+    parser.add_argument(
+        "path", nargs="?", metavar="PATH", help="list the series of a DICOM folder or DICOMDIR, or describe an image"
+    )
     parser.add_argument("--tasks", action="store_true", help="list the tasks with their images, bundles and weights")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return with_common_options(parser)

@@ -151,7 +151,15 @@ def free_settings(parser: Parser, words: Sequence[str]) -> dict[str, Any]:
 
 
 def run_info(parser: Parser, options: argparse.Namespace) -> int:
-    """Print what is installed, or the series of a DICOM study; what needs torch comes last."""
+    """Print what is installed, the series of a DICOM study, or an image; what needs torch comes last."""
+    from clinicalfmamba_nets.io import is_dicom
+
+    if options.path and not is_dicom(options.path):
+        from clinicalfmamba_nets.io.describe import describe_image, image_text
+
+        described = describe_image(options.path)
+        say(json.dumps(described, indent=2) if options.json else image_text(described))
+        return 0
     if options.path:
         from clinicalfmamba_nets.io.dicom.study import open_study
 

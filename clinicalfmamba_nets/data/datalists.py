@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clinicalfmamba_nets.data.bids import bids_images
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import PathLike, case_name, check_file, image_extension, printable, to_path
 from clinicalfmamba_nets.io.dicom.files import split_selector
@@ -206,12 +207,15 @@ def modality_of(name: PathLike) -> str | None:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(item for item in folder.iterdir() if item.is_file() and image_extension(item))
+    """Return the images in a folder; of a pair of header and voxels the header's twin is left out."""
+    found = sorted(item for item in folder.iterdir() if item.is_file() and image_extension(item))
+    names = {item.name.lower() for item in found}
+    return [item for item in found if item.name.lower().replace(".hdr", ".img") not in names - {item.name.lower()}]
 
 
 def _found_images(folder: Path) -> dict[str, dict[str, Path]]:
     """Return case -> modality -> file for every layout that `folder_datalist` knows."""
-    cases: dict[str, dict[str, Path]] = defaultdict(dict)
+    cases: dict[str, dict[str, Path]] = defaultdict(dict, bids_images(folder, _CANONICAL))
     for item in _images(folder):
         modality, rest = _modality_and_rest(item.name)
         if modality:
@@ -229,7 +233,7 @@ def folder_datalist(folder: PathLike, modalities: tuple[str, str] | None = None)
     """Find the pairs in a folder.
 
     Known layouts: subfolders by modality with equal file names (`MRI/7.png`, `CT/7.png`); files with the modality as
-    a word of the name (`7_mri.png`, `7_ct.png`); a subfolder for each case (`7/mri.png`, `7/ct.png`).
+    a word of the name (`7_mri.png`, `7_ct.png`); a subfolder for each case (`7/mri.png`, `7/ct.png`); BIDS.
 
     Args:
         folder: where to look, one level deep.
@@ -248,7 +252,7 @@ def folder_datalist(folder: PathLike, modalities: tuple[str, str] | None = None)
     seen = sorted({modality for found in cases.values() for modality in found}, key=_rank)
     chosen = tuple(_CANONICAL.get(str(item).lower(), str(item)) for item in modalities or seen)
     if modalities is None and len(seen) > 2:
-        raise input_error(name, "images of two modalities", ", ".join(seen), "choose two of them")
+        raise input_error(name, "images of two modalities", ", ".join(seen), "name the two images, or give a data list")
     entries = [
         {"image": os.path.abspath(found[chosen[0]]), "image2": os.path.abspath(found[chosen[1]]), "case": case}
         for case, found in sorted(cases.items())
@@ -256,7 +260,7 @@ def folder_datalist(folder: PathLike, modalities: tuple[str, str] | None = None)
     ]
     if not entries:
         found = f"images of {', '.join(seen)} without a partner" if seen else "none"
-        remedy = "lay them out as MRI/7.png and CT/7.png, or give a data list"
+        remedy = "name the two images, lay them out as MRI/7.png and CT/7.png, or give a data list"
         raise input_error(name, "image pairs", found, remedy)
     single = [case for case in cases if case not in {entry["case"] for entry in entries}]
     if single:

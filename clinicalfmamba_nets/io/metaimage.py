@@ -182,7 +182,7 @@ def _place(head: _Header, dims: int) -> tuple[np.ndarray, dict[str, Any]]:
         meta["warnings"].append("header without orientation (no TransformMatrix, no Offset): place in space not known")
         return affine, meta
     affine[:space, 3] = np.array(origin or [0.0] * dims)[:space] * _UNITS[unit]
-    affine = np.diag([-1, -1, 1, 1]) @ affine
+    affine[:2] *= -1  # LPS to RAS
     if origin is None:
         meta["coordinates"] = "directions"
         meta["warnings"].append("header without Offset: position not known")

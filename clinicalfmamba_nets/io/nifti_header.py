@@ -165,11 +165,11 @@ def _judge_place(head: NiftiHeader, name: str) -> None:
     if unit not in _UNITS:
         raise input_error(name, "xyzt_units of metres, mm or micrometres", f"code {unit}", "correct the header")
     factor, words = _UNITS[unit]
-    mm = np.diag([factor, factor, factor, 1.0])
-    sform = mm @ raw.get_sform() if int(raw["sform_code"]) > 0 else None
-    qform = mm @ qform_affine(raw, name) if int(raw["qform_code"]) > 0 else None
+    mm = np.array([[factor], [factor], [factor], [1.0]])  # rows, because infinite entries times 0 are no numbers
+    sform = mm * raw.get_sform() if int(raw["sform_code"]) > 0 else None
+    qform = mm * qform_affine(raw, name) if int(raw["qform_code"]) > 0 else None
     head.coordinates = "patient" if sform is not None or qform is not None else "none"
-    head.affine = next((affine for affine in (sform, qform) if affine is not None), mm @ _spacing_alone(head))
+    head.affine = next((affine for affine in (sform, qform) if affine is not None), mm * _spacing_alone(head))
     if words:
         sides = np.linalg.norm(head.affine[:3, :3], axis=0)
         if not (sides <= _LARGEST_VOXEL).all():
@@ -235,6 +235,8 @@ def _spacing_alone(head: NiftiHeader) -> np.ndarray:
 
 def _compare(head: NiftiHeader, sform: np.ndarray, qform: np.ndarray) -> None:
     """Warn where sform and qform place the image differently."""
+    if not (np.isfinite(sform).all() and np.isfinite(qform).all()):
+        return
     shape = [*head.shape[:3], 1, 1][:3]
     corners = np.array([[*index, 1] for index in itertools.product(*[(0, side - 1) for side in shape])])
     apart = float(np.linalg.norm((corners @ (sform - qform).T)[:, :3], axis=1).max())

@@ -55,7 +55,7 @@ def find_place(head: NrrdHeader) -> None:
         across = np.cross(head.affine[:3, 0], head.affine[:3, 1])
         head.affine[:3, 2] = across / (np.linalg.norm(head.affine[:3, 0]) or 1.0)
     known = _set_origin(head, size, units)
-    head.affine = np.diag([*(turns or (1, 1)), 1, 1]) @ head.affine
+    head.affine[:2] *= np.array(turns or (1, 1))[:, None]
     if turns is None:
         head.coordinates = "other"
         told = f"space {space}" if space else "a space without a name"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,10 @@ def read_tiff(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
     _check_start(path, "tiff")
     with open(check_file(path), "rb") as file:
         image = open_picture(path, file, "TIFF")
-        tags = dict(getattr(image, "tag_v2", {}))
-        _check_pages(path, image, tags)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged tags
+            tags = dict(getattr(image, "tag_v2", {}))
+            _check_pages(path, image, tags)
         bits = _check_type(path, image, tags)
         if bits == 16 and image.mode in ("RGB", "RGBA"):
             array, notes = _sixteen_bits(path, image)

@@ -140,7 +140,9 @@ def pixel_array(image: Any) -> tuple[np.ndarray, list[str]]:
 def upright(array: np.ndarray, image: Any) -> tuple[np.ndarray, list[str]]:
     """Turn a picture as its EXIF tag of orientation says, as viewers do; and tell it."""
     try:
-        stated = int(image.getexif().get(_ORIENTATION, 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stated = int(image.getexif().get(_ORIENTATION, 1))
     except (*_DAMAGE, AttributeError, ZeroDivisionError):  # damaged EXIF says nothing
         return array, []
     if stated not in _UPRIGHT:

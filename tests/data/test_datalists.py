@@ -124,3 +124,31 @@ def test_folders_without_pairs(tmp_path):
     (tmp_path / "7_mri.png").write_bytes(b"x")
     with pytest.raises(FusionInputError, match="images of mri without a partner"):
         folder_datalist(tmp_path)
+
+
+def test_a_bids_folder(tmp_path):
+    def put(*names):
+        for name in names:
+            path = tmp_path / "bids" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+
+    put("sub-01/anat/sub-01_T2w.nii.gz", "sub-01/anat/sub-01_acq-3d_FLAIR.nii.gz", "sub-01/anat/sub-01_T2w.json")
+    put("sub-02/ses-a/anat/sub-02_ses-a_T2w.nii", "sub-02/ses-a/anat/sub-02_ses-a_FLAIR.nii.gz")
+    for run in (1, 2):
+        put(*(f"sub-03/anat/sub-03_run-{run}_{suffix}.nii.gz" for suffix in ("T2w", "FLAIR")))
+    put("derivatives/sub-01/anat/sub-01_T2w.nii.gz", "participants.tsv", "sub-04/anat/sub-04_FLAIR.nii.gz")
+    entries = folder_datalist(tmp_path / "bids")
+    assert [entry["case"] for entry in entries] == ["sub-01", "sub-02_ses-a", "sub-03_run-1", "sub-03_run-2"]
+    assert all("_T2w" in entry["image"] and "_FLAIR" in entry["image2"] for entry in entries)
+    put("sub-01/anat/sub-01_T1w.nii.gz")
+    with pytest.raises(FusionInputError, match="found t1, t2, flair; name the two images, or give a data list"):
+        folder_datalist(tmp_path / "bids")
+    assert len(folder_datalist(tmp_path / "bids", ("t2", "flair"))) == 4
+
+
+def test_two_files_of_one_image_are_one(tmp_path):
+    for name in ("a_t2.hdr", "a_t2.img", "a_flair.img", "a_flair.hdr"):
+        (tmp_path / name).write_bytes(b"x")
+    (entry,) = folder_datalist(tmp_path)
+    assert entry["image"].endswith("a_t2.img") and entry["image2"].endswith("a_flair.img")
