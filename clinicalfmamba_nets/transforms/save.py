@@ -20,7 +20,7 @@ from clinicalfmamba_nets.io import case_name, image_format, is_dicom, printable,
 from clinicalfmamba_nets.io.dicom.files import split_selector
 from clinicalfmamba_nets.io.files import safe_name
 from clinicalfmamba_nets.io.transform_file import write_transform
-from clinicalfmamba_nets.transforms.restore import SCALE_KEY
+from clinicalfmamba_nets.transforms.restore import SCALE_KEY, WINDOW_KEY
 
 _logger = logging.getLogger(__name__)
 
@@ -135,7 +135,8 @@ class SaveFused(Transform):
             array = array * (255 / white)
         second = os.fsdecode(meta.get("image2_filename_or_obj") or "")
         references = [second] if second and is_dicom(second) else []
-        write_dicom(path, array, source or None, place, references=references)
+        settings = "; ".join(str(meta.get(WINDOW_KEY) or "").splitlines())
+        write_dicom(path, array, source or None, place, references=references, settings=settings)
 
     def _extension(self, source: str, array: np.ndarray, meta: Mapping[str, Any]) -> str:
         if array.ndim not in (3, 4) or array.shape[0] not in (1, 3):

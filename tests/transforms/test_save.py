@@ -143,3 +143,16 @@ def test_what_cannot_be_saved_leaves_no_file(tmp_path, array, options, message):
 def test_clients_recognize_it_and_it_is_picklable(tmp_path):
     saver = pickle.loads(pickle.dumps(SaveFusedd(output_dir=tmp_path)))
     assert isinstance(saver, SaveImaged) and "SaveImage" in type(saver).__name__ and SaveFusedd is SaveImageFusedd
+
+
+def test_a_dicom_result_names_the_windows_that_made_it(shared_data, tmp_path):
+    import pydicom
+
+    source = shared_data / "dicom" / "pydicom_singles" / "MR_small.dcm"
+    meta = {
+        "filename_or_obj": str(source),
+        "intensity_windows": "image A, MR: 0 to 9\nimage B, CT: window brain 40/80 HU",
+    }
+    folder = SaveFused(tmp_path)(np.ones((1, 64, 64)), meta)
+    told = pydicom.dcmread(next(folder.iterdir())).DerivationDescription
+    assert told.endswith("Not for diagnostic use. image A, MR: 0 to 9; image B, CT: window brain 40/80 HU")
