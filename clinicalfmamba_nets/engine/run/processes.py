@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
+from clinicalfmamba_nets.engine.run.launcher import interruptible, launched_place, meet
 from clinicalfmamba_nets.engine.run.record import RunReport
 
 _Case = TypeVar("_Case")
@@ -17,32 +18,41 @@ _LONGEST_WAIT = timedelta(days=30)  # for the slowest process
 def process_place() -> tuple[int, int]:
     """Return the rank of this process and the number of processes: (0, 1) where it was started alone.
 
+    Raises:
+        FusionInputError: the variables of torchrun are set by half, or hold nonsense.
+
     Example:
         >>> process_place()
         (0, 1)
     """
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    return launched_place()[:2]
 
 
 @contextlib.contextmanager
 def joined_processes() -> Iterator[None]:
-    """Join the processes of a run, each with a GPU of its own where there are any; of no effect in a single one."""
-    if process_place()[1] == 1:
+    """Join the processes of a run, each with a GPU of its own where there are any; of no effect in a single one.
+
+    Raises:
+        FusionInputError: the others do not come within minutes.
+    """
+    place = launched_place()
+    if place.processes == 1:
         yield
         return
     import torch.distributed as dist
 
-    _take_own_gpu()
-    dist.init_process_group("gloo", timeout=_LONGEST_WAIT)
+    _take_own_gpu(place.local_rank)
+    meet(place, _LONGEST_WAIT)
     try:
         yield
-    finally:
+    except Exception:
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()  # not after Ctrl-C: it would wait for the others
 
 
-def _take_own_gpu() -> None:
+def _take_own_gpu(local: int) -> None:
     """Show this process one GPU alone; torch reads the variable when it first looks for GPUs."""
-    local = int(os.environ.get("LOCAL_RANK", "0"))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else []
     if names:
@@ -69,7 +79,8 @@ def merge_reports(report: RunReport, cases: Sequence[str]) -> None:
     from clinicalfmamba_nets.engine.run.ranks import gather_objects
 
     order = {case: number for number, case in enumerate(cases)}
-    parts = gather_objects((report.outputs, report.details, report.settings["weights"]))
+    own = report.outputs, report.details, report.settings["weights"]
+    parts = interruptible(lambda: gather_objects(own))
     report.outputs = sorted((result for part in parts for result in part[0]), key=lambda result: order[result.case])
     for _, details, weights in parts:
         report.details.update(details)
