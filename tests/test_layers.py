@@ -144,3 +144,57 @@ def test_a_forbidden_import_is_found(file, line, fault):
 )
 def test_an_allowed_import_passes(file, line):
     assert layer_faults(PACKAGE / file, line) == []
+
+
+# The rooms of engine, by floor: each may use those on the floors below it, whether at the top or inside a function.
+FLOORS = {"run": 0, "pictures": 1, "fusion": 2, "training": 3, "evaluation": 3, "grading": 3}
+
+
+def room_faults(path: Path, source: str) -> list[str]:
+    """Imports of one file of engine that lead up, or across to another room on its own floor."""
+    room, faults = path.relative_to(PACKAGE).parts[1], []
+    for line, name in imported_names(ast.parse(source), path):
+        parts = name.split(".")
+        other = parts[2] if parts[:2] == [NAME, "engine"] and len(parts) > 2 else room
+        if other in FLOORS and other != room and FLOORS[other] >= FLOORS[room]:
+            faults.append(f"{path.relative_to(PACKAGE)}:{line}: {room} imports {parts[2]}")
+    return faults
+
+
+def room_files() -> list[Path]:
+    """Every file in a room of engine."""
+    return sorted((PACKAGE / "engine").glob("*/*.py"))
+
+
+def test_every_room_has_a_floor():
+    assert {path.relative_to(PACKAGE).parts[1] for path in room_files()} == set(FLOORS)
+
+
+def test_no_room_uses_one_above_it():
+    faults = [fault for path in room_files() for fault in room_faults(path, path.read_text(encoding="utf-8"))]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "fault"),
+    [
+        ("engine/run/x.py", "from clinicalfmamba_nets.engine.fusion.case import Case", "run imports fusion"),
+        ("engine/pictures/x.py", "def f():\n    from ..fusion import batch", "pictures imports fusion"),
+        ("engine/training/x.py", "from clinicalfmamba_nets.engine.grading import log", "training imports grading"),
+    ],
+)
+def test_a_climb_is_found(file, line, fault):
+    assert any(fault in found for found in room_faults(PACKAGE / file, line))
+
+
+def test_no_modules_of_engine_import_one_another():
+    names = {".".join((NAME, *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in room_files()}
+    known = {
+        name: {found.rpartition(".")[0] if found not in names else found for _, found in imported_names(tree, path)}
+        for name, path in names.items()
+        for tree in [ast.parse(path.read_text(encoding="utf-8"))]
+    }
+    left = {name: found & set(names) - {name} for name, found in known.items()}
+    while free := [name for name, found in left.items() if not found]:
+        left = {name: found - set(free) for name, found in left.items() if name not in free}
+    assert not left, f"a circle among {sorted(left)}"
