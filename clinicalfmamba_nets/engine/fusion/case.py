@@ -196,8 +196,9 @@ class Case:
         from clinicalfmamba_nets.io.dicom.opened import OpenedSeries
 
         pair = study.pair(selectors, task)
-        first, second = (Source(OpenedSeries(study, series)) for series in pair.series)
-        return cls(name, first, second, "", tuple(pair.notes), tuple(pair.warnings))
+        first, second = (Source(OpenedSeries(study, series, told=True)) for series in pair.series)
+        notes, warnings = (*study.notes, *pair.notes), (*study.warnings, *pair.warnings)
+        return cls(name, first, second, "", notes, warnings)
 
     @property
     def sources(self) -> list[Source]:

@@ -17,15 +17,17 @@ class OpenedSeries(str):
     Args:
         study: the opened study.
         series: one of its series.
+        told: whether the notes and warnings of the whole study were passed on already.
     """
 
     study: Study
     series: Series
+    told: bool
 
-    def __new__(cls, study: Study, series: Series) -> OpenedSeries:
+    def __new__(cls, study: Study, series: Series, told: bool = False) -> OpenedSeries:
         """Name a series of a study."""
         opened = super().__new__(cls, study.path_of(series))
-        opened.study, opened.series = study, series
+        opened.study, opened.series, opened.told = study, series, told
         return opened
 
     def __copy__(self) -> OpenedSeries:

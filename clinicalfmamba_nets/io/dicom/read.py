@@ -52,8 +52,9 @@ def read_dicom(path: PathLike | Sequence[PathLike], series: str = "") -> tuple[n
         study = open_study(path)
         chosen = study.choose(series or selector)
     array, info = read_series(chosen)
-    info["notes"] = [*study.notes, *info["notes"]]
-    info["warnings"] = [*study.warnings, *info["warnings"]]
+    if not getattr(path, "told", False):
+        info["notes"] = [*study.notes, *info["notes"]]
+        info["warnings"] = [*study.warnings, *info["warnings"]]
     return array, info
 
 
