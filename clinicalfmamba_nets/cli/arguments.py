@@ -45,6 +45,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
+def say(text: str) -> None:
+    """Print at once, so that a log shows what happened before a stop."""
+    print(text, flush=True)
+
+
 def with_common_options(parser: Parser) -> Parser:
     """Add the options that every command has."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -132,10 +137,12 @@ def evaluate_parser() -> Parser:
     """Arguments of `evaluate`."""
     parser = Parser(
         "evaluate",
-        ["--dataset_dir DIR -o OUT [options] [NAME=VALUE ...]"],
+        ["(--dataset_dir DIR | --datalist FILE) -o OUT [options] [NAME=VALUE ...]"],
         "Measure fused test pairs, beside the free baselines on the same pairs.",
     )
-    parser.add_argument("--dataset_dir", "--dataset-dir", required=True, metavar="DIR", help="folder of the data set")
+    add_data(parser)
+    told = "fused images of another program beside ours, found as by `score`; repeat it for each"
+    parser.add_argument("--fused", action="append", metavar="NAME=FOLDER", help=told)
     parser.add_argument("--split", help="test lists: random3 (default of images), case3 or mydatasets, or a list file")
     parser.add_argument(
         "--run",
@@ -147,14 +154,34 @@ def evaluate_parser() -> Parser:
     return with_run_options(parser, "folder for the tables (CSV, JSON) and pictures (PNG)")
 
 
+def score_parser() -> Parser:
+    """Arguments of `score`."""
+    usage = ["FOLDER ... --pairs LIST [-o OUT] [options]", "NAME=FOLDER ... --pairs LIST [-o OUT] [options]"]
+    parser = Parser("score", usage, "Score fused images of any program against their sources, several side by side.")
+    told = "folder of fused images (PNG, NIfTI; 8 or 16 bit; grey or color), as NAME=FOLDER to name the method"
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help=told)
+    told = "data list of the sources (JSON; an entry may name its `fused` image), or a folder of pairs"
+    parser.add_argument("--pairs", required=True, metavar="LIST", help=told)
+    parser.add_argument("-o", "--output", default="scores", metavar="OUT", help="folder for the results: scores")
+    told = "names of the fused images, such as {case}_fused.png; also {image} and {image2}, names of the sources"
+    parser.add_argument("--rule", metavar="NAME", help=told)
+    told = "ours: all metrics; paper: ClinicalFMamba's columns; cddfuse: SSIM, VIF and MI summed as CDDFuse does"
+    parser.add_argument("--convention", choices=["ours", "paper", "cddfuse"], default="ours", help=told)
+    parser.add_argument("--metrics", metavar="NAMES", help="metrics of --convention ours, with commas; default: all")
+    parser.add_argument("--task", default="ct_mri", help="what the pairs are: ct_mri (default), spect_mri, ...")
+    parser.add_argument("--baselines", action="store_true", help="score the free baselines on the same pairs as well")
+    parser.add_argument("--range", type=float, metavar="WHITE", help="value of the fused images that counts as white")
+    return with_common_options(parser)
+
+
 def train_parser() -> Parser:
     """Arguments of `train`."""
     parser = Parser(
         "train",
-        ["--dataset_dir DIR -o OUT [options] [NAME=VALUE ...]"],
+        ["(--dataset_dir DIR | --datalist FILE) -o OUT [options] [NAME=VALUE ...]"],
         "Train the network of a bundle by its training configuration.",
     )
-    parser.add_argument("--dataset_dir", "--dataset-dir", required=True, metavar="DIR", help="folder of the data set")
+    add_data(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch in OUT")
     add_settings(parser)
     return with_run_options(parser, "folder for checkpoints, curves and logs")
@@ -175,6 +202,12 @@ def info_parser() -> Parser:
     return with_common_options(parser)
 
 
+def add_data(parser: Parser) -> None:
+    """Let a user name the images by a folder or by a list."""
+    parser.add_argument("--dataset_dir", "--dataset-dir", metavar="DIR", help="folder of the data set")
+    parser.add_argument("--datalist", metavar="FILE", help="data list instead: keys training, testing")
+
+
 def add_settings(parser: Parser) -> None:
     """Add the free overrides of a bundle's configuration."""
     parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of the bundle, such as epochs=2")
@@ -184,6 +217,7 @@ PARSERS: dict[str, tuple[Callable[[], Parser], str]] = {
     "fuse": (fuse_parser, "fuse a pair, a folder of pairs, a data list or the phantom"),
     "grade": (grade_parser, "grade the glioma of one patient by T2 and FLAIR"),
     "evaluate": (evaluate_parser, "measure fused test pairs beside the free baselines"),
+    "score": (score_parser, "score folders of fused images of any program"),
     "train": (train_parser, "train the network of a bundle"),
     "info": (info_parser, "show versions, bundles, weights, device and scan backend"),
 }

@@ -1,4 +1,4 @@
-"""The command line: `clinicalfmamba fuse | grade | evaluate | train | info`. It checks and calls; bundles do the work.
+"""The command line: `clinicalfmamba fuse | grade | evaluate | score | train | info`. It checks; bundles do the work.
 
 Exit codes: 0 done, 1 failed (in a batch: at least one case failed), 2 wrong arguments. The last line on stderr tells
 the cause. Modules are loaded where they are needed, so that help, wrong arguments and the first lines of `info` come
@@ -18,9 +18,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from clinicalfmamba_nets import __version__
-from clinicalfmamba_nets.cli.arguments import PARSERS, PROGRAM, Parser, nearest, overview
-from clinicalfmamba_nets.cli.checks import check_fuse_inputs, check_grade_inputs, check_task
-from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.cli.arguments import PARSERS, PROGRAM, Parser, nearest, overview, say
+from clinicalfmamba_nets.cli.checks import check_fuse_inputs, check_grade_inputs
+from clinicalfmamba_nets.cli.measuring import run_evaluate, run_score, run_train
 
 
 def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
@@ -87,69 +87,6 @@ def run_grade(parser: Parser, options: argparse.Namespace) -> int:
     return 0
 
 
-def run_evaluate(parser: Parser, options: argparse.Namespace) -> int:
-    """Run the bundle's evaluation."""
-    settings = {"split": options.split, **({"runs": options.run} if options.run else {})}
-    code = run_configured(parser, options, "inference", ["evaluate"], settings)
-    say(f"table    {Path(options.output) / 'table.md'}")
-    return code
-
-
-def run_train(parser: Parser, options: argparse.Namespace) -> int:
-    """Run the bundle's training and tell where the weights lie."""
-    code = run_configured(parser, options, "train", [], {"resume": options.resume})
-    say(f"weights  {Path(options.output) / 'model.pt'}")
-    return code
-
-
-def run_configured(
-    parser: Parser, options: argparse.Namespace, workflow: str, overlays: list[str], settings: dict[str, Any]
-) -> int:
-    """Run a configuration of the bundle; settings that it does not know are wrong arguments."""
-    bundle = check_task(parser, options)
-    settings |= {
-        "dataset_dir": options.dataset_dir,
-        "output_dir": options.output,
-        **free_settings(parser, options.settings),
-    }
-    settings |= {"task": options.task} if options.task else {}
-    from clinicalfmamba_nets.engine.run.overrides import check_override_names
-    from clinicalfmamba_nets.engine.run.settings import check_settings
-    from clinicalfmamba_nets.engine.run.tasks import VOLUMES
-    from clinicalfmamba_nets.engine.run.workflows import find_bundle, run_bundle
-
-    try:
-        check_override_names(
-            settings, [find_bundle(bundle) / "configs" / f"{name}.json" for name in (workflow, *overlays)]
-        )
-        check_settings(3 if bundle == VOLUMES else 2, **{k: v for k, v in settings.items() if k != "device"})
-    except FusionInputError as error:
-        parser.error(str(error))
-    device = options.device or settings.get("device")
-    if device:
-        from clinicalfmamba_nets.engine.run.devices import named_device
-
-        settings["device"] = named_device(device)
-    run_bundle(bundle, workflow, overlays, settings)
-    return 0
-
-
-def free_settings(parser: Parser, words: Sequence[str]) -> dict[str, Any]:
-    """Turn NAME=VALUE words into settings; values are JSON where they can be, else text."""
-    settings: dict[str, Any] = {}
-    for word in words:
-        name, mark, value = word.partition("=")
-        if not mark or not name:
-            parser.error(f"expected NAME=VALUE, found {word!r}")
-        try:
-            settings[name] = json.loads(value)
-        except ValueError:
-            from fire.parser import DefaultParseValue  # Python's literals, as monai.bundle takes them; else a string
-
-            settings[name] = DefaultParseValue(value)
-    return settings
-
-
 def run_info(parser: Parser, options: argparse.Namespace) -> int:
     """Print what is installed, the series of a DICOM study, or an image; what needs torch comes last."""
     from clinicalfmamba_nets.io import is_dicom
@@ -185,14 +122,10 @@ COMMANDS: dict[str, Callable[[Parser, argparse.Namespace], int]] = {
     "fuse": run_fuse,
     "grade": run_grade,
     "evaluate": run_evaluate,
+    "score": run_score,
     "train": run_train,
     "info": run_info,
 }
-
-
-def say(text: str) -> None:
-    """Print at once, so that a log shows what happened before a stop."""
-    print(text, flush=True)
 
 
 def fail(cause: str, code: int = 1) -> int:

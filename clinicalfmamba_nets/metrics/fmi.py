@@ -74,32 +74,33 @@ def _entropy(density: Tensor, dims: tuple[int, ...]) -> Tensor:
     return -torch.special.xlogy(density, density.abs()).sum(dim=dims)
 
 
-def _spread(density: Tensor) -> Tensor:
-    """Standard deviation of the cell number under a density."""
-    cell = torch.arange(1, CELLS + 1, dtype=density.dtype, device=density.device)
-    mean = density @ cell
-    return (density @ cell.square() - mean.square()).clamp(min=0).sqrt()
+def _cells(like: Tensor) -> Tensor:
+    return torch.arange(1, CELLS + 1, dtype=like.dtype, device=like.device)
 
 
 def _joint_density(source: Tensor, fused: Tensor) -> Tensor:
     """Joint density (N, 9, 9) of two densities (N, 9) with their own correlation.
 
     It is interpolated between independence and the upper (positive correlation) or lower (negative) Frechet bound so
-    that the correlation of the cell numbers equals the Pearson correlation of the two densities.
+    that the correlation of the cell numbers equals the Pearson correlation of the two densities. A cell of the upper
+    bound holds what the intervals of both cumulated densities share, of the lower one with the source's from the end.
     """
     centered_source, centered_fused = source - 1 / CELLS, fused - 1 / CELLS
     scale = (centered_source.square().sum(1) * centered_fused.square().sum(1)).sqrt()
     correlation = (centered_source * centered_fused).sum(1) / scale
-    source_sum, fused_sum = source.cumsum(1).unsqueeze(1), fused.cumsum(1).unsqueeze(2)  # (N, 1, 9), (N, 9, 1)
-    upper = torch.minimum(fused_sum, source_sum)
-    lower = (fused_sum + source_sum - 1).clamp(min=0)
-    bound = torch.where((correlation >= 0).view(-1, 1, 1), upper, lower)
-    spread = _spread(source) * _spread(fused)
-    reach = (bound - fused_sum * source_sum).sum(dim=(1, 2)) / spread
-    usable = (spread > 1e-12) & (correlation.abs() > 1e-14) & (reach != 0)
+    high, fused_high = source.cumsum(1), fused.cumsum(1)  # (N, 9)
+    low, fused_low = high - source, fused_high - fused
+    turned = (correlation < 0).unsqueeze(1)
+    low, high = torch.where(turned, 1 - high, low), torch.where(turned, 1 - low, high)
+    extreme = torch.minimum(fused_high.unsqueeze(2), high.unsqueeze(1))  # (N, 9, 9)
+    extreme = extreme.sub_(torch.maximum(fused_low.unsqueeze(2), low.unsqueeze(1))).clamp_(min=0)
+    cell = _cells(source)
+    means, squares = (torch.stack([density @ power for density in (source, fused)]) for power in (cell, cell.square()))
+    spread = (squares - means.square()).clamp(min=0).sqrt().prod(dim=0)  # (N,)
+    reach = ((extreme @ cell) @ cell - means.prod(dim=0)) / spread
+    usable = (spread > 1e-12) & (correlation.abs() > 1e-14) & (reach.abs() > 1e-14)
     share = torch.where(usable, correlation / reach, torch.zeros_like(reach)).view(-1, 1, 1)
-    extreme = functional.pad(bound, [1, 0, 1, 0]).diff(dim=1).diff(dim=2)
-    return share * extreme + (1 - share) * fused.unsqueeze(2) * source.unsqueeze(1)
+    return torch.lerp(fused.unsqueeze(2) * source.unsqueeze(1), extreme, share)
 
 
 def _normalized_information(source: Tensor, fused: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def test_version(run_cli):
         ("fuse a b --datalist list.json -o out", "expected one of: two images A B"),
         ("fuse a b -o out --task ct_mir", "did you mean ct_mri?"),
         ("fuse a b -o", "expected one argument"),
-        ("train -o out", "required: --dataset_dir"),
+        ("train -o out", "expected --dataset_dir DIR or --datalist FILE"),
         ("train --dataset_dir . -o out epochs", "expected NAME=VALUE, found 'epochs'"),
         ("train --dataset_dir . -o out epochz=1", "did you mean 'epochs'?"),
         ("train --dataset_dir . -o out epochs=many", "epochs"),

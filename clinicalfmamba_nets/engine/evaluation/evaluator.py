@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,70 +11,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from monai.data import Dataset
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clinicalfmamba_nets.engine.evaluation.comparison import REFERENCE, baseline_networks
-from clinicalfmamba_nets.engine.evaluation.plots import BOX_METRICS, write_box_plot
+from clinicalfmamba_nets.engine.evaluation.comparison import REFERENCE, TRAP, baseline_networks
+from clinicalfmamba_nets.engine.evaluation.fused_files import FusedFiles
+from clinicalfmamba_nets.engine.evaluation.items import Items, as_picture, entry_of, loaded_pair
+from clinicalfmamba_nets.engine.evaluation.provenance import Provenance
+from clinicalfmamba_nets.engine.evaluation.results import write_evaluation
 from clinicalfmamba_nets.engine.evaluation.score_sheet import (
     EvaluationProgress,
     ScoreSheet,
     network_digest,
     pair_digest,
 )
-from clinicalfmamba_nets.engine.evaluation.tables import Summary, markdown_table, summarize, without_infinity
-from clinicalfmamba_nets.engine.fusion.lists import pair_datalist
-from clinicalfmamba_nets.engine.pictures.contact_sheet import write_contact_sheet
-from clinicalfmamba_nets.engine.run.record import machine_facts, write_json
+from clinicalfmamba_nets.engine.evaluation.tables import Summary, terminal_table
+from clinicalfmamba_nets.engine.run.failures import find_input_error
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.functional.colour import ycbcr_to_rgb
-from clinicalfmamba_nets.io.files import atomic_file
-from clinicalfmamba_nets.metrics import check_names, compute_all
+from clinicalfmamba_nets.metrics import check_names
+from clinicalfmamba_nets.metrics.conventions import score_by_convention
 
 Network = nn.Module | Mapping[str, nn.Module]
-Items = Sequence[Mapping[str, Any]]
-
-
-def evaluation_items(
-    dataset_dir: str | os.PathLike,
-    task: str,
-    transform: Any,
-    datalist: str | os.PathLike | None = None,
-    split: str = "random3",
-    runs: str | Sequence[str] = "run1",
-    section: str = "testing",
-    slices_dir: str | os.PathLike | None = None,
-    slice_step: int = 1,
-) -> dict[str, Dataset]:
-    """Open the test lists of an evaluation.
-
-    A network that was trained on one run has seen test pairs of the others: give several runs only with networks of
-    several runs, or baselines.
-
-    Args:
-        dataset_dir: folder of the images.
-        task: the bundle's task.
-        transform: preprocessing that makes `image` (2, *spatial) in [0, 1] from a list entry.
-        datalist: a data list file, which makes a single run named after it; or None.
-        split: split of the AANLIB pairs.
-        runs: run or runs of that split.
-        section: "testing" or "training".
-
-    Returns:
-        Run -> MONAI dataset.
-
-    Raises:
-        FusionInputError: nothing is there, or an entry is bad.
-    """
-    cutting: dict[str, Any] = {"slices_dir": slices_dir, "slice_step": slice_step}
-    if datalist is not None:
-        entries = pair_datalist(dataset_dir, task, datalist, section=section, **cutting)
-        return {Path(datalist).stem: Dataset(entries, transform)}
-    names = [runs] if isinstance(runs, str) else list(runs)
-    choice = (dataset_dir, task, None, split)
-    return {run: Dataset(pair_datalist(*choice, run, section, **cutting), transform) for run in names}
 
 
 @dataclass
@@ -80,8 +41,9 @@ class PairEvaluator:
     """Evaluates networks on pairs and writes `pairs.csv`, `summary.json`, `table.md` and the pictures.
 
     Every network runs in evaluation mode without gradients on one pair at a time. The plain average of the sources is
-    always evaluated as well: it is what the remarks of the table compare with. An interrupted evaluation goes on where
-    it stopped; a row is computed again when the pair, the weights, the metrics or their program have changed.
+    evaluated as well: it is what the remarks of the table compare with. An interrupted evaluation goes on where
+    it stopped; a row is computed again when the pair, the weights, the metrics or their program have changed. A pair
+    that cannot be read or scored is told and left out; when the others are done, that is an error.
 
     Args:
         items: entries of one run, or run -> entries, each with `image` (2, *spatial) in [0, 1], `case`, and where the
@@ -97,10 +59,13 @@ class PairEvaluator:
         resume: keep the rows of an earlier evaluation that are still valid.
         sheet_cases: how many pairs of each run the contact sheet shows, or the names of the cases.
         image_key: entry of the two sources.
+        convention: "ours", "paper" or "cddfuse", see `metrics.conventions`; the last two choose the metrics.
+        reference: evaluate the plain average as well.
         inferer: how networks with weights run, such as window by window; None for the whole image at once.
 
     Raises:
-        FusionInputError: when run, for an empty list, a pair that is not (2, *spatial), or a bad name.
+        FusionInputError: when run, for an empty list or a bad name; when the others are done, for pairs that could not
+            be scored.
 
     Example:
         >>> import tempfile
@@ -117,12 +82,16 @@ class PairEvaluator:
     task: str = "ct_mri"
     metrics: Sequence[str] | None = None
     device: str | torch.device = "cpu"
-    published: bool = True
+    published: bool = False
     resume: bool = True
     sheet_cases: int | Sequence[str] = 6
     image_key: str = "image"
     inferer: Any = None
+    convention: str = "ours"
+    reference: bool = True
     _digests: dict[int, str] = field(default_factory=dict, init=False, repr=False)
+    _told: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False)
+    _failures: list[dict[str, str]] = field(default_factory=list, init=False, repr=False)
 
     def run(self) -> Summary:
         """Evaluate and write everything.
@@ -133,20 +102,41 @@ class PairEvaluator:
         output = Path(self.output_dir)
         runs = self.items if isinstance(self.items, Mapping) else {"run1": self.items}
         self._check(runs)
+        self._failures.clear()
         names = check_names(self.metrics, with_ct=self.task.startswith("ct"))
         scores = ScoreSheet(output / "pairs.csv", keep=self.resume)
         progress = EvaluationProgress(sum(len(items) for items in runs.values()))
+        origin, sheets = Provenance(), {}
         for run, items in runs.items():
             networks = dict(self._networks_of(run))
+            origin.add_run(run, [entry_of(items, index) for index in range(len(items))], networks, self._digests)
             pictures = []
             for index in range(len(items)):
                 shown = self._pair(run, items, index, networks, scores, names)
                 pictures += [shown] if shown is not None else []
                 progress.step(run, len(items), index + 1)
-            suffix = f"_{run}" if len(runs) > 1 else ""
-            if pictures:
-                write_contact_sheet(pictures, ["A", "B", *networks], output / f"contact_sheet{suffix}.png")
-        return self._write(output, scores.close(), names)
+            sheets[f"_{run}" if len(runs) > 1 else ""] = (pictures, ["A", "B", *networks])
+        rows = scores.close(whole=not self._failures)
+        if not rows:
+            self._raise_failures(progress.pairs)
+        settings = {"task": self.task, "metrics": list(names), "convention": self.convention}
+        summary = write_evaluation(output, rows, sheets, origin, settings, self._failures, self.published)
+        logging.getLogger("clinicalfmamba.evaluation").info("mean scores\n%s", terminal_table(summary))
+        self._raise_failures(progress.pairs)
+        return summary
+
+    def _raise_failures(self, pairs: int) -> None:
+        """End in an error when something could not be scored; all that could be is written by then."""
+        if self._failures:
+            bad = len({(failure["run"], failure["case"]) for failure in self._failures})
+            found = f"{bad} that could not be scored, the first: {self._failures[0]['error']}"
+            raise input_error("evaluation", f"all {pairs} pairs", found, "the others are in the table")
+
+    def _fail(self, run: str, case: str, network: str, error: Exception) -> None:
+        known = find_input_error(error)
+        text = str(known) if known is not None else f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        self._failures.append({"run": run, "case": case, "network": network, "error": text})
+        logging.getLogger("clinicalfmamba.evaluation").warning("not scored: %s", text)
 
     def _check(self, runs: Mapping[str, Items]) -> None:
         for run, items in runs.items():
@@ -158,13 +148,21 @@ class PairEvaluator:
     def _networks_of(self, run: str) -> Iterator[tuple[str, nn.Module]]:
         """Networks of a run in evaluation mode on their device, the reference among them."""
         found = {name: net if isinstance(net, nn.Module) else net.get(run) for name, net in self.networks.items()}
-        if REFERENCE not in found:
-            first: Any = next(iter(self.items.values())) if isinstance(self.items, Mapping) else self.items
-            found[REFERENCE] = baseline_networks(first[0][self.image_key].dim() - 1)[REFERENCE]
+        if self.reference and REFERENCE not in found:
+            found[REFERENCE] = baseline_networks(self._dims())[REFERENCE]
         for name, network in found.items():
             if network is not None:
                 self._digests[id(network)] = network_digest(network)
                 yield name, network.eval().to(self.device)
+
+    def _dims(self) -> int:
+        """Spatial dimensions of the first pair that can be read; 2 where none can."""
+        lists = self.items.values() if isinstance(self.items, Mapping) else [self.items]
+        for items in lists:
+            for index in range(len(items)):
+                with contextlib.suppress(Exception):
+                    return loaded_pair(items, index, self.image_key)[1].dim() - 1
+        return 2
 
     def _pair(
         self,
@@ -176,24 +174,61 @@ class PairEvaluator:
         names: Sequence[str],
     ) -> tuple[str, list[NDArray]] | None:
         """Score one pair with every network; return its pictures when the contact sheet shows it."""
-        item = items[index]
-        case, image = str(item.get("case", index + 1)), torch.as_tensor(item[self.image_key]).float()
-        if image.dim() not in (3, 4) or image.shape[0] != 2:
-            found = f"shape {tuple(image.shape)}"
-            raise input_error(f"case {case}", "the two sources as (2, *spatial)", found, "use the bundle's transforms")
+        entry = entry_of(items, index)
+        case = str(entry.get("case", index + 1))
+        try:
+            item, image = loaded_pair(items, index, self.image_key)
+        except Exception as error:
+            self._fail(run, case, "", error)
+            return None
         chosen, chroma = self._is_shown(case, index, len(items)), item.get(f"{self.image_key}_chroma")
         pictures = [as_picture(image[:1]), as_picture(image[1:], chroma)] if chosen else []
         for name, network in networks.items():
-            digest = pair_digest(image, self._digests[id(network)], names)
+            try:
+                fused = self._scored(run, case, name, network, entry, item, image, scores, names, chosen)
+            except Exception as error:
+                self._fail(run, case, name, error)
+                fused = torch.zeros_like(image[:1])
+            if chosen:
+                pictures.append(np.zeros_like(pictures[0]) if fused is None else as_picture(fused, chroma))
+        return (case, pictures) if chosen else None
+
+    def _scored(
+        self,
+        run: str,
+        case: str,
+        name: str,
+        network: nn.Module,
+        entry: Mapping[str, Any],
+        item: Mapping[str, Any],
+        image: Tensor,
+        scores: ScoreSheet,
+        names: Sequence[str],
+        chosen: bool,
+    ) -> Tensor | None:
+        """Score one pair with one network, unless that was done before; return the fused image where it was made."""
+        facts: list[str] = []
+        if isinstance(network, FusedFiles):
+            fused, facts = network.of_pair(entry, item, image)
+            digest = pair_digest(torch.cat([image, fused]), self.convention, names)
+            known = scores.has(run, case, name, digest)
+        else:
+            digest = pair_digest(image, f"{self._digests[id(network)]} {self.convention}", names)
             known = scores.has(run, case, name, digest)
             if known and not chosen:
-                continue
+                return None
             fused = self._fuse(network, image, f"{name}, case {case}")
-            if not known:
-                scores.add(run, case, name, digest, compute_all(fused, image, names=names))
-            if chosen:
-                pictures.append(as_picture(fused, chroma))
-        return (case, pictures) if chosen else None
+        if not known:
+            with_ct = self.task.startswith("ct")
+            values, told = score_by_convention(self.convention, fused, image[:1], image[1:], names, with_ct)
+            twice = "fused is a copy" if facts else "\0"
+            remarks = "; ".join([*facts, *(text for text in told if not text.startswith(twice))])
+            weights = self._digests[id(network)][:12]
+            scores.add((run, case, name, digest), {"weights": weights, "remarks": remarks}, values)
+            if remarks and not name.startswith(TRAP) and (name, remarks) not in self._told:
+                self._told.add((name, remarks))  # the table counts the pairs of which the same is true
+                logging.getLogger("clinicalfmamba.evaluation").warning("%s, case %s: %s", name, case, remarks)
+        return fused
 
     def _is_shown(self, case: str, index: int, count: int) -> bool:
         if isinstance(self.sheet_cases, int):
@@ -209,36 +244,6 @@ class PairEvaluator:
         if not torch.isfinite(fused).all():
             raise input_error(what, "finite values", "NaN or infinity in the fused image", "check the weights")
         return fused
-
-    def _write(self, output: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Summary:
-        summary = summarize(rows)
-        settings = {"task": self.task, "metrics": list(names), "system": machine_facts()}
-        write_json(without_infinity({"settings": settings, "networks": summary}), output / "summary.json")
-        with atomic_file(output / "table.md") as partial:
-            partial.write_text(markdown_table(summary, self.task, self.published), encoding="utf-8")
-        if any(name in row for name in BOX_METRICS for row in rows):
-            write_box_plot(rows, output / "box_plot.png")
-        return summary
-
-
-def as_picture(image: Tensor, chroma: Any = None) -> NDArray:
-    """Make a picture of a grey image, in color where there is chroma; of a volume its middle slice.
-
-    Args:
-        image: (1, H, W) or (1, H, W, D) in [0, 1].
-        chroma: (2, *spatial) Cb and Cr in [0, 1], or None.
-
-    Returns:
-        (H, W) or (H, W, 3) in [0, 1].
-
-    Example:
-        >>> as_picture(torch.rand(1, 8, 9, 5), torch.full((2, 8, 9, 5), 0.5)).shape
-        (8, 9, 3)
-    """
-    planes = image if chroma is None else torch.cat([image, torch.as_tensor(chroma).float()])
-    planes = torch.as_tensor(planes)[..., planes.shape[-1] // 2] if planes.dim() == 4 else planes
-    colored = ycbcr_to_rgb(planes[None])[0].movedim(0, -1) if chroma is not None else planes[0]
-    return colored.clamp(0, 1).cpu().numpy()
 
 
 def evaluate_pairs(

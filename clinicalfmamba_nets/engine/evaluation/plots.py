@@ -10,12 +10,13 @@ from typing import Any
 from clinicalfmamba_nets.io.files import atomic_file
 
 BOX_METRICS = ("ssim", "ssim_head_min", "fmi", "vif", "qabf", "scd", "n_abf", "extrema_head")
-MARGIN, HEADER, SIDE = 4, 20, 96
-PAPER, INK = (18, 18, 20), (225, 225, 228)
 
 
 def write_box_plot(
-    rows: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], metrics: Sequence[str] = BOX_METRICS
+    rows: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    metrics: Sequence[str] = BOX_METRICS,
+    foot: str = "",
 ) -> None:
     """Draw one panel for each metric with a box over the pairs for each network, all runs together.
 
@@ -23,6 +24,7 @@ def write_box_plot(
         rows: one per run, pair and network, see `tables.summarize`.
         path: the PNG file, written whole or not at all.
         metrics: the panels; those that no row holds are left out.
+        foot: words below them.
 
     Raises:
         ValueError: if no row holds any of the metrics.
@@ -47,6 +49,8 @@ def write_box_plot(
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3, axis="x")
     axes[0].invert_yaxis()
+    if foot:
+        figure.supxlabel(foot, fontsize=6)
     for axis in axes[len(shown) :]:
         axis.set_axis_off()
     with atomic_file(path) as partial:

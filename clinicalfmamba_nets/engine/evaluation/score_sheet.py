@@ -21,6 +21,7 @@ from clinicalfmamba_nets.engine.run.progress_bar import duration
 from clinicalfmamba_nets.io.files import atomic_file
 
 KEYS = ("run", "case", "network", "fingerprint")
+TEXTS = (*KEYS, "weights", "remarks")
 INTERVAL = 10.0  # seconds between two writes of the CSV, and between two lines of progress in a log
 
 
@@ -103,7 +104,7 @@ class ScoreSheet:
 
     @staticmethod
     def _numbers(row: Mapping[str, str]) -> dict[str, Any]:
-        return {name: value if name in KEYS else float(value) for name, value in row.items() if value != ""}
+        return {name: value if name in TEXTS else float(value) for name, value in row.items() if value != ""}
 
     def has(self, *keys: str) -> bool:
         """Take over an earlier row with these keys (run, case, network, fingerprint), if there is one."""
@@ -112,15 +113,21 @@ class ScoreSheet:
             self.rows.append(row)
         return row is not None
 
-    def add(self, run: str, case: str, network: str, fingerprint: str, scores: Mapping[str, float]) -> None:
-        """Append a row; the file is written again when the last writing is a while ago."""
-        self.rows.append({"run": run, "case": case, "network": network, "fingerprint": fingerprint, **scores})
+    def add(self, keys: Sequence[str], facts: Mapping[str, str], scores: Mapping[str, float]) -> None:
+        """Append a row; the file is written again when the last writing is a while ago.
+
+        Args:
+            keys: run, case, network, fingerprint.
+            facts: `weights` (digest of the network) and `remarks`.
+            scores: by name.
+        """
+        self.rows.append({**dict(zip(KEYS, keys, strict=True)), **facts, **scores})
         if time.monotonic() - self._written > INTERVAL:
             self._write([*self.rows, *self._waiting()])
 
-    def close(self) -> list[dict[str, Any]]:
-        """Write the rows of this evaluation and return them."""
-        self._write(self.rows)
+    def close(self, whole: bool = True) -> list[dict[str, Any]]:
+        """Write the rows of this evaluation, where it is not whole with the earlier ones, and return its own."""
+        self._write(self.rows if whole else [*self.rows, *self._waiting()])
         return self.rows
 
     def _waiting(self) -> list[dict[str, Any]]:
@@ -129,7 +136,7 @@ class ScoreSheet:
         return [row for keys, row in self.earlier.items() if keys not in used]
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        columns = dict.fromkeys([*KEYS, *(name for row in rows for name in row)])
+        columns = dict.fromkeys([*TEXTS, *(name for row in rows for name in row)])
         with atomic_file(self.path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(columns), restval="")
             writer.writeheader()

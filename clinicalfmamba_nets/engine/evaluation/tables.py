@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from clinicalfmamba_nets.engine.evaluation.comparison import REFERENCE, TRAP
+from clinicalfmamba_nets.engine.evaluation.score_sheet import TEXTS
+from clinicalfmamba_nets.metrics.conventions import CDDFUSE_COLUMNS
 
 Row = Mapping[str, Any]
 Summary = dict[str, dict[str, Any]]
@@ -40,6 +42,7 @@ COLUMNS = {
     "calcification_contrast": "calcification",
     "entropy": "entropy, bit",
 }
+MAIN = ("ssim", "ssim_head_min", "vif", "qabf", "scd", "n_abf", "extrema_head")
 DECIMALS = {"psnr": 2, "entropy_float": 2, "entropy": 2, "background_mean": 2, "extrema_head": 2, "bone_mean": 2}
 
 # Means over three runs, each on the authors' own random test set: "ClinicalFMamba" (tables of the 2D experiments).
@@ -96,8 +99,7 @@ def without_infinity(content: Any) -> Any:
 
 def metric_names(rows: Sequence[Row]) -> list[str]:
     """Names of the scores that any row holds, in their order."""
-    fixed = ("run", "case", "network", "fingerprint")
-    return [name for name in dict.fromkeys(key for row in rows for key in row) if name not in fixed]
+    return [name for name in dict.fromkeys(key for row in rows for key in row) if name not in TEXTS]
 
 
 def summarize(rows: Sequence[Row]) -> Summary:
@@ -186,13 +188,17 @@ def _shown(summary: Summary, network: str) -> Mapping[str, Mapping[str, Any]]:
     return summary[network]["over_runs"] if len(runs) > 1 else next(iter(runs.values()))
 
 
-def markdown_table(summary: Summary, task: str = "ct_mri", published: bool = True) -> str:
+def markdown_table(
+    summary: Summary, task: str = "ct_mri", published: bool = False, facts: Sequence[str] = (), foot: Sequence[str] = ()
+) -> str:
     """Write the tables of an evaluation.
 
     Args:
         summary: see `summarize`.
         task: ct_mri, spect_mri, pet_mri, or one of them with a suffix: chooses the published rows.
         published: add the rows that the paper prints, marked as other test sets.
+        facts: lines above the table: the weights, the data, what could not be scored.
+        foot: lines below it.
 
     Returns:
         Markdown: the paper's columns, then the columns that tell good from bad, with remarks.
@@ -201,6 +207,7 @@ def markdown_table(summary: Summary, task: str = "ct_mri", published: bool = Tru
     runs = max((len(row["runs"]) for row in summary.values()), default=0)
     spread = f"mean ± standard deviation over {runs} runs" if runs > 1 else "mean ± standard deviation over the pairs"
     first = {name: title for name, title in PAPER_COLUMNS.items() if name in names}
+    first |= {name: name for name in CDDFUSE_COLUMNS if name in names}
     known = PUBLISHED.get(task.removesuffix("_published"), {}) if published else {}
     body = [[network, *_cells(summary, network, first)] for network in summary]
     for network, values in known.items():
@@ -211,7 +218,37 @@ def markdown_table(summary: Summary, task: str = "ct_mri", published: bool = Tru
     judged = [[network, *_cells(summary, network, second), "; ".join(remarks(summary, network))] for network in summary]
     notes = _notes(spread, bool(known), any(network.startswith(TRAP) for network in summary))
     parts = [_table(["network", *first.values()], body), _table(["network", *second.values(), "remarks"], judged)]
-    return "\n".join([*notes, "", *parts[0], "", *parts[1], ""])
+    shown = [*parts[0], "", *(parts[1] if second else [])]
+    return "\n".join([*notes, *(line for fact in facts for line in ("", fact)), "", *shown, "", *foot, ""])
+
+
+def terminal_table(summary: Summary, columns: int = 7) -> str:
+    """A table of the main scores in columns, for a terminal.
+
+    Args:
+        summary: see `summarize`.
+        columns: how many metrics are shown.
+
+    Example:
+        >>> rows = [{"run": "run1", "case": "1", "network": "average", "ssim": 0.5}]
+        >>> print(terminal_table(summarize(rows)))
+        network   SSIM
+        average  0.500
+    """
+    names = {name for row in summary.values() for name in row["over_runs"]}
+    titles = {**PAPER_COLUMNS, **COLUMNS, **{name: name for name in CDDFUSE_COLUMNS}}
+    shown = [name for name in (*MAIN, *titles, *sorted(names)) if name in names]
+    shown = list(dict.fromkeys(shown))[:columns]
+    body = [["network", *(titles.get(name, name) for name in shown)]]
+    for network in summary:
+        scores = _shown(summary, network)
+        means = [{**scores[name], "std": None} if name in scores else None for name in shown]
+        body.append([network, *(_cell(one, DECIMALS.get(name, 3)) for one, name in zip(means, shown, strict=True))])
+    widths = [max(len(line[place]) for line in body) for place in range(len(body[0]))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True))])
+        for line in body
+    )
 
 
 def _cells(summary: Summary, network: str, columns: Mapping[str, str]) -> list[str]:

@@ -33,6 +33,7 @@ def pair_datalist(
     section: str = "testing",
     slices_dir: str | os.PathLike | None = None,
     slice_step: int = 1,
+    strict: bool = True,
 ) -> list[dict[str, Any]]:
     """Return the pairs of a run as entries `image`, `image2`, `case`.
 
@@ -51,12 +52,17 @@ def pair_datalist(
         slices_dir: folder in which the volumes of a task whose data are volumes are cut into slices, None to leave them
             whole.
         slice_step: take every slice, every second, ...
+        strict: refuse a data list for one bad entry; if not, that entry has the message under `error`.
 
     Raises:
         FusionInputError: nothing is there, or an entry is bad.
     """
-    pairs = _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
-    return pairs if slices_dir is None or not _of_volumes(task) else slice_datalist(pairs, slices_dir, step=slice_step)
+    if slices_dir is not None and _of_volumes(task):
+        pairs = _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
+        return slice_datalist(pairs, slices_dir, step=slice_step)
+    if datalist is not None and not strict:
+        return load_datalist(datalist, section, strict=False)
+    return _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
 
 
 def _of_volumes(task: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +99,18 @@ def start_from_weights(network: nn.Module, path: str | os.PathLike | None) -> No
 
 def _with_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:
     network.load_state_dict(require_weights(network, path))
+    facts = {"file": str(path), "sha256": file_digest(path)}
+    network.weights_file = facts  # type: ignore[assignment]
     return network.eval()
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def trained_networks(

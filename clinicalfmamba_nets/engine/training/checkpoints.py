@@ -13,9 +13,9 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from clinicalfmamba_nets.engine.run.ranks import gather_objects, is_main_process, own_index
+from clinicalfmamba_nets.engine.run.seen_pairs import other_list, pair_names
 from clinicalfmamba_nets.engine.training.averaging import WeightAverage
 from clinicalfmamba_nets.engine.training.random_state import capture_random_state, restore_random_state
-from clinicalfmamba_nets.engine.training.seen_pairs import other_list, pair_names
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.files import atomic_file
 

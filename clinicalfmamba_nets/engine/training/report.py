@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from clinicalfmamba_nets import __version__
 from clinicalfmamba_nets.engine.run.ranks import is_main_process
 from clinicalfmamba_nets.engine.run.record import RUN_FILE, machine_facts, write_json
-from clinicalfmamba_nets.engine.training.seen_pairs import pair_names
+from clinicalfmamba_nets.engine.run.seen_pairs import pair_names
 
 
 class TrainingReport:

@@ -20,11 +20,14 @@ from clinicalfmamba_nets.engine.evaluation.comparison import (
     compared_networks,
     trap_networks,
 )
-from clinicalfmamba_nets.engine.evaluation.evaluator import PairEvaluator, as_picture, evaluate_pairs
+from clinicalfmamba_nets.engine.evaluation.evaluator import PairEvaluator, evaluate_pairs
+from clinicalfmamba_nets.engine.evaluation.items import as_picture
 from clinicalfmamba_nets.engine.evaluation.plots import write_box_plot
 from clinicalfmamba_nets.engine.evaluation.score_sheet import network_digest
 from clinicalfmamba_nets.engine.evaluation.tables import describe, markdown_table, remarks, summarize
 from clinicalfmamba_nets.engine.pictures.contact_sheet import contact_sheet
+from clinicalfmamba_nets.engine.run.seen_pairs import pair_names
+from clinicalfmamba_nets.engine.run.weights import file_digest
 from clinicalfmamba_nets.errors import FusionInputError
 
 METRICS = ["ssim", "qabf", "scd", "vif", "background_mean", "entropy", "entropy_float", "psnr"]
@@ -117,12 +120,12 @@ def test_traps_look_bad_and_the_reference_does_not(tmp_path):
 
 def test_published_rows_are_marked_as_other_test_sets():
     rows = [{"run": "run1", "case": "1", "network": "average", "ssim": 0.75, "psnr": 16.0, "entropy_float": 4.4}]
-    table = markdown_table(summarize(rows), "ct_mri_published")
+    table = markdown_table(summarize(rows), "ct_mri_published", published=True)
     printed = next(line for line in table.splitlines() if "*ClinicalFMamba, as printed" in line)
     assert printed == "| *ClinicalFMamba, as printed: OTHER test sets* | *16.52* | *0.783* | *15.21* |"
     assert "no measure of information" in table
-    assert "as printed" not in markdown_table(summarize(rows), "pet_mri")
-    assert "as printed" not in markdown_table(summarize(rows), "ct_mri", published=False)
+    assert "as printed" not in markdown_table(summarize(rows), "pet_mri", published=True)
+    assert "as printed" not in markdown_table(summarize(rows), "ct_mri")
 
 
 def test_statistics_over_pairs_and_over_runs(tmp_path):
@@ -177,6 +180,54 @@ def test_an_interruption_keeps_earlier_rows(tmp_path, monkeypatch):
         evaluate_pairs(broken, {}, tmp_path, metrics=["ssim"], sheet_cases=0)
     assert {row["case"] for row in read_rows(tmp_path)} == {"head0", "head1", "head2"}
     assert len(read_rows(tmp_path)) == 4
+
+
+def test_one_bad_or_small_pair_does_not_end_an_evaluation(tmp_path):
+    tiny = {"case": "tiny", "image": torch.rand(2, 10, 10)}
+    summary = evaluate_pairs([pairs(1)[0], tiny], {}, tmp_path / "a", metrics=["ssim", "ms_ssim"])
+    assert [summary["average"]["over_runs"][name]["mean"] is None for name in ("ssim", "ms_ssim")] == [False, False]
+    rows = read_rows(tmp_path / "a")
+    assert rows[1]["ms_ssim"] == "nan" and "needs at least 11 pixels" in rows[1]["remarks"]
+    bad = {"case": "lost", "error": "lost.png: no such file"}
+    with pytest.raises(FusionInputError, match="expected all 3 pairs, found 1 .*case lost: .*lost.png: no such file"):
+        evaluate_pairs([bad, *pairs(2)], {}, tmp_path / "b", metrics=["ssim"])
+    assert {row["case"] for row in read_rows(tmp_path / "b")} == {"head0", "head1"}
+    content = json.loads((tmp_path / "b" / "summary.json").read_text())
+    assert content["failures"][0]["case"] == "lost" and "Not scored: lost" in (tmp_path / "b" / "table.md").read_text()
+
+
+def test_weights_and_data_are_named_in_every_output(tmp_path, caplog):
+    network = MixtureFusion(0.7)
+    weights = tmp_path / "run" / "model.pt"
+    weights.parent.mkdir()
+    torch.save(network.state_dict(), weights)
+    network.weights_file = {"file": str(weights), "sha256": file_digest(weights)}
+    items = [{**pair, "image2": "ct.png"} for pair in pairs(2)]
+    names = pair_names([{"case": pair["case"], "image": "mri.png", "image2": "ct.png"} for pair in items])
+    (weights.parent / "run.json").write_text(json.dumps({"pairs": {"training": names[:1]}}))
+    listed = Listed(items)
+    with caplog.at_level("INFO", "clinicalfmamba"):
+        evaluate_pairs({"mylist": listed}, {"mixture": network}, tmp_path / "out", metrics=["ssim"])
+    table, content = (tmp_path / "out" / "table.md").read_text(), (tmp_path / "out" / "summary.json").read_text()
+    assert file_digest(weights) in table and file_digest(weights) in content and "mylist, 2 pairs" in table
+    assert all(len(row["weights"]) == 12 for row in read_rows(tmp_path / "out"))
+    told = "mixture was trained on 1 of these 2 pairs (head0): its scores on them say nothing about new images"
+    assert told in caplog.text and told in table
+    assert "network   SSIM" in caplog.text  # the table on the terminal
+
+
+class Listed:
+    """Pairs with the paths that they were read from, as a MONAI dataset has them."""
+
+    def __init__(self, items):
+        self.items = items
+        self.data = [{"case": item["case"], "image": "mri.png", "image2": "ct.png"} for item in items]
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
 
 
 def test_color_pairs_have_no_ct_metrics_and_a_colored_sheet(tmp_path):
@@ -251,7 +302,7 @@ TOLERANCE = (0.02, 0.001, 0.004, 0.004, 0.005, 0.001, 0.003, 0.0015, 0.006, 0.00
 def test_baselines_score_as_measured_elsewhere(shared_data, tmp_path):
     from monai.transforms import Compose, EnsureChannelFirstd
 
-    from clinicalfmamba_nets.engine.evaluation.evaluator import evaluation_items
+    from clinicalfmamba_nets.engine.evaluation.items import evaluation_items
     from clinicalfmamba_nets.transforms import LoadImagePaird, ScaleIntensityPaird
 
     transform = Compose(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from clinicalfmamba_nets.engine.training.seen_pairs import other_list, pair_names, told, trained_pairs
+from clinicalfmamba_nets.engine.run.seen_pairs import other_list, pair_names, told, trained_pairs
 
 
 def entries(*cases, folder="a"):

@@ -1,0 +1,94 @@
+"""The commands that run a bundle's training or evaluation, or score fused images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clinicalfmamba_nets.cli.arguments import Parser, say
+from clinicalfmamba_nets.cli.checks import check_task
+from clinicalfmamba_nets.errors import FusionInputError
+
+
+def run_evaluate(parser: Parser, options: argparse.Namespace) -> int:
+    """Run the bundle's evaluation."""
+    settings = {"split": options.split, **({"runs": options.run} if options.run else {})}
+    settings |= {"fused": options.fused} if options.fused else {}
+    code = run_configured(parser, options, "inference", ["evaluate"], settings)
+    say(f"table    {Path(options.output) / 'table.md'}")
+    return code
+
+
+def run_score(parser: Parser, options: argparse.Namespace) -> int:
+    """Score folders of fused images; 1 when some could not be scored."""
+    if options.range is not None and not options.range > 0:
+        parser.error(f"--range: expected a number above 0, found {options.range:g}")
+    from clinicalfmamba_nets.engine.evaluation.score import score_folders
+    from clinicalfmamba_nets.engine.run.workflows import show_progress
+    from clinicalfmamba_nets.ops.native.allocator import tune_allocator
+
+    names = options.metrics.split(",") if options.metrics else None
+    more = {"metrics": names, "convention": options.convention, "baselines": options.baselines}
+    show_progress()
+    tune_allocator()
+    score_folders(options.folders, options.pairs, options.output, options.task, options.rule, options.range, **more)
+    say(f"table    {Path(options.output) / 'table.md'}")
+    return 0
+
+
+def run_train(parser: Parser, options: argparse.Namespace) -> int:
+    """Run the bundle's training and tell where the weights lie."""
+    code = run_configured(parser, options, "train", [], {"resume": options.resume})
+    say(f"weights  {Path(options.output) / 'model.pt'}")
+    return code
+
+
+def run_configured(
+    parser: Parser, options: argparse.Namespace, workflow: str, overlays: list[str], settings: dict[str, Any]
+) -> int:
+    """Run a configuration of the bundle; settings that it does not know are wrong arguments."""
+    bundle = check_task(parser, options)
+    given = {"dataset_dir": options.dataset_dir, "datalist": options.datalist, "output_dir": options.output}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    settings |= free_settings(parser, options.settings)
+    if not {"dataset_dir", "datalist"} & settings.keys():
+        parser.error("expected --dataset_dir DIR or --datalist FILE, found neither")
+    settings |= {"task": options.task} if options.task else {}
+    from clinicalfmamba_nets.engine.run.overrides import check_override_names
+    from clinicalfmamba_nets.engine.run.settings import check_settings
+    from clinicalfmamba_nets.engine.run.tasks import VOLUMES
+    from clinicalfmamba_nets.engine.run.workflows import find_bundle, run_bundle
+
+    try:
+        check_override_names(
+            settings, [find_bundle(bundle) / "configs" / f"{name}.json" for name in (workflow, *overlays)]
+        )
+        check_settings(3 if bundle == VOLUMES else 2, **{k: v for k, v in settings.items() if k != "device"})
+    except FusionInputError as error:
+        parser.error(str(error))
+    device = options.device or settings.get("device")
+    if device:
+        from clinicalfmamba_nets.engine.run.devices import named_device
+
+        settings["device"] = named_device(device)
+    run_bundle(bundle, workflow, overlays, settings)
+    return 0
+
+
+def free_settings(parser: Parser, words: Sequence[str]) -> dict[str, Any]:
+    """Turn NAME=VALUE words into settings; values are JSON where they can be, else text."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, mark, value = word.partition("=")
+        if not mark or not name:
+            parser.error(f"expected NAME=VALUE, found {word!r}")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            from fire.parser import DefaultParseValue  # Python's literals, as monai.bundle takes them; else a string
+
+            settings[name] = DefaultParseValue(value)
+    return settings

@@ -1,0 +1,137 @@
+"""Fused images that another program wrote, read from a folder as if a network had drawn them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clinicalfmamba_nets.engine.evaluation.suspicions import suspicions
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io import case_name, image_extension, printable
+from clinicalfmamba_nets.transforms import LoadImagePair
+
+FIELDS = ("case", "image", "image2")
+SLACK = 0.02  # share of the range that a saved image may leave it
+
+
+class FusedFiles(nn.Module):
+    """The fused images of one method, found by the names of their cases.
+
+    A file belongs to a pair when it is named by the entry's `fused`, or fits the rule; without a rule its name without
+    ending is `<case>_fused`, `<case>`, or one of these with the name of the first or second image, where that name
+    occurs once in the list. No file is taken for two pairs.
+
+    Args:
+        folder: of the images: PNG or NIfTI (or any format that is read), 8 or 16 bit, grey or color.
+        entries: of the list of pairs, with `case`, `image`, `image2` and perhaps `fused`.
+        rule: pattern of the names such as "{case}_result.png", with the fields `{case}`, `{image}`, `{image2}`.
+        data_range: the value that counts as white; None for 1, 255 or 65535 by the kind of the file.
+
+    Raises:
+        FusionInputError: no such folder, or a rule without a field.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        entries: Sequence[Mapping[str, Any]],
+        rule: str | None = None,
+        data_range: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.folder, self.rule, self.data_range = Path(folder), rule, data_range
+        if not self.folder.is_dir():
+            raise input_error(printable(folder), "a folder of fused images", "no such folder", "check the path")
+        if rule is not None and not any(f"{{{field}}}" in rule for field in FIELDS):
+            raise input_error("rule", "a name with {case}, {image} or {image2}", repr(rule), "such as {case}_fused.png")
+        files = sorted(file for file in self.folder.iterdir() if file.is_file() and image_extension(file))
+        self.files: dict[str, list[Path]] = {}
+        for file in files:
+            for name in {file.name.casefold(), case_name(file.name).casefold()}:
+                self.files.setdefault(name, []).append(file)
+        self.counts = {field: Counter(_stem(entry, field) for entry in entries) for field in FIELDS}
+        self.taken: dict[Path, str] = {}
+        self.loader = LoadImagePair(allow_constant=True)
+
+    def names_of(self, entry: Mapping[str, Any]) -> list[str]:
+        """Names that the fused image of a pair may have, the best first."""
+        if entry.get("fused"):
+            return [Path(str(entry["fused"])).name]
+        stems = {field: _stem(entry, field) for field in FIELDS}
+        if self.rule is not None:
+            name = self.rule
+            for field, stem in stems.items():
+                name = name.replace(f"{{{field}}}", stem)
+            return [name]
+        alone = [stem for field, stem in stems.items() if stem and (field == "case" or self.counts[field][stem] == 1)]
+        return list(dict.fromkeys(name for stem in alone for name in (f"{stem}_fused", stem)))
+
+    def file_of(self, entry: Mapping[str, Any]) -> Path:
+        """Find the fused image of a pair.
+
+        Raises:
+            FusionInputError: none, several of one name, or one that another pair has.
+        """
+        case, names = str(entry.get("case", "?")), self.names_of(entry)
+        found = next((self.files[name.casefold()] for name in names if name.casefold() in self.files), [])
+        where = f"case {case} in {printable(self.folder)}"
+        if len(found) != 1:
+            listed = ", ".join(file.name for file in found) or "none"
+            expected = f"one fused image named {' or '.join(names[:2])}"
+            raise input_error(where, expected, listed, "name the files by --rule, or by `fused` in the list")
+        if self.taken.setdefault(found[0], case) != case:
+            text = f"{found[0].name}, which case {self.taken[found[0]]} has"
+            raise input_error(where, "a fused image of its own", text, "name the files by --rule")
+        return found[0]
+
+    def of_pair(self, entry: Mapping[str, Any], item: Mapping[str, Any], image: Tensor) -> tuple[Tensor, list[str]]:
+        """Read the fused image of a pair.
+
+        Args:
+            entry: of the list, with the paths.
+            item: the pair as it was read.
+            image: its sources, (2, *spatial) in [0, 1].
+
+        Returns:
+            (1, *spatial) in [0, 1], the luma of a color image, and remarks: a copy, greyed, shifted.
+
+        Raises:
+            FusionInputError: no file, a bad one, another size, or a range that cannot be told.
+        """
+        file = self.file_of(entry)
+        loaded, chroma = self.loader(entry["image"], str(file))
+        fused = torch.as_tensor(loaded).as_subclass(Tensor)[1:]  # (1, *spatial)
+        if fused.shape[1:] != image.shape[1:]:
+            expected, found = (" x ".join(map(str, shape[1:])) for shape in (image.shape, fused.shape))
+            raise input_error(file.name, f"the size of the sources, {expected}", found, "score images of their size")
+        facts = loaded.meta["sources"][1]
+        fused = self._scaled(fused, facts, getattr(item.get("image"), "meta", {}), file.name)
+        return fused, suspicions(fused, image, chroma, item.get("image_chroma"))
+
+    def _scaled(self, fused: Tensor, facts: Mapping[str, Any], meta: Mapping[str, Any], name: str) -> Tensor:
+        """Bring stored values to [0, 1]: by the range given, the kind of the file, or the units of the first source."""
+        low, high = float(fused.min()), float(fused.max())
+        limits = meta.get("intensity_scale")
+        start, top = 0.0, self.data_range or float(facts["value_range"] or 0.0)
+        if not top and high <= 1 + SLACK:
+            top = 1.0
+        elif not top and facts["dtype"] == "uint8":
+            top = 255.0
+        elif not top and limits is not None:
+            start, top = (float(value) for value in torch.as_tensor(limits)[0][:2])  # as this program saves a volume
+        reach = SLACK * (top - start)
+        if not top or low < start - reach or high > top + reach:
+            expected = f"values from {start:g} to {top:g}" if top else "a known range of values"
+            raise input_error(name, expected, f"{low:g} to {high:g}", "give --range with the value that is white")
+        return ((fused - start) / (top - start)).clamp(0, 1)
+
+
+def _stem(entry: Mapping[str, Any], field: str) -> str:
+    value = str(entry.get(field, ""))
+    return value if field == "case" else case_name(Path(value).name) if value else ""

@@ -1,0 +1,177 @@
+"""Fused images of other programs: found by name, read in every kind, and what is wrong with them told."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clinicalfmamba_nets.engine.evaluation.fused_files import FusedFiles
+from clinicalfmamba_nets.engine.evaluation.score import listed_pairs, named_folders, score_folders
+from clinicalfmamba_nets.engine.evaluation.suspicions import find_shift, suspicions
+from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.metrics import compute_all
+
+SIZE = 64
+
+
+def sources(number):
+    """MRI and CT of a head, uint8; other numbers give other heads."""
+    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+    head = (x / 0.8) ** 2 + (y / 0.9) ** 2 < 1
+    mri = head * (120 + 100 * np.sin(4 * (number + 1) * x) * np.cos(3 * y))
+    ct = head * 40.0 + (head & ((x / 0.7) ** 2 + (y / 0.8) ** 2 > 1)) * 200
+    return mri.clip(0, 255).astype(np.uint8), ct.clip(0, 255).astype(np.uint8)
+
+
+def save(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name.endswith(".nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+    else:
+        Image.fromarray(array).save(path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two pairs and their list."""
+    entries = []
+    for number in range(2):
+        mri, ct = sources(number)
+        save(tmp_path / "in" / f"{number}_mri.png", mri)
+        save(tmp_path / "in" / f"{number}_ct.png", ct)
+        entries.append({"image": f"{number}_mri.png", "image2": f"{number}_ct.png", "case": f"c{number}"})
+    (tmp_path / "in" / "list.json").write_text(json.dumps({"testing": entries}))
+    return tmp_path
+
+
+def average(number):
+    mri, ct = sources(number)
+    return np.rint((mri.astype(float) + ct) / 2).astype(np.uint8)
+
+
+KINDS = {
+    "8 bit": ("c{}.png", lambda fused: fused),
+    "16 bit": ("c{}_fused.png", lambda fused: fused.astype(np.uint16) * 257),
+    "grey as color": ("{}_mri.png", lambda fused: np.stack([fused] * 3, -1)),
+    "by the second name": ("{}_ct_fused.png", lambda fused: fused),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_the_scores_of_its_values(kind, data):
+    name, store = KINDS[kind]
+    for number in range(2):
+        save(data / "out" / name.format(number), store(average(number)))
+    score_folders([str(data / "out")], data / "in" / "list.json", data / "scores", metrics=["ssim", "psnr"])
+    rows = list(csv.DictReader((data / "scores" / "pairs.csv").open()))
+    assert [row["case"] for row in rows] == ["c0", "c1"] and {row["network"] for row in rows} == {"out"}
+    for number, row in enumerate(rows):
+        expected = compute_all(average(number), *sources(number), data_range=255, names=["ssim", "psnr"])
+        assert float(row["ssim"]) == pytest.approx(expected["ssim"], abs=1e-5)
+        assert float(row["psnr_head"]) == pytest.approx(expected["psnr_head"], abs=1e-3)
+    files = {path.name for path in (data / "scores").iterdir()}
+    assert files == {"pairs.csv", "summary.json", "table.md", "contact_sheet.png", "box_plot.png"}
+
+
+def test_volumes_are_read_in_the_range_of_their_kind(tmp_path):
+    generator = np.random.default_rng(0)
+    values = [generator.random((20, 20, 20)).astype(np.float32) * 900 for _ in "ab"]
+    for name, array in zip(("t2", "flair"), values, strict=True):
+        save(tmp_path / "in" / f"one_{name}.nii.gz", array)
+    (tmp_path / "list.json").write_text(
+        json.dumps({"testing": [{"image": "in/one_t2.nii.gz", "image2": "in/one_flair.nii.gz", "case": "one"}]})
+    )
+    save(tmp_path / "share" / "one.nii.gz", (values[0] / 1800 + values[1] / 1800).astype(np.float32))
+    save(tmp_path / "bytes" / "one.nii.gz", (values[0] / 9 + values[1] / 9).astype(np.uint8))
+    words = [str(tmp_path / name) for name in ("share", "bytes")]
+    summary = score_folders(words, tmp_path / "list.json", tmp_path / "out", "t2_flair", metrics=["psnr", "cc"])
+    share, eight = (summary[name]["over_runs"]["cc"]["mean"] for name in ("share", "bytes"))
+    assert share > 0.6 and share == pytest.approx(eight, abs=0.02)
+    save(tmp_path / "units" / "one.nii.gz", (values[0] * 100).astype(np.float32))
+    with pytest.raises(FusionInputError, match="one.nii.gz: expected .*found .*--range"):
+        score_folders([str(tmp_path / "units")], tmp_path / "list.json", tmp_path / "o", "t2_flair", metrics=["psnr"])
+
+
+def test_missing_and_misfit_images_are_named_and_the_others_scored(data):
+    save(data / "half" / "c0.png", average(0))
+    save(data / "small" / "c0.png", average(0)[::2, ::2])
+    save(data / "small" / "c1.png", average(1))
+    (data / "small" / "c2.png").write_bytes(b"no image")
+    words = [str(data / "half"), str(data / "small")]
+    with pytest.raises(FusionInputError, match="expected all 2 pairs, found 2 that could not be scored"):
+        score_folders(words, data / "in" / "list.json", data / "out", metrics=["ssim"])
+    content = json.loads((data / "out" / "summary.json").read_text())
+    told = {(one["case"], one["network"]): one["error"] for one in content["failures"]}
+    assert "named c1_fused or c1, found none" in told["c1", "half"]
+    assert "64 x 64" in told["c0", "small"] and "found 32 x 32" in told["c0", "small"]
+    assert {(row["network"], row["case"]) for row in csv.DictReader((data / "out" / "pairs.csv").open())} == {
+        ("half", "c0"),
+        ("small", "c1"),
+    }
+
+
+def test_copies_greyed_and_shifted_images_are_told(data):
+    mri, ct = sources(0)
+    color = np.stack([ct, ct // 3, ct // 2], -1)
+    save(data / "in" / "0_ct.png", color)
+    image = torch.from_numpy(np.stack([mri, ct]).astype(np.float32) / 255)
+    neutral, colored = torch.full((2, SIZE, SIZE), 0.5), torch.rand(2, SIZE, SIZE)
+    fused = image.amax(0, keepdim=True)
+    assert suspicions(fused, image, None, None) == []
+    assert suspicions(image[1:] + 2 / 255, image, None, None) == ["a copy of image B"]
+    assert suspicions(fused, image, None, colored) == ["greyed: image B is in color, the fused image is not"]
+    assert suspicions(fused, image, neutral, colored)[0].startswith("greyed")
+    assert not suspicions(fused, image, colored, colored)
+    assert suspicions(fused, image, colored, None)[0].startswith("colored: both sources are grey")
+    for shift in ((2, 0), (-3, 5), (0, -1)):
+        assert find_shift(fused[0].roll(shift, (0, 1)), image) == shift
+    save(data / "out" / "c0.png", average(0))
+    save(data / "out" / "c1.png", np.roll(average(1), (4, 2), (0, 1)))
+    score_folders([str(data / "out")], data / "in" / "list.json", data / "o", "spect_mri", metrics=["ssim"])
+    remarks = [row["remarks"] for row in csv.DictReader((data / "o" / "pairs.csv").open())]
+    assert "greyed" in remarks[0] and "shifted by 4 x 2 pixels" in remarks[1]
+    assert "shifted by 4 x 2 pixels against the sources (1 of 2 pairs)" in (data / "o" / "table.md").read_text()
+
+
+def test_names_by_rule_and_by_list(data):
+    for number in range(2):
+        save(data / "out" / f"res-{number}_mri-x.png", average(number))
+    entries = listed_pairs(data / "in" / "list.json")
+    found = FusedFiles(data / "out", entries, rule="res-{image}-x.png")
+    assert [found.file_of(entry).name for entry in entries] == ["res-0_mri-x.png", "res-1_mri-x.png"]
+    named = json.loads((data / "in" / "list.json").read_text())
+    for number, entry in enumerate(named["testing"]):
+        entry["fused"] = f"res-{1 - number}_mri-x.png"
+    (data / "in" / "named.json").write_text(json.dumps(named))
+    listed = listed_pairs(data / "in" / "named.json")
+    assert FusedFiles(data / "out", listed).file_of(listed[0]).name == "res-1_mri-x.png"
+
+
+def test_no_file_is_taken_for_two_pairs(tmp_path):
+    entries = [{"case": f"c{n}", "image": f"{n}/mri.png", "image2": f"{n}/ct.png"} for n in range(2)]
+    save(tmp_path / "out" / "mri.png", average(0))
+    with pytest.raises(FusionInputError, match="case c0 in .*named c0_fused or c0, found none"):
+        FusedFiles(tmp_path / "out", entries).file_of(entries[0])
+    same = FusedFiles(tmp_path / "out", entries, rule="{image}.png")
+    same.file_of(entries[0])
+    with pytest.raises(FusionInputError, match="found mri.png, which case c0 has"):
+        same.file_of(entries[1])
+    save(tmp_path / "two" / "c0.png", average(0))
+    save(tmp_path / "two" / "c0.nii.gz", average(0))
+    with pytest.raises(FusionInputError, match="found c0.nii.gz, c0.png"):
+        FusedFiles(tmp_path / "two", entries).file_of(entries[0])
+
+
+def test_wrong_folders_and_rules(data):
+    with pytest.raises(FusionInputError, match="nowhere: expected a folder of fused images"):
+        FusedFiles("nowhere", [])
+    with pytest.raises(FusionInputError, match="rule: expected a name with {case}"):
+        FusedFiles(data / "in", [], rule="fused.png")
+    with pytest.raises(FusionInputError, match="method a: expected a name of its own"):
+        named_folders(["a=x", "a=y"])
