@@ -13,6 +13,7 @@ from clinicalfmamba_nets.io.dicom.header import Header
 
 AIR = -1024.0  # HU that no tissue and no air falls below, but for noise
 _FAR = -1500.0  # HU that noise does not reach either
+_ALIKE = 0.02  # of the range of the values: what is as near to the least of them is about the same
 _SHARE = 0.01  # of the voxels, from which on the least value below air is no noise
 
 
@@ -97,7 +98,7 @@ def far_below_air(volume: np.ndarray) -> np.ndarray | None:
     return mask if mask.any() and not mask.all() else None
 
 
-def fill_padding(volume: np.ndarray, mask: np.ndarray) -> tuple[int, float] | None:
+def fill_padding(volume: np.ndarray, mask: np.ndarray) -> tuple[int, float, np.ndarray | None] | None:
     """Give voxels without data the least value of all others, in place.
 
     Args:
@@ -105,11 +106,19 @@ def fill_padding(volume: np.ndarray, mask: np.ndarray) -> tuple[int, float] | No
         mask: where there are no data, of that shape.
 
     Returns:
-        How many voxels changed, and the value; None (and nothing is changed) where no voxel has data.
+        How many voxels changed, the value, and where the image really has no data: a padding value that is about that
+        of air, or of the dark around a head, says nothing about the field of view. None there where that is nowhere;
+        None (and nothing is changed) where no voxel has data.
     """
     if mask.all():
         return None
-    lowest = volume[~mask].min()
-    changed = int(np.count_nonzero(volume[mask] != lowest))
+    data = volume[~mask]
+    lowest, highest = data.min(), data.max()
+    padded = volume[mask]
+    apart = np.abs(padded.astype(np.float64) - float(lowest)) > _ALIKE * (float(highest) - float(lowest))
+    missing = None
+    if apart.any():
+        missing = mask.copy()
+        missing[mask] = apart
     volume[mask] = lowest
-    return changed, float(lowest)
+    return int(np.count_nonzero(padded != lowest)), float(lowest), missing

@@ -136,22 +136,23 @@ def _without_padding(
     volume: np.ndarray, tagged: np.ndarray | None, hounsfield: bool
 ) -> tuple[np.ndarray | None, list[str]]:
     """Give voxels without data the least value of the others; return where they are, and notes."""
-    notes = []
+    notes: list[str] = []
+    masks: list[np.ndarray | None] = []
     if tagged is not None:
         filled = fill_padding(volume, tagged)
         if filled is None:
             return None, ["PixelPaddingValue (0028,0120) is the value of every voxel: of no effect"]
+        masks.append(filled[2])
         if filled[0]:
             notes.append(f"PixelPaddingValue (0028,0120): {filled[0]} voxels without data set to {filled[1]:g}")
     far = far_below_air(volume) if hounsfield else None
-    if far is None:
-        return tagged, notes
-    far = far if tagged is None else far | tagged
-    filled = fill_padding(volume, far)
-    if filled is None:
-        return tagged, notes
-    notes.append(f"far below air, without PixelPaddingValue: {filled[0]} voxels without data set to {filled[1]:g} HU")
-    return far, notes
+    filled = None if far is None else fill_padding(volume, far if tagged is None else far | tagged)
+    if far is not None and filled is not None:
+        masks.append(far)
+        what = "far below air, without PixelPaddingValue"
+        notes.append(f"{what}: {filled[0]} voxels without data set to {filled[1]:g} HU")
+    known = [mask for mask in masks if mask is not None]
+    return (np.logical_or.reduce(known) if known else None), notes
 
 
 def _too_dense(volume: np.ndarray, hounsfield: bool) -> list[str]:

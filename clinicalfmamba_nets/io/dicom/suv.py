@@ -17,7 +17,7 @@ from clinicalfmamba_nets.io.files import printable
 _WEIGHT = (0.3, 500.0)  # kg
 _DOSE = (1e4, 1e12)  # Bq: a dose of 370 is one in MBq, which the tag does not hold
 _HALF_LIFE = (10.0, 1e8)  # s
-_DECAYS_AT_MOST = 20.0  # half-lives between injection and scan
+_DECAYS_AT_MOST = 10.0  # half-lives between injection and scan: a thousandth of the dose is left
 _PHILIPS = 0x70530010
 _GE = 0x00090010
 

@@ -77,6 +77,24 @@ def test_a_series_of_nothing_but_padding_is_left_alone(make_series):
     assert (array == 5).all() and meta["background"] is None and "every voxel" in meta["notes"][0]
 
 
+@pytest.mark.parametrize(
+    ("value", "modality", "missing"),
+    [(0, "CT", 0), (-1976, "CT", 14), (0, "MR", 0), (-500, "MR", 14), (4000, "MR", 14)],
+)
+def test_padding_that_is_about_the_dark_of_the_image_is_filled_and_not_missing(make_series, value, modality, missing):
+    def edit(number, made):
+        pixels = np.arange(40, 64)
+        pixels[:7], pixels[-1] = value, 3000
+        made.PixelData = pixels.astype("<i2").tobytes()
+        made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 15, 1
+        made.add_new(PADDING, "SS", value)
+
+    settings = {"Modality": "CT", "RescaleIntercept": -1024} if modality == "CT" else {}  # air: -977 HU
+    array, meta = read_image(make_series(2, edit=edit, **settings))
+    assert array.min() == 47 + settings.get("RescaleIntercept", 0)
+    assert (0 if meta["background"] is None else meta["background"].sum()) == missing
+
+
 @pytest.mark.parametrize("value", [-3024, -2000, -32768])
 def test_values_far_below_air_are_no_data_without_any_tag(make_series, value):
     settings = {"Modality": "CT", "RescaleIntercept": 0}

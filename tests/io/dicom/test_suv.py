@@ -106,6 +106,7 @@ REFUSED = {
     "RadiopharmaceuticalStartTime (0018,1072) is absent": pet({"RadiopharmaceuticalStartTime": None}),
     "RadiopharmaceuticalStartTime (0018,1072 or 1078) lies -3600 s": pet({GIVEN: "20240101120000"}),
     "RadiopharmaceuticalStartTime (0018,1072 or 1078) lies 31": pet({GIVEN: "20230101100000"}),
+    "(0018,1072 or 1078) lies 86100 s": pet({"RadiopharmaceuticalStartTime": "110500"}),  # a clock that is fast
     "SeriesDate, SeriesTime (0008,0021 and 0031)": pet(SeriesTime=None, AcquisitionTime=None),
     "DecayCorrection (0054,1102) is NONE": pet(DecayCorrection="NONE"),
     "DecayCorrection (0054,1102) is absent": pet(DecayCorrection=None),
