@@ -22,12 +22,12 @@ from clinicalfmamba_nets.engine.run.record import RUN_FILE
 from clinicalfmamba_nets.engine.run.workflows import find_bundle, open_bundle
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, image_extension, printable
+from clinicalfmamba_nets.io.dicom.choosing import contrast_of
 from clinicalfmamba_nets.io.dicom.files import SELECTOR, split_selector
 from clinicalfmamba_nets.io.dicom.series import Series
-from clinicalfmamba_nets.io.dicom.study import choose_pair, list_series
+from clinicalfmamba_nets.io.dicom.study import open_study
 
 DEFAULT_INPUT = "clinicalfmamba"
-_FLAIR_WORDS = ("flair", "dark-fluid", "dark_fluid", "tirm")
 _NAME_BOTH = "name both: --series T2 --series FLAIR"
 
 
@@ -80,17 +80,20 @@ def _brats_files(folder: str) -> dict[str, str]:
 
 
 def _study_pair(folder: str, series: Sequence[str]) -> tuple[str, str]:
-    """Return the T2 and the FLAIR series of a DICOM study, by selectors or by their descriptions."""
+    """Return the T2 and the FLAIR series of a DICOM study, by selectors or by what they are."""
+    study = open_study(folder)
     if series:
-        return choose_pair(folder, series)
-    rows = [row for row in list_series(folder) if row.image and not row.problem]
-    flair = [row for row in rows if any(word in row.header.description.lower() for word in _FLAIR_WORDS)]
-    t2 = [row for row in rows if row not in flair and "t2" in row.header.description.lower()]
-    for contrast, fitting in (("T2", t2), ("FLAIR", flair)):
+        first, second = study.pair(series).series
+        return study.path_of(first), study.path_of(second)
+    rows = [row for row in study.series if row.image and not row.role]
+    paths = []
+    for contrast in ("T2", "FLAIR"):
+        fitting = [row for row in rows if contrast_of(row) == contrast.lower()]
         if len(fitting) != 1:
             found = _names(fitting) if fitting else f"none among {_names(rows) or 'no volumes'}"
             raise input_error(printable(folder), f"one series described as {contrast}", found, _NAME_BOTH)
-    return choose_pair(folder, [t2[0].selector, flair[0].selector])
+        paths.append(study.path_of(study.choose(fitting[0].selector)))
+    return paths[0], paths[1]
 
 
 def _names(rows: Sequence[Series]) -> str:

@@ -232,7 +232,7 @@ def contrast_of(row: Series) -> str:
         if kind == "t1" or re.search(r"mp ?rage|\bspgr\b|bravo\b", words):
             post = re.search(r"\b(gd|gad|gado|ce|km|post|contrast|c)\b|\+ ?c\b|t1(gd|ce|c)\b|\+gd|\+km", words)
             return "t1ce" if post else "t1"
-        if kind:
+        if kind and not re.search(r"t2 ?(\*|star)", text.lower()):
             return kind
     times = row.value("InversionTime"), row.value("EchoTime")
     if all(isinstance(time, float) for time in times) and times[0] > _FLAIR_TI and times[1] > _FLAIR_TE:  # type: ignore[operator]

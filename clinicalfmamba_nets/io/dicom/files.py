@@ -59,7 +59,7 @@ def holds_dicom(folder: PathLike) -> bool:
     target, _ = split_selector(folder)
     if target.is_file() and is_archive(target):
         return True
-    return any(_is_candidate(item) and starts_like_dicom(item) for item in walk_files(target, []))
+    return any(_is_candidate(item) and starts_like_dicom(item) for item in walk_files(target, [], []))
 
 
 def find_dicom_files(path: PathLike | Sequence[PathLike]) -> tuple[list[Path], list[str], list[Path]]:
@@ -97,18 +97,19 @@ def _checked(path: PathLike) -> Path:
     return target
 
 
-def walk_files(folder: Path, links: list[Path]) -> Iterator[Path]:
+def walk_files(folder: Path, links: list[Path], closed: list[OSError]) -> Iterator[Path]:
     """Yield the files below a folder in order of their names, each folder once, whatever links lead to it.
 
     Args:
         folder: where to start.
         links: gets the linked folders that lead out of it.
+        closed: gets the errors of folders that cannot be read.
 
     Raises:
         FusionInputError: more files than any study has.
     """
     root, seen, count = os.path.realpath(folder), {os.path.realpath(folder)}, 0
-    for place, folders, names in os.walk(os.fspath(folder), followlinks=True):
+    for place, folders, names in os.walk(os.fspath(folder), onerror=closed.append, followlinks=True):
         kept = []
         for name in sorted(folders):
             item = os.path.join(place, name)
@@ -149,7 +150,8 @@ def _in_folder(folder: Path, name: str = "") -> tuple[list[Path], list[str], lis
     other: list[Path] = []
     outside: list[Path] = []
     links: list[Path] = []
-    for item in walk_files(folder, links):
+    closed: list[OSError] = []
+    for item in walk_files(folder, links, closed):
         if item.is_symlink() and not Path(os.path.realpath(item)).is_relative_to(root):
             outside.append(item)
         elif not _is_candidate(item) or not starts_like_dicom(item):
@@ -159,8 +161,11 @@ def _in_folder(folder: Path, name: str = "") -> tuple[list[Path], list[str], lis
     notes = [f"not DICOM, left out: {_names(other, folder)}"] if other else []
     notes += [f"linked folders, followed: {_names(links, folder)}"] if links else []
     notes += [f"links out of the folder, left out: {_names(outside, folder)}"] if outside else []
+    shut = [Path(os.fsdecode(error.filename)) for error in closed if error.filename]
+    notes += [f"folders that cannot be read, left out: {_names(shut, folder)}"] if shut else []
     if not found:
         what = f"{len(other) + len(outside)} other files" if other or outside else "an empty folder"
+        what = "folders without permission to read them" if shut and not other and not outside else what
         what += f", links that lead out of it among them ({_names(outside, folder)})" if outside else ""
         raise input_error(name or printable(folder), "a folder with DICOM images", what, "check the path")
     return found, notes, []

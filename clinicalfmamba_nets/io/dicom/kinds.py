@@ -27,6 +27,7 @@ COLOR_CAPABLE = {
     f"{_STORAGE}4.3": "Enhanced MR Color Image",
 }
 MODEL = "clinicalfmamba-nets"  # what the objects that this software writes name as their maker
+SECONDARY = f"{_STORAGE}7"
 _PLANAR = tuple((kind,) for kind in ("STATIC", "DYNAMIC", "GATED", "WHOLE BODY", "TOMO", "GATED TOMO"))
 _RECONSTRUCTED = ("RECON TOMO", "RECON GATED TOMO", "GATED RECON TOMO")
 # Words of a description, or of ImageType, of a series that plans or documents others.
@@ -80,6 +81,8 @@ def role_of(header: Header) -> str:
         return "a scout (localizer)"
     if _said(_REPORT, header.description, *header.image_type[2:]):
         return "a dose report or screen"
+    if header.sop_class == SECONDARY and header.slices and header.slices[0].position is None:
+        return "a screen without a place in the patient"
     return ""
 
 

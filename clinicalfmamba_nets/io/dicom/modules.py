@@ -99,7 +99,7 @@ def new_series(source: Series, others: Sequence[Series], color: bool, version: s
         SECONDARY if color else kind,
         generate_uid(prefix=None),
         head.study or generate_uid(prefix=None),
-        head.frame_of_reference or generate_uid(prefix=None),
+        source.frame_of_reference or generate_uid(prefix=None),
         min(number + (_COLOR_NUMBER if color else _NUMBER), 2**31 - 1),
         version,
         datetime.now(),

@@ -70,13 +70,13 @@ class Series:
 
     @property
     def patient(self) -> str:
-        """PatientID."""
-        return self.header.patient
+        """PatientID, of any slice that has one."""
+        return next((header.patient for header in self.headers.values() if header.patient), "")
 
     @property
     def frame_of_reference(self) -> str:
-        """FrameOfReferenceUID."""
-        return self.header.frame_of_reference
+        """FrameOfReferenceUID, of any slice that has one."""
+        return next((header.frame_of_reference for header in self.headers.values() if header.frame_of_reference), "")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -180,6 +180,8 @@ def _unlike(headers: list[Header]) -> str:
         ("patient", "PatientID (0010,0020)"),
     ):
         values = {getattr(header, key): header.path for header in headers}
+        if key in ("frame_of_reference", "patient") and len(values) == 2 and "" in values:
+            continue  # absent in some: told as a warning
         if len(values) > 1:
             found = " and ".join(
                 f"{value or 'none'} ({printable(path.name)})" for value, path in list(values.items())[:2]
@@ -193,7 +195,12 @@ def _missing_notes(series: Series) -> list[str]:
     bare = [item for item in series.slices if item.slope is None and item.intercept is None]
     if bare and head.modality == "CT":
         notes.append("no RescaleSlope and RescaleIntercept (0028,1053 and 1052): stored values are taken as HU")
-    if not head.frame_of_reference:
+    for key, tag in (("frame_of_reference", "FrameOfReferenceUID (0020,0052)"), ("patient", "PatientID (0010,0020)")):
+        lacking = [printable(path.name) for path, header in series.headers.items() if not getattr(header, key)]
+        if 0 < len(lacking) < len(series.headers):
+            told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+            series.warnings.append(f"no {tag} in {told}: taken as that of the other slices")
+    if not series.frame_of_reference:
         notes.append("no FrameOfReferenceUID (0020,0052): whether it lies in one space with another series is not told")
     if head.sop_class == NUCLEAR and head.frames > 1 and not series.slices[0].gap:
         distance = f"SliceThickness {series.slices[0].thickness:g} mm"

@@ -209,3 +209,26 @@ def test_linked_folders_are_followed_once_and_named(study, tmp_path):
     opened = open_study(linked)
     assert [len(row.slices) for row in opened.series] == [4, 4]
     assert opened.notes == ["linked folders, followed: a"] and len(opened.pair().series) == 2
+
+
+def test_a_screen_without_a_place_is_no_partner(study):
+    study("MR"), study("CT")
+    folder = study("CT", 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.7", ImagePositionPatient=None, SeriesDescription="x")
+    pair = open_study(folder).pair()
+    assert [row.modality for row in pair.series] == ["MR", "CT"] and "a screen without a place" in pair.warnings[0]
+
+
+@pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "PatientID"])
+def test_an_identifier_that_some_slices_lack_is_that_of_the_others(study, keyword):
+    folder = study("MR", edit=lambda place, made: place in (0, 2) and delattr(made, keyword))
+    array, info = read_image(folder)
+    assert (info["frame_of_reference"], info["patient"]) == ("1.2.3.3", "P7") and array.shape == (4, 6, 4)
+    assert f"no {keyword} " in info["warnings"][0] and info["warnings"][0].endswith("taken as that of the other slices")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads every folder")
+def test_a_folder_without_permission_is_named(study):
+    study("MR")
+    folder = study("CT")
+    (folder / "closed").mkdir(mode=0)
+    assert open_study(folder).notes == ["folders that cannot be read, left out: closed"]
