@@ -80,7 +80,10 @@ class Elements:
                 return ()
             parts = [str(part) for part in ([value] if isinstance(value, str | int | float) else value)]
         parts = [part.strip("\0 ") for part in parts]
-        return tuple(part if part.isascii() and part.isprintable() else printable(part) for part in parts)
+        # What a decoder could not read is a question mark in lists and records, never its replacement character.
+        return tuple(
+            part if part.isascii() and part.isprintable() else printable(part).replace("\ufffd", "?") for part in parts
+        )
 
     def text(self, keyword: str | int) -> str:
         r"""Return a text in one piece, "" where it is absent; several values with a backslash between."""

@@ -61,7 +61,7 @@ class SeriesFacts:
     def _info(self) -> tuple[dict[str, Any], list[str]]:
         notes: list[str] = []
         description = self.description
-        if _BROKEN in description:
+        if _BROKEN in str(self._first.get("SeriesDescription") or ""):
             description = ""
             notes.append("SeriesDescription (0008,103E) is no text of its character set: left out")
         windows = self._series_windows(notes)

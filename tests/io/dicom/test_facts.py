@@ -72,3 +72,13 @@ def test_a_description_in_broken_text_is_left_out(make_series):
         file.write_bytes(file.read_bytes().replace(b"ISO_IR 100", b"ISO_IR 192"))
     _, meta = read_image(folder)
     assert meta["description"] == "" and "SeriesDescription (0008,103E)" in meta["notes"][0]
+
+
+def test_a_list_of_series_holds_no_replacement_characters(make_series):
+    from clinicalfmamba_nets.io.dicom.study import open_study
+
+    folder = make_series(1, SpecificCharacterSet="ISO_IR 100", SeriesDescription="T1 Sch\u00e4del")
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"ISO_IR 100", b"ISO_IR 192"))
+    told = open_study(folder).text()
+    assert "T1 Sch?del" in told and "\ufffd" not in told
