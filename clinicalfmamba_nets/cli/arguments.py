@@ -80,10 +80,13 @@ def add_picture_options(parser: Parser) -> None:
     for name in "ab":
         told = f"window of {name.upper()}: a name such as brain, CENTER/WIDTH, p1/p99, header or minmax"
         parser.add_argument(f"--window-{name}", f"--window_{name}", metavar="WINDOW", help=told)
-    parser.add_argument("--palette", metavar="NAME", help="colors of a grey PET or SPECT, such as hot_iron; grey: none")
+    told = "write a grey PET or SPECT in color: hot_iron, pet, hot_metal_blue, pet_20_step, ...; grey: no color at all"
+    parser.add_argument("--palette", metavar="NAME", help=told)
+    told = "with --palette: the colored result beside the grey one (default) or instead of it"
+    parser.add_argument("--color", choices=["beside", "instead"], help=told)
     told = "fuse also where B covers little of A"
     parser.add_argument("--allow-partial", "--allow_partial", action="store_true", help=told)
-    parser.add_argument("--slices", metavar="CHOICE", help="slices that the preview of a volume shows")
+    parser.add_argument("--slices", metavar="CHOICE", help="slices of the preview: 12, 10,14-16, middle or all")
     parser.add_argument("--scores", action="store_true", help="measure the results and print a table")
 
 

@@ -26,7 +26,27 @@ def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
     alone = options.inputs[0] if len(options.inputs) == 1 else None
     if alone is not None and not Path(alone).is_dir() and not (Path(alone).is_file() and is_dicom(alone)):
         parser.error(f"expected two images A B or a folder of pairs, found only {alone!r}")
+    check_ranges(parser, options)
     check_task(parser, options)
+
+
+def check_ranges(parser: Parser, options: argparse.Namespace) -> None:
+    """Leave with exit code 2 when a window or a palette is none."""
+    for asked in filter(None, (options.window_a, options.window_b)):
+        from clinicalfmamba_nets.functional.voi import parse_voi
+
+        try:
+            parse_voi(asked)
+        except ValueError as error:
+            parser.error(f"window {asked!r}: expected {error}")
+    if options.palette is not None:
+        from clinicalfmamba_nets.errors import FusionInputError
+        from clinicalfmamba_nets.transforms.palette import palette_name
+
+        try:
+            palette_name(options.palette)
+        except FusionInputError as error:
+            parser.error(str(error))
 
 
 def check_task(parser: Parser, options: argparse.Namespace) -> str:

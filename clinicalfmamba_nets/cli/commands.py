@@ -68,7 +68,10 @@ def tell_case(number: int, total: int, result: Any, seconds: float, details: Map
         say(f"{head}{result.status} in {seconds:.1f} s, {output / result.fused}")
     else:
         told = "  (already there; --overwrite fuses again)" if result.status == "skipped" else ""
-        say(f"fused    {output / result.fused}{told}\npreview  {output / result.preview}")
+        say(f"fused    {output / result.fused}{told}")
+        if details.get("fused_color"):
+            say(f"in color {output / details['fused_color']}")
+        say(f"preview  {output / result.preview}")
 
 
 def run_grade(parser: Parser, options: argparse.Namespace) -> int:

@@ -10,11 +10,13 @@ from clinicalfmamba_nets.transforms.intensity import (
     WindowIntensityPaird,
 )
 from clinicalfmamba_nets.transforms.load import LoadImagePair, LoadImagePaird
+from clinicalfmamba_nets.transforms.palette import ColorByPaletted
 from clinicalfmamba_nets.transforms.random_intensity import RandWindowIntensityPair, RandWindowIntensityPaird
 from clinicalfmamba_nets.transforms.restore import RestoreIntensity, RestoreIntensityd
 from clinicalfmamba_nets.transforms.save import SaveFused, SaveFusedd, SaveImageFusedd
 
 __all__ = [
+    "ColorByPaletted",
     "LoadImagePair",
     "LoadImagePaird",
     "MergeChroma",

@@ -93,15 +93,18 @@ class SaveFused(Transform):
             FusionInputError: values that are not finite, or an image that the format cannot hold.
         """
         meta = dict(meta or {})
+        colored = isinstance(img, MetaTensor) and bool(img.meta.get("palette")) and img.shape[0] == 3
+        if colored:
+            meta |= {"color": 1, "value_range": 255.0, "palette": img.meta["palette"]}
         source = os.fsdecode(meta.get("filename_or_obj") or "")
         array = img.detach().cpu().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
         extension = self._extension(source, array, meta)
         case = case.item() if isinstance(case, torch.Tensor) else case
         case = str(case or (case_name(split_selector(source)[0]) if source else "case"))
         path = self.target(case, (source, str(meta.get("image2_filename_or_obj", ""))), extension)
-        for place in filter(None, (source, str(meta.get("image2_filename_or_obj") or ""))):
-            place = split_selector(place)[0]
-            if place.exists() and path.exists() and (path.samefile(place) or path.resolve() in place.resolve().parents):
+        for name in filter(None, (source, str(meta.get("image2_filename_or_obj") or ""))):
+            given = split_selector(name)[0]
+            if given.exists() and path.exists() and (path.samefile(given) or path.resolve() in given.resolve().parents):
                 raise input_error(printable(path), "a place beside the inputs", "one of the inputs", "set output_dir")
         if path.exists() and not self.overwrite:
             _logger.info("%s kept: it exists", printable(path))
@@ -117,7 +120,12 @@ class SaveFused(Transform):
         if extension == ".dcm":
             self._write_series(path, array, place, source, meta)
             return path
-        kept = os.path.isfile(source) and result_extension(source) == extension
+        if colored and extension != ".png":
+            from clinicalfmamba_nets.io.nifti_color import write_rgb_nifti
+
+            write_rgb_nifti(path, array, place)
+            return path
+        kept = not colored and os.path.isfile(source) and result_extension(source) == extension
         like = source if kept and image_format(source) == image_format(path) else None
         known = str(meta.get("coordinates") or "patient")
         write_image(path, array, like, place, self._dtype(extension, like, meta), known)
@@ -136,7 +144,9 @@ class SaveFused(Transform):
         second = os.fsdecode(meta.get("image2_filename_or_obj") or "")
         references = [second] if second and is_dicom(second) else []
         settings = "; ".join(str(meta.get(WINDOW_KEY) or "").splitlines())
-        write_dicom(path, array, source or None, place, references=references, settings=settings)
+        palette = str(meta.get("palette") or "") if color else ""
+        settings += f"; colors of palette {palette}" if palette else ""
+        write_dicom(path, array, source or None, place, None, references, bool(palette), settings)
 
     def _extension(self, source: str, array: np.ndarray, meta: Mapping[str, Any]) -> str:
         if array.ndim not in (3, 4) or array.shape[0] not in (1, 3):
@@ -149,6 +159,8 @@ class SaveFused(Transform):
         chosen = chosen or (".png" if flat and float(meta.get("value_range", 0)) else ".nii.gz")
         if chosen == ".dcm" and array.shape[0] in (1, 3):
             return chosen
+        if meta.get("palette") and array.shape[0] == 3 and not (flat and chosen == ".png"):
+            return chosen if chosen in (".nii", ".nii.gz") else ".nii.gz"
         if (chosen == ".png") > flat or (array.shape[0] == 3 and chosen != ".png"):
             found = "a volume" if not flat else "a color image"
             raise input_error(printable(source or "fused image"), f"an image for {chosen}", found, "set output_ext")

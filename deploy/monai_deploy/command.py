@@ -37,6 +37,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--app", "--bundle", dest="bundle", choices=list(APPS), default="fusion_2d", help=default)
     parser.add_argument("--rules", type=Path, help="JSON file of the SDK's selection rules; see rules/")
     parser.add_argument("--task", help="task of a fusion bundle; chosen by the modality of image2 where left out")
+    for name in ("window-a", "window-b", "palette"):
+        parser.add_argument(f"--{name}", help=f"as in `clinicalfmamba fuse --{name}`")
+    parser.add_argument("--color", choices=["beside", "instead"], help="as in `clinicalfmamba fuse --color`")
+    parser.add_argument("--allow-partial", action="store_true", help="fuse also where image2 covers little of image")
     parser.add_argument("--device", help="such as cpu; the bundle's own choice where left out")
     return parser.parse_args(arguments)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from monai.deploy.core import Fragment, Operator, OperatorSpec
@@ -30,6 +31,7 @@ class FusionOperator(Operator):
         bundle: name of the bundle; None for the one in which the task fuses volumes.
         task: task of the bundle; None to choose by the modalities of both series.
         device: where the network runs; None for the bundle's own choice.
+        settings: further settings of the bundle, such as `window_b` or `palette`.
 
     Named input:
         case: `case`, `image`, `image2`.
@@ -46,9 +48,10 @@ class FusionOperator(Operator):
         bundle: str | None = None,
         task: str | None,
         device: str | None,
+        settings: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.bundle, self.task, self.device = bundle, task, device
+        self.bundle, self.task, self.device, self.settings = bundle, task, device, dict(settings or {})
         super().__init__(fragment, *args, **kwargs)
 
     def setup(self, spec: OperatorSpec) -> None:
@@ -62,7 +65,7 @@ class FusionOperator(Operator):
         task = self.task or self._task(case)
         case, exchanged = case.in_order(task)
         bundle = self.bundle or bundle_of(task, case.first.is_volume)
-        pipeline = FusionPipeline(task, self.device, bundle=bundle)
+        pipeline = FusionPipeline(task, self.device, bundle=bundle, settings=self.settings)
         _logger.info("%s: %s and %s as %s", case.name, case.first.path, case.second and case.second.path, task)
         sample = pipeline(case.entry())
         for text in filter(None, [exchanged, *sample["image"].meta.get("warnings", "").split("; ")]):
@@ -89,6 +92,10 @@ class SeriesWriterOperator(ResultOperator):
         save = SaveFused(make_folder(self.output_dir), output_ext=".dcm")
         path = save(sample["pred"], sample["image"].meta, fused["case"].name)
         _logger.info("fused    %s", path)
+        if "pred_color" in sample:
+            save = SaveFused(make_folder(self.output_dir), "fused_color", ".dcm")
+            path = save(sample["pred_color"], sample["image"].meta, fused["case"].name)
+            _logger.info("in color %s", path)
 
 
 class PreviewOperator(ResultOperator):

@@ -134,6 +134,8 @@ class CaseFuser:
                 )
             preview_case(sample, case, self.options.task, draft / names[1], self.options.slices)
             meta = sample["image"].meta
+            for item in draft.glob("*_fused_color*"):
+                details["fused_color"] = item.name
             details["intensity"] = json.loads(meta.get(FACTS_KEY, "[]"))
             details["scores"] = trust_scores(sample)
             for kind in ("notes", "warnings"):

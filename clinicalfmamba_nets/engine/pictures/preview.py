@@ -20,6 +20,7 @@ from clinicalfmamba_nets.functional.voi import apply_curve
 from clinicalfmamba_nets.io.dicom.colour import palette_table
 from clinicalfmamba_nets.io.files import atomic_file
 from clinicalfmamba_nets.transforms.limits import told_value
+from clinicalfmamba_nets.transforms.palette import shown_palette
 from clinicalfmamba_nets.transforms.restore import COVERED_KEY, CURVE_KEY, FACTS_KEY, SCALE_KEY, WINDOW_KEY
 
 if TYPE_CHECKING:
@@ -58,9 +59,7 @@ class Shown:
 
     def _table(self) -> NDArray | None:
         """Return the colors of a grey PET or SPECT, (256, 3) uint8."""
-        facts = json.loads(self.meta.get(FACTS_KEY, "[]"))
-        functional = len(facts) > 1 and facts[1]["modality"] in ("PT", "NM")
-        name = self.meta.get("palette") or ("hot_iron" if functional else "grey")
+        name = shown_palette(self.meta)
         return None if name == "grey" or self.chroma is not None else palette_table(name)
 
     def planes(self, slices: str | None) -> list[Plane]:
@@ -105,6 +104,8 @@ class Shown:
 
     def scaled(self, fused: NDArray) -> NDArray:
         """Bring values in the units of the first image to [0, 1]."""
+        if self.fused.dtype == np.uint8:
+            return fused / 255.0
         if self.fused.shape[0] == 3:
             white = float(self.meta.get("value_range", 0)) or float(self.meta[SCALE_KEY][0][1]) or 1.0
             return (fused / white).clip(0, 1)

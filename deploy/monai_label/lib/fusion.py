@@ -11,6 +11,7 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferType
 
 from clinicalfmamba_nets.engine.fusion.case import Case
+from clinicalfmamba_nets.engine.fusion.options import BUNDLE_SETTINGS
 from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 from clinicalfmamba_nets.engine.run.tasks import bundle_tasks
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
@@ -29,10 +30,13 @@ class FusionTask(PairTask):
         bundle: name of the bundle.
         image_uri: see `PairTask`.
         conf: settings of the app; none is used.
+
+    A request may also hold the settings of a bundle that `BUNDLE_SETTINGS` names: `window_a`, `window_b`, `palette`,
+    `allow_partial`. With a palette the result is in color.
     """
 
     def __init__(self, bundle: str, image_uri: Callable[[str], str], conf: Mapping[str, str]) -> None:
-        self.pipelines: dict[tuple[str, str | None], FusionPipeline] = {}
+        self.pipelines: dict[tuple[Any, ...], FusionPipeline] = {}
         dimension = len(metadata(bundle)["network_data_format"]["inputs"]["image"]["spatial_shape"])
         super().__init__(bundle, image_uri, InferType.OTHERS, {}, dimension, {"task": bundle_tasks(bundle)})
 
@@ -45,10 +49,11 @@ class FusionTask(PairTask):
         case = Case.of({"case": "request", **pair})
         task, notes = self._task(request, case)
         case, exchanged = case.in_order(task)
-        pipeline = self._pipeline(task, device_of(request))
+        asked = {name: request[name] for name in BUNDLE_SETTINGS if request.get(name)}
+        pipeline = self._pipeline(task, device_of(request), asked)
         sample = pipeline({key: value for key, value in case.entry().items() if key != "case"})
         meta = sample["image"].meta
-        fused = SaveFused(tempfile.gettempdir())(sample["pred"], meta, uuid.uuid4().hex)
+        fused = SaveFused(tempfile.gettempdir())(sample.get("pred_color", sample["pred"]), meta, uuid.uuid4().hex)
         _logger.info("%s %s: %s", self.bundle, task, fused)
         notes += filter(None, [exchanged, meta.get("warnings", ""), meta.get("notes", "")])
         return str(fused), {"task": task, "notes": notes, "weights_sha256": pipeline.weights_digest()}
@@ -62,7 +67,8 @@ class FusionTask(PairTask):
         known = bundle_tasks(self.bundle)
         return (task, [note]) if task in known else (known[0], [f"taken as {known[0]}; task names another"])
 
-    def _pipeline(self, task: str, device: str | None) -> FusionPipeline:
-        if (task, device) not in self.pipelines:
-            self.pipelines[task, device] = FusionPipeline(task, device, bundle=self.bundle)
-        return self.pipelines[task, device]
+    def _pipeline(self, task: str, device: str | None, asked: Mapping[str, Any]) -> FusionPipeline:
+        key = (task, device, *sorted(asked.items()))
+        if key not in self.pipelines:
+            self.pipelines[key] = FusionPipeline(task, device, bundle=self.bundle, settings=asked)
+        return self.pipelines[key]

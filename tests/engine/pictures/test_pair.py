@@ -75,7 +75,7 @@ def test_written_in_one_step(tmp_path, monkeypatch):
     assert path.stat().st_size < 300_000
 
     def full_disk(*args, **kwargs):
-        raise OSError("no space left")
+        raise OSError(28, "no space left")
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
     with pytest.raises(OSError, match="no space"):
