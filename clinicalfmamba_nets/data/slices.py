@@ -43,9 +43,10 @@ def _folder(entry: Mapping[str, Any], cache_dir: Path, least_shown: float) -> Pa
 def upright_volume(path: str) -> tuple[np.ndarray, np.ndarray]:
     """Read a volume and turn its storage so that its third axis runs most upwards in the patient."""
     array, meta = read_image(path)
-    if array.ndim != 3 or min(array.shape) < 2 or meta["affine"] is None:
-        found = " x ".join(map(str, array.shape))
-        raise input_error(printable(path), "a volume with a place in space", f"size {found}", "give NIfTI volumes")
+    lost = meta["affine"] is None or meta.get("coordinates", "patient") != "patient"
+    if array.ndim != 3 or min(array.shape) < 2 or lost:
+        found = f"size {' x '.join(map(str, array.shape))}{' without one' if lost else ''}"
+        raise input_error(printable(path), "a volume with a place in space", found, "give NIfTI volumes")
     affine = np.asarray(meta["affine"], float)
     axis = int(np.abs(affine[2, :3] / np.linalg.norm(affine[:3, :3], axis=0)).argmax())
     order = [*(other for other in range(3) if other != axis), axis]

@@ -15,6 +15,7 @@ from clinicalfmamba_nets.io.files import PathLike, check_file, printable
 from clinicalfmamba_nets.io.pillow_images import load_picture, open_picture, picture_meta, pixel_array, upright
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION, _ORIENTATION, _FORMAT = 258, 259, 262, 270, 274, 339
+_SCAN, _MAX_SCANS = b"\xff\xda", 100
 _KINDS = {"jpeg": (b"\xff\xd8\xff",), "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")}
 
 
@@ -32,6 +33,7 @@ def read_jpeg(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         FusionInputError: missing, empty, not a JPEG, truncated, four inks, or too large.
     """
     _check_start(path, "jpeg")
+    _check_scans(path)
     with open(check_file(path), "rb") as file:
         image = open_picture(path, file, "JPEG")
         if image.mode not in ("L", "RGB"):
@@ -80,6 +82,17 @@ def _check_start(path: PathLike, kind: str) -> None:
     if not start.startswith(_KINDS[kind]):
         found = f"a file that starts with {start!r}"
         raise input_error(printable(path), f"a {kind.upper()} image", found, "correct its name, or export it as PNG")
+
+
+def _check_scans(path: PathLike) -> None:
+    """Refuse a progressive picture of very many scans: each takes the time of a whole picture."""
+    scans, last = 0, b""
+    with open(check_file(path), "rb") as file:
+        while part := file.read(2**20):
+            scans += (last + part).count(_SCAN)
+            last = part[-1:]
+    if scans > _MAX_SCANS:
+        raise input_error(printable(path), f"at most {_MAX_SCANS} scans", f"{scans}", "export it as PNG")
 
 
 def _check_pages(path: PathLike, image: Any, tags: dict[int, Any]) -> None:

@@ -137,7 +137,8 @@ def _match_by_index(
         found = f"{_size(shape)}, with no place in space for {lost}"
         raise input_error(names[1], f"the size {_size(reference_shape)} of {names[0]}", found, remedy)
     sides = [np.linalg.norm(matrix[:3, : len(shape)], axis=0) for matrix in (reference, affine)]
-    stated = not any(np.allclose(lengths, 1) for lengths in sides)  # 1 mm is also what stands where nothing is known
+    pairs = zip(sides, coordinates, strict=True)  # 1 mm is also what stands where nothing is known
+    stated = not any(np.allclose(lengths, 1) and kind == NONE for lengths, kind in pairs)
     if stated and not np.allclose(sides[0], sides[1], rtol=0.05):
         words = [" x ".join(f"{length:.4g}" for length in lengths) for lengths in sides]
         raise input_error(names[1], f"voxels of {words[0]} mm as {names[0]}", f"{words[1]} mm", remedy)

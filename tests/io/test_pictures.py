@@ -126,6 +126,17 @@ def test_pictures_that_are_too_large(tmp_path):
         read_image(tmp_path / "a.jpg")
 
 
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path):
+    Image.fromarray(ramp()).save(tmp_path / "a.jpg", progressive=True)
+    content = (tmp_path / "a.jpg").read_bytes()
+    assert read_image(tmp_path / "a.jpg")[0].shape == (12, 16)
+    place = content.rfind(b"\xff\xda")
+    scan = content[place : content.rfind(b"\xff\xd9")]
+    (tmp_path / "a.jpg").write_bytes(content[:place] + scan * 200 + b"\xff\xd9")
+    with pytest.raises(FusionInputError, match="expected at most 100 scans, found 2.."):
+        read_image(tmp_path / "a.jpg")
+
+
 def test_results_have_a_format_of_their_own(tmp_path):
     names = ["a.jpg", "a.TIF", "a.png", "a.nii", "a.img", "a.mhd", "a.mgz", "a.nhdr", "a.nrrd", "a"]
     ends = [".png", ".png", ".png", ".nii", ".nii.gz", ".nii.gz", ".nii.gz", ".nrrd", ".nrrd", ""]

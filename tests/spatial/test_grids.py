@@ -89,6 +89,13 @@ def test_images_without_a_place_are_paired_by_index(lost, flip):
         match_grids(array, other @ np.diag([1, 1, 8 / 5.5, 1]), SHAPE, AFFINE, ("a", "b"), lost)
 
 
+def test_a_spacing_that_is_not_stated_is_that_of_the_other_image():
+    voxels = np.zeros(SHAPE)
+    assert match_grids(voxels, np.eye(4), SHAPE, AFFINE, coordinates=("patient", "none"))[1]
+    with pytest.raises(FusionInputError, match="expected voxels of 1 x 1 x 1 mm"):
+        match_grids(voxels, AFFINE, SHAPE, np.eye(4), coordinates=("patient", "none"))
+
+
 @pytest.mark.parametrize("lost", [("other", "other"), ("directions", "patient"), ("directions", "directions")])
 def test_directions_that_are_known_must_agree(lost):
     other = AFFINE.copy()

@@ -58,7 +58,7 @@ def tumor_region(image: Tensor, mask: NDArray | None, roi_size: Sequence[int], c
     return region
 
 
-def _read_mask(entry: Mapping[str, Any], shape: Sequence[int], affine: NDArray) -> NDArray | None:
+def _read_mask(entry: Mapping[str, Any], shape: Sequence[int], affine: NDArray, known: str) -> NDArray | None:
     """Return the tumor mask of a case on the grid of its T2, or None without one."""
     if "seg" not in entry:
         return None
@@ -68,7 +68,8 @@ def _read_mask(entry: Mapping[str, Any], shape: Sequence[int], affine: NDArray) 
         expected, found = f"a tumor mask of at most {_MOST_LABELS} whole labels", f"{len(labels)} values"
         raise input_error(printable(entry["seg"]), expected, found, "give a segmentation, not an image")
     names = (printable(entry["image"]), printable(entry["seg"]))
-    return match_grids(mask, own["affine"], tuple(shape), affine, names)[0]
+    coordinates = (known, own.get("coordinates", "patient"))
+    return match_grids(mask, own["affine"], tuple(shape), affine, names, coordinates)[0]
 
 
 def read_region(
@@ -96,7 +97,7 @@ def read_region(
         found = f"size {' x '.join(map(str, pair.shape[1:]))}"
         raise input_error(printable(entry["image"]), "a volume", found, "give volumes: NIfTI, NRRD or DICOM series")
     affine = pair.affine.numpy()
-    mask = _read_mask(entry, pair.shape[1:], affine)
+    mask = _read_mask(entry, pair.shape[1:], affine, pair.meta.get("coordinates", "patient"))
     volumes = [*pair.as_tensor().numpy(), *([] if mask is None else [mask])]
     upright = [reorder(volume, affine.copy(), np.eye(4))[0] for volume in volumes]
     image = ScaleIntensityPair(clip_undershoot=True)(np.stack(upright[:2])).as_tensor()
