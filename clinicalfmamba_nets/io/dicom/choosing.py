@@ -145,7 +145,7 @@ def choose_two(rows: Sequence[Series], selectors: Sequence[str], where: str, opt
             earlier results: the only two, or the only MR and the only CT, PT or NM. Two contrasts of one series go in
             the order of their echo times.
         where: folder or file, for messages.
-        option: how the user names both, for messages.
+        option: how the user names both, for messages; {} stands for what chooses a series.
         task: such as "t2_flair": its two words choose among more series by modality or contrast.
 
     Returns:
@@ -157,17 +157,26 @@ def choose_two(rows: Sequence[Series], selectors: Sequence[str], where: str, opt
     if len(selectors) == 2:
         first, second = (choose_series(rows, selector, where) for selector in selectors)
         if first is second:
-            raise input_error(where, "two series", f"the same one twice ({first.name})", f"name both: {option}")
+            raise input_error(where, "two series", f"the same one twice ({first.name})", _name_both(rows, option))
         return Pair((first, second))
     candidates = [row for row in rows if row.image and not row.role]
     chosen = _partners(candidates, task)
     if len(chosen) != 2:
-        remedy = f"name both: {option}" if len(candidates) > 1 else "add the other series, or name two images: A B"
+        several = len(candidates) > 1
+        remedy = _name_both(candidates, option) if several else "add the other series, or name two images: A B"
         raise input_error(where, "two series to fuse", _told(candidates, rows), remedy)
     for row in chosen:
         _whole(row, where)
     first, second, note = _ordered(chosen)
     return Pair((first, second), note, _left_out(rows, (first, second)))
+
+
+def _name_both(rows: Sequence[Series], option: str) -> str:
+    """Tell how to name two series, by the example of two that may be meant."""
+    images = sorted((row for row in rows if row.image), key=lambda row: (bool(row.problem), _RANK.get(row.modality, 2)))
+    first = images[0]
+    second = next((row for row in images if row.modality != first.modality), images[-1])
+    return f"name both: {option.format(*(shlex.quote(row.short or f'#{row.row}') for row in (first, second)))}"
 
 
 def _partners(candidates: list[Series], task: str) -> list[Series]:

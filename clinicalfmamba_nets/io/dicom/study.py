@@ -45,7 +45,7 @@ class Study:
         """Return one series by a selector, see `choose_series`."""
         return choose_series(self.series, selector, self.name)
 
-    def pair(self, selectors: Sequence[str] = (), task: str = "", option: str = "--series A --series B") -> Pair:
+    def pair(self, selectors: Sequence[str] = (), task: str = "", option: str = "--series {} --series {}") -> Pair:
         """Return the two series that are to be fused, see `choose_two`; `option` is how a user names both."""
         return choose_two(self.series, selectors, self.name, option, task)
 
