@@ -21,6 +21,10 @@ LABEL_STAMP := $(LABEL_VENV)/.installed
 PIP_INSTALL := -m pip install --disable-pip-version-check
 NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
 
+# The examples of the docstrings; of the kernels only the public name, for the others are compiled or need a GPU.
+DOCTESTS := $(filter-out %/ops/ %/cli/ %/bundles/ %/__pycache__/,$(wildcard clinicalfmamba_nets/*/)) clinicalfmamba_nets/errors.py \
+	clinicalfmamba_nets/ops/selective_scan.py
+
 .PHONY: setup fuse test test-slow lint deploy label setup-deploy setup-label setup-triton \
 	test-deploy test-label test-triton picture results
 .DEFAULT_GOAL := setup
@@ -39,6 +43,7 @@ fuse: $(STAMP)
 	@$(BIN)/clinicalfmamba fuse $(if $(A)$(B),"$(A)" "$(B)",--phantom) --output "$(OUT)" $(if $(TASK),--task $(TASK)) --overwrite
 
 test: $(STAMP)
+	$(BIN)/python -m pytest -q --doctest-modules $(DOCTESTS)
 	$(BIN)/python -m pytest -q -m "not slow"
 
 test-slow: $(STAMP)

@@ -55,6 +55,7 @@ def selective_scan(
         RuntimeError: the backend asked for cannot run here.
 
     Example:
+        >>> import torch
         >>> x = torch.rand(1, 4, 10)
         >>> selective_scan(x, x, -torch.ones(4, 8), torch.rand(1, 8, 10), torch.rand(1, 8, 10), backend="torch").shape
         torch.Size([1, 4, 10])

@@ -41,7 +41,7 @@ def palette_table(name: str) -> np.ndarray:
 
     Example:
         >>> palette_table("hot_iron")[[0, 128, 255]].tolist()
-        [[0, 0, 0], [255, 2, 0], [255, 255, 255]]
+        [[0, 0, 0], [255, 0, 0], [255, 255, 255]]
     """
     if name not in PALETTES:
         raise input_error("palette", f"one of {', '.join(PALETTES)}", printable(str(name)), "choose one of them")
