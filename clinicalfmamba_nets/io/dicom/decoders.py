@@ -15,6 +15,7 @@ from clinicalfmamba_nets.io.dicom.header import Header
 from clinicalfmamba_nets.io.dicom.pixel_format import JPEG_BASELINE, RLE
 from clinicalfmamba_nets.io.files import printable
 
+_MAX_SCANS = 100
 _YCBCR = ("YBR_FULL", "YBR_FULL_422")
 
 
@@ -62,6 +63,9 @@ def _one_frame(dataset: Any, header: Header, frame: int) -> bytes:
     if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data:  # decoders fill what is missing with anything
         found = "one without its end"
         raise input_error(printable(header.path), "a whole JPEG image", found, "it is truncated: copy it again")
+    if data[:2] == b"\xff\xd8" and data.count(b"\xff\xda") > _MAX_SCANS:  # each takes the time of a whole image
+        found = f"{data.count(bytes.fromhex('ffda'))}"
+        raise input_error(printable(header.path), f"at most {_MAX_SCANS} scans", found, "export it uncompressed")
     return data
 
 

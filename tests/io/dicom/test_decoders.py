@@ -54,6 +54,12 @@ def test_a_jpeg_image_of_another_size_is_refused(dicom_file, tmp_path, samples):
         read_image(path)
 
 
+def test_a_jpeg_image_of_very_many_scans_is_refused_before_it_is_decoded(dicom_file, tmp_path):
+    data = jpeg(3).replace(b"\xff\xd9", bytes.fromhex("ffda 0008 01 01 00 00 3f 00") * 200 + b"\xff\xd9")
+    with pytest.raises(FusionInputError, match="expected at most 100 scans, found 201"):
+        read_image(jpeg_file(dicom_file, tmp_path / "scans.dcm", data, 3))
+
+
 def test_the_size_of_a_codestream_inside_of_a_jp2_file():
     stream = bytes.fromhex("ff4f ff51 0029 0000 00000040 00000060 00000000 00000000")
     box = bytes.fromhex("0000000c 6a502020 0d0a870a 00000014 66747970")
