@@ -16,17 +16,19 @@ from monai.utils import TransformBackends, convert_to_tensor
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.voi import apply_curve, sample_values
 from clinicalfmamba_nets.io import printable
-from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, shown, source_modality
+from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, shown, source_modality, told_value
 from clinicalfmamba_nets.transforms.misfit import information_of, measure_fit
 from clinicalfmamba_nets.transforms.restore import (
     COVERED_KEY,
     CURVE_KEY,
     FACTS_KEY,
     SCALE_KEY,
+    SPIKES_KEY,
     UNCOVERED_KEY,
     WINDOW_KEY,
     restore_channel,
 )
+from clinicalfmamba_nets.transforms.spikes import find_spikes, soften_spikes
 
 
 class WindowIntensityPair(InvertibleTransform):
@@ -87,13 +89,16 @@ class WindowIntensityPair(InvertibleTransform):
         image = convert_to_tensor(img, dtype=torch.float32, track_meta=True)
         values, holes = without_holes(image)
         found = self._limits(values, image.meta)
-        scaled = torch.empty_like(values)
+        scaled = torch.empty_like(values, memory_format=torch.contiguous_format)
         for channel, limits in enumerate(found):
             scaled[channel] = scale_channel(values[channel], limits)
+        spikes = [_without_spikes(*item) for item in zip(scaled, values, found, strict=True)]
         if bool(holes.any()):
             scaled[holes] = 0.0
         result = MetaTensor(scaled, meta=dict(image.meta), applied_operations=image.applied_operations)
         _record(result.meta, found, image, holes)
+        if any(map(len, spikes)):
+            result.meta[SPIKES_KEY] = torch.cat(spikes)
         if self.check_fit:
             _record_fit(result)
         self.push_transform(result, extra_info={"knots": torch.stack([limits.knots for limits in found])})
@@ -148,6 +153,18 @@ def without_holes(image: MetaTensor) -> tuple[torch.Tensor, torch.Tensor]:
         least = plane[~hole].amin() if bool((~hole).any()) else plane.new_zeros(())
         planes.append(torch.where(hole, least, plane))
     return torch.stack(planes), holes
+
+
+def _without_spikes(scaled: torch.Tensor, values: torch.Tensor, limits: Limits) -> torch.Tensor:
+    """Take single voxels far beyond a percentile out of a channel; return their places."""
+    if "percentile" not in limits.name or limits.ends[0] == limits.ends[1]:
+        return torch.empty(0, dtype=torch.int64)
+    places = find_spikes(values, *limits.ends)
+    soften_spikes(scaled, places)
+    if len(places):
+        told = f"{len(places)} single voxel{'s' * (len(places) > 1)} of {told_value(float(values.max()))}"
+        limits.notes.append(f"{told} far beyond all others: kept from the network, white in the result")
+    return places
 
 
 def pair_sources(meta: Mapping[str, Any], channels: int) -> Sequence[Mapping[str, Any]]:

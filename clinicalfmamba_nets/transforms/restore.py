@@ -17,6 +17,7 @@ SCALE_KEY, CURVE_KEY, WINDOW_KEY = "intensity_scale", "intensity_curve", "intens
 FACTS_KEY = "intensity_facts"  # JSON: modality, window, low, high, unit of each channel
 # Where the second image covers the first, and what the first one holds elsewhere.
 COVERED_KEY, UNCOVERED_KEY = "covered", "uncovered_values"
+SPIKES_KEY = "spikes"  # single voxels that the network did not see, white in the result: places in the flattened image
 
 
 def restore_channel(values: Any, limits: Any) -> Any:
@@ -100,8 +101,19 @@ class RestoreIntensityd(MapTransform):
         scale = meta.get(CURVE_KEY, meta.get(SCALE_KEY))
         for key in self.key_iterator(d):
             if scale is not None:
-                d[key] = _with_uncovered(self.restorer(d[key], scale), meta, self.restorer.channel)
+                restored = _with_spikes(self.restorer(d[key], scale), meta, scale, self.restorer.channel)
+                d[key] = _with_uncovered(restored, meta, self.restorer.channel)
         return d
+
+
+def _with_spikes(fused: Any, meta: Mapping[str, Any], scale: Any, channel: int) -> Any:
+    places = meta.get(SPIKES_KEY)
+    if places is None or not isinstance(fused, torch.Tensor) or fused[0].numel() <= int(places.max()):
+        return fused
+    white = restore_channel(torch.ones(1), scale[channel])
+    flat = fused.reshape(fused.shape[0], -1).clone()
+    flat[0, places.to(fused.device)] = white.to(flat)
+    return flat.reshape(fused.shape)
 
 
 def _with_uncovered(fused: Any, meta: Mapping[str, Any], channel: int) -> Any:

@@ -168,3 +168,17 @@ def test_random_ranges_of_8_bit_pictures():
     scales = torch.stack([window({"image": image})["image"].meta["intensity_scale"] for _ in range(40)])
     assert (scales[:, :, 0] < scales[:, :, 1]).all() and scales[:, :, 1].max() <= 255
     assert scales[:, 1, 1].min() > 140 and scales[:, 1, 0].max() < 30 and scales[:, 0, 1].min() > 235
+
+
+def test_a_single_hot_voxel_is_kept_from_the_network_and_white_in_the_result():
+    mr, ct = head()
+    before = WindowIntensityPair()(pair(mr, ct)).as_tensor()
+    mr[20, 20] = 32767
+    entry = WindowIntensityPaird()({"image": pair(mr, ct)})
+    change = (entry["image"].as_tensor() - before).abs()
+    assert change[0, 20, 20] < 0.1 and change.max() < 0.1 and "1 single voxel of 32767" in entry["image"].meta["notes"]
+    entry["pred"] = MetaTensor(torch.full((1, SIDE, SIDE), 0.5))
+    fused = RestoreIntensityd()(entry)["pred"][0]
+    assert fused[20, 20] == entry["image"].meta["intensity_scale"][0, 1] and fused[20, 21] < 500
+    mr[20, 21] = 32000  # a vessel or a mark of several voxels stays
+    assert "spikes" not in WindowIntensityPair()(pair(mr, ct)).meta
