@@ -40,7 +40,8 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
 
     names = [one.name for one in fields(FuseOptions) if one.name != "output_ext"]
     asked = FuseOptions(output_ext=FORMATS.get(options.format, ""), **{name: getattr(options, name) for name in names})
-    report = fuse_cases(cases, output, asked, tell_case, [options.datalist] if options.datalist else ())
+    listed = [options.datalist] if options.datalist else []
+    report = fuse_cases(cases, output, asked, tell_case, listed, tune_memory)
     if process_place()[0]:
         return int(bool(report.count("failed")))  # the first process tells about all
     if len(cases) > 1:
@@ -51,6 +52,13 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     if failed and len(cases) > 1:
         return fail(f"{failed} of {len(cases)} cases failed, the first: {report.first_error()}")
     return fail(str(report.first_error())) if failed else 0
+
+
+def tune_memory() -> None:
+    """Let the allocator of this process, which is the program's own, keep large blocks."""
+    from clinicalfmamba_nets.ops.native.allocator import tune_allocator
+
+    tune_allocator()
 
 
 def tell_case(number: int, total: int, result: Any, seconds: float, details: Mapping[str, Any], output: Path) -> None:
@@ -210,6 +218,10 @@ def program() -> NoReturn:
     """Entry point of the installed program: a polite stop at SIGINT and SIGTERM, exit code 1."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+    if sys.argv[1:2] == ["fuse"]:
+        from clinicalfmamba_nets.engine.run.monai_on_demand import load_on_demand
+
+        load_on_demand()
     sys.exit(main())
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import SaveImaged, Transform
+from monai.transforms import MapTransform, SaveImaged, Transform
 from monai.utils import TransformBackends
 
 from clinicalfmamba_nets.errors import input_error
@@ -204,7 +204,7 @@ class SaveImageFusedd(SaveImaged):
         case_key: str = "case",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, output_dir=output_dir, print_log=False, allow_missing_keys=allow_missing_keys)
+        MapTransform.__init__(self, keys, allow_missing_keys)  # MONAI's own saver, which is not used, loads all writers
         self.image_key = image_key
         self.case_key = case_key
         self.saver: Any = SaveFused(output_dir, output_postfix, output_ext, dtype, overwrite)

@@ -8,7 +8,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,8 +16,6 @@ from clinicalfmamba_nets.engine.fusion.case import Case, file_digest
 from clinicalfmamba_nets.engine.fusion.inputs import make_folder
 from clinicalfmamba_nets.engine.fusion.options import FuseOptions
 from clinicalfmamba_nets.engine.fusion.results import Results, check_names, only_run
-from clinicalfmamba_nets.engine.fusion.trust import scores_text, trust_scores
-from clinicalfmamba_nets.engine.pictures.preview import write_preview_of
 from clinicalfmamba_nets.engine.run.failures import find_input_error
 from clinicalfmamba_nets.engine.run.processes import joined_processes, merge_reports, own_cases, process_place
 from clinicalfmamba_nets.engine.run.record import CaseResult, RunReport
@@ -25,7 +23,6 @@ from clinicalfmamba_nets.engine.run.tasks import IMAGES, bundle_of, bundle_tasks
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import printable
-from clinicalfmamba_nets.transforms.restore import FACTS_KEY
 
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
@@ -45,10 +42,11 @@ class CaseFuser:
     Args:
         results: the folder of the results.
         options: what was asked for.
+        prepare: called before the first network is opened.
     """
 
-    def __init__(self, results: Results, options: FuseOptions) -> None:
-        self.results, self.options = results, options
+    def __init__(self, results: Results, options: FuseOptions, prepare: Callable[[], Any] | None = None) -> None:
+        self.results, self.options, self.prepare = results, options, prepare
         self.pipelines: dict[tuple[str, str], FusionPipeline] = {}
         self.weights: dict[str, str] = {}
         self._sums: dict[Path, str] = {}
@@ -113,6 +111,8 @@ class CaseFuser:
         if (bundle, task) not in self.pipelines:
             from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 
+            if self.prepare is not None and not self.pipelines:
+                self.prepare()
             opened = FusionPipeline.of(self.options, task, bundle, self.results.folder)
             self.pipelines[bundle, task] = opened
             name = task if bundle == IMAGES else f"{bundle} {task}"
@@ -121,6 +121,9 @@ class CaseFuser:
 
     def _fuse(self, case: Case, pipeline: FusionPipeline, made_by: dict[str, Any], details: dict[str, Any]) -> None:
         """Fuse and draw one case into the folder of the results, and keep what the loader had to tell about it."""
+        from clinicalfmamba_nets.engine.fusion.trust import trust_scores
+        from clinicalfmamba_nets.transforms.restore import FACTS_KEY
+
         record = {**case.entry(), **made_by, "weights": pipeline.weights_digest()}
         names = self.results.names(case)
         with self.results.made(case, record) as draft:
@@ -158,6 +161,8 @@ def preview_case(
     Returns:
         The path that was written.
     """
+    from clinicalfmamba_nets.engine.pictures.preview import write_preview_of
+
     return write_preview_of(sample, case.labels(task), path, printable(case.name), slices)
 
 
@@ -167,6 +172,7 @@ def fuse_cases(
     options: FuseOptions | None = None,
     tell: Tell | None = None,
     others: Sequence[str | os.PathLike] = (),
+    prepare: Callable[[], Any] | None = None,
 ) -> RunReport:
     """Fuse pairs one after another; what fails is reported and the rest goes on.
 
@@ -178,6 +184,7 @@ def fuse_cases(
         options: what was asked for; None for the defaults.
         tell: called after each case.
         others: further files that the run reads, such as its data list; nothing is written over them.
+        prepare: called before the first network is opened, for what a program wants of its own process.
 
     Returns:
         The report, as it was written to `run.json`.
@@ -191,7 +198,7 @@ def fuse_cases(
     output = make_folder(output_dir)
     with only_run(output) if rank == 0 else contextlib.nullcontext():
         results = Results(output, chosen, options.output_ext, [Path(path) for path in others])
-        fuser = CaseFuser(results, options)
+        fuser = CaseFuser(results, options, prepare)
         settings = {**options.as_dict(), "cases": len(chosen), "weights": fuser.weights}
         report = RunReport(output, settings, math.inf if rank else 2.0, results.records)
         finished = False
@@ -217,6 +224,8 @@ def _fuse_one(fuser: CaseFuser, case: Case, report: RunReport, tell: Tell | None
     seconds = round(time.monotonic() - start, 3)
     report.add(result, **details, seconds=seconds)
     if fuser.options.scores and details.get("scores"):
+        from clinicalfmamba_nets.engine.fusion.trust import scores_text
+
         details = details | {"scores_text": scores_text(details["scores"], case.labels(fuser.options.task))}
     if tell is not None:
         tell(*place, result, seconds, details, fuser.results.folder)

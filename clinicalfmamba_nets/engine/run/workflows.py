@@ -116,7 +116,10 @@ def read_bundle(
     """
     from monai.bundle import ConfigParser
 
+    from clinicalfmamba_nets.engine.run.monai_on_demand import load_transforms
+
     root, files, settings = _checked(name, workflow, overlays, overrides)
+    load_transforms([file.read_text(encoding="utf-8") for file in files])
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
     parser.update(settings)
