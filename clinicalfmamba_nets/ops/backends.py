@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 
+import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.ops import cuda, native
@@ -31,6 +32,7 @@ from clinicalfmamba_nets.ops.recording import recording
 BACKENDS = ("cuda", "native", "torch", "reference")
 ENVIRONMENT = "CLINICALFMAMBA_SCAN_BACKEND"
 _override: ContextVar[str | None] = ContextVar("scan_backend", default=None)
+_entered: list[str] = []  # of all threads: torch.compile, which cannot read the variable, compiles anew when it changes
 _warned: set[str] = set()
 
 
@@ -51,9 +53,11 @@ def scan_backend(name: str) -> Iterator[None]:
     """
     _check(name)
     before = _override.set(name)
+    _entered.append(name)
     try:
         yield
     finally:
+        _entered.remove(name)
         _override.reset(before)
 
 
@@ -63,12 +67,20 @@ def requested_backend() -> str:
     Raises:
         ValueError: the environment holds an unknown name.
     """
+    return _requested_within(",".join(_entered) if torch.compiler.is_compiling() else "")
+
+
+def _requested_within(entered: str) -> str:
+    """The backend asked for; a constant of a compiled graph, which holds within the same contexts."""
     asked = _override.get()
     if asked is not None:
         return asked
     name = os.environ.get(ENVIRONMENT, "auto") or "auto"
     _check(name, f"{ENVIRONMENT}: ")
     return name
+
+
+_requested_within._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compiler.assume_constant_result
 
 
 def resolve_backend(u: Tensor, states: int, backend: str = "auto", tensors: Sequence[Tensor | None] = ()) -> str:

@@ -24,10 +24,12 @@ def beyond_kernels(*tensors: Tensor | None) -> str:
         >>> beyond_kernels(torch.ones(2)), torch.func.vmap(lambda x: x + len(beyond_kernels(x)))(torch.zeros(2))
         ('', tensor([28., 28.]))
     """
-    if torch.compiler.is_compiling():
-        return ""
+    if torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling():
+        return ""  # behind the compiler's eyes: it has asked here before
     if _in_transform():
         return "the transforms of torch.func"
+    if torch.compiler.is_compiling():
+        return ""
     if forward_ad._current_level >= 0 and any(t is not None and _has_tangent(t) for t in tensors):
         return "forward-mode derivatives"
     return ""
@@ -85,6 +87,8 @@ def _transformed() -> bool:
 def _unknown() -> bool:
     return False
 
+
+_transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compiler.assume_constant_result
 
 # Private to torch: a version without the question has no such transforms either.
 _in_transform = _transformed if hasattr(getattr(torch._C, "_functorch", None), "peek_interpreter_stack") else _unknown

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from clinicalfmamba_nets.ops import native
+from clinicalfmamba_nets.ops import native, scan_backend
 from clinicalfmamba_nets.ops.selective_scan import selective_scan
 
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.reason()}")
@@ -219,3 +219,32 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def test_a_compiled_scan_is_whole_and_follows_the_backend_asked_for() -> None:
+    arguments = [a.detach() for a in scan_inputs()[:5]]
+    used = []
+
+    def spy(graph: torch.fx.GraphModule, inputs: list):
+        used.append(any("clinicalfmamba" in str(node.target) for node in graph.graph.nodes))
+        return graph
+
+    compiled = torch.compile(lambda *a: selective_scan(*a), fullgraph=True, backend=spy)
+    expected = selective_scan(*arguments)
+    for backend in ("auto", "torch", "auto"):
+        with scan_backend(backend):
+            torch.testing.assert_close(compiled(*arguments), expected, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(compiled(*arguments), expected, rtol=1e-3, atol=1e-2)
+    assert True in used and False in used
+
+
+@cases
+def test_batches_of_gradients_equal_single_ones(operator, inputs) -> None:
+    arguments = inputs(True)
+    leaves = [a for a in arguments if isinstance(a, torch.Tensor) and a.requires_grad]
+    y = first(operator(*arguments))
+    weights = torch.randn(2, *y.shape)
+    batch = torch.autograd.grad(y, leaves, weights, retain_graph=True, is_grads_batched=True)
+    single = [torch.autograd.grad(y, leaves, weight, retain_graph=True) for weight in weights]
+    for found, *expected in zip(batch, *single, strict=True):
+        torch.testing.assert_close(found, torch.stack(expected))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
 from clinicalfmamba_nets.ops.native import abi
-from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
+from clinicalfmamba_nets.ops.native.eager import is_plain, is_plain_gradient, wants_gradient
 from clinicalfmamba_nets.ops.plain import conv1d_silu_plain
 
 ops = torch.ops.clinicalfmamba
@@ -134,7 +134,7 @@ class _EagerConvolution(torch.autograd.Function):
     def backward(ctx: Any, du: Tensor, dprojected: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         if torch.is_grad_enabled():
             return _again(ctx.saved_tensors, du, dprojected)
-        run: Any = _backward if is_plain(du, dprojected) else ops.permuted_conv1d_silu_backward
+        run: Any = _backward if is_plain_gradient(du, dprojected) else ops.permuted_conv1d_silu_backward
         return *run(du, dprojected, *ctx.saved_tensors), None
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+_BATCHED = torch._C._dispatch_key_parse("Batched")
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
@@ -25,6 +26,20 @@ def is_plain(*tensors: Tensor | None) -> bool:
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or _is_watched():
         return False
     return all(t is None or type(t) in _PLAIN for t in tensors)
+
+
+def is_plain_gradient(*tensors: Tensor | None) -> bool:
+    """As :func:`is_plain` for what a backward pass is given: a batch of gradients under ``is_grads_batched=True``.
+
+    Example:
+        >>> is_plain_gradient(torch.ones(2), None)
+        True
+    """
+    return is_plain(*tensors) and not any(t is not None and _is_batched(t) for t in tensors)
+
+
+def _is_batched(x: Tensor) -> bool:
+    return torch._C._dispatch_keys(x).has(_BATCHED)
 
 
 def wants_gradient(*tensors: Tensor | None) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
 from clinicalfmamba_nets.ops.native import abi
-from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
+from clinicalfmamba_nets.ops.native.eager import is_plain, is_plain_gradient, wants_gradient
 from clinicalfmamba_nets.ops.plain import gated_norm_plain
 
 ops = torch.ops.clinicalfmamba
@@ -115,7 +115,7 @@ class _EagerGate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return _all_gradients(ctx, dout, _backward if is_plain(dout) else ops.gated_norm_backward)
+        return _all_gradients(ctx, dout, _backward if is_plain_gradient(dout) else ops.gated_norm_backward)
 
 
 def _gated_norm(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float) -> Tensor:

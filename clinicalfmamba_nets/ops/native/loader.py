@@ -41,6 +41,9 @@ def available() -> bool:
     return load() is not None
 
 
+available._dynamo_marked_constant = True  # type: ignore[attr-defined]  # torch.compiler.assume_constant_result
+
+
 def reason() -> str:
     """One sentence on which library is in use, or why there is none."""
     load()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
 from clinicalfmamba_nets.ops.native import abi
-from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
+from clinicalfmamba_nets.ops.native.eager import is_plain, is_plain_gradient, wants_gradient
 from clinicalfmamba_nets.ops.plain import permuted_scan_plain
 
 ops = torch.ops.clinicalfmamba
@@ -178,7 +178,7 @@ class _EagerScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return _all_gradients(ctx, dy, _backward if is_plain(dy) else ops.permuted_selective_scan_backward)
+        return _all_gradients(ctx, dy, _backward if is_plain_gradient(dy) else ops.permuted_selective_scan_backward)
 
 
 def _permuted_selective_scan(

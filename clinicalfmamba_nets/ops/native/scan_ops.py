@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
 from clinicalfmamba_nets.ops.native import abi
-from clinicalfmamba_nets.ops.native.eager import is_plain, wants_gradient
+from clinicalfmamba_nets.ops.native.eager import is_plain, is_plain_gradient, wants_gradient
 from clinicalfmamba_nets.ops.plain import selective_scan_plain
 
 ops = torch.ops.clinicalfmamba
@@ -212,7 +212,7 @@ class _EagerScan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dlast: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        run: Any = _backward if is_plain(dy, dlast) else ops.selective_scan_backward
+        run: Any = _backward if is_plain_gradient(dy, dlast) else ops.selective_scan_backward
         return *_all_gradients(ctx, dy, dlast, run), None
 
 
