@@ -123,7 +123,7 @@ class SaveFused(Transform):
         if colored and extension != ".png":
             from clinicalfmamba_nets.io.nifti_color import write_rgb_nifti
 
-            write_rgb_nifti(path, array, place)
+            write_rgb_nifti(path, array, place, str(meta.get("coordinates") or "patient"))
             return path
         kept = not colored and os.path.isfile(source) and result_extension(source) == extension
         like = source if kept and image_format(source) == image_format(path) else None
@@ -163,7 +163,9 @@ class SaveFused(Transform):
             return chosen if chosen in (".nii", ".nii.gz") else ".nii.gz"
         if (chosen == ".png") > flat or (array.shape[0] == 3 and chosen != ".png"):
             found = "a volume" if not flat else "a color image"
-            raise input_error(printable(source or "fused image"), f"an image for {chosen}", found, "set output_ext")
+            raise input_error(
+                printable(source or "fused image"), f"an image for {chosen}", found, "set output_ext (--format)"
+            )
         return chosen
 
     def _dtype(self, extension: str, like: str | None, meta: Mapping[str, Any]) -> Any:

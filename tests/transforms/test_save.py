@@ -15,8 +15,8 @@ from monai.transforms import Compose, EnsureChannelFirstd, Invertd, Orientationd
 from PIL import Image
 
 from clinicalfmamba_nets.errors import FusionInputError
-from clinicalfmamba_nets.io import write_image
-from clinicalfmamba_nets.transforms import LoadImagePaird, SaveFused, SaveFusedd, SaveImageFusedd
+from clinicalfmamba_nets.io import read_image, write_image
+from clinicalfmamba_nets.transforms import LoadImagePair, LoadImagePaird, SaveFused, SaveFusedd, SaveImageFusedd
 
 AFFINE = np.array([[-0.85, 0.31, 0, 12.5], [-0.31, -0.85, 0, -40], [0, 0, 5.5, 7], [0, 0, 0, 1]])
 
@@ -156,3 +156,24 @@ def test_a_dicom_result_names_the_windows_that_made_it(shared_data, tmp_path):
     folder = SaveFused(tmp_path)(np.ones((1, 64, 64)), meta)
     told = pydicom.dcmread(next(folder.iterdir())).DerivationDescription
     assert told.endswith("Not for diagnostic use. image A, MR: 0 to 9; image B, CT: window brain 40/80 HU")
+
+
+@pytest.mark.parametrize("color", [False, True])
+@pytest.mark.parametrize("kind", ["mha", "nii.gz", "nrrd"])
+def test_a_result_has_no_place_where_the_source_has_none(tmp_path, color, kind):
+    source = tmp_path / f"a.{kind}"
+    voxels = np.arange(60, dtype="<i2").reshape(5, 4, 3)
+    if kind == "mha":
+        fields = "ObjectType = Image\nNDims = 3\nDimSize = 5 4 3\nElementSpacing = 2 2 3\nElementType = MET_SHORT\n"
+        source.write_bytes(fields.encode() + b"ElementDataFile = LOCAL\n" + voxels.tobytes(order="F"))
+    else:
+        write_image(source, voxels, affine=np.diag([2.0, 2, 3, 1]), dtype="int16", coordinates="none")
+    image, _ = LoadImagePair()(source, source)
+    assert image.meta["coordinates"] == "none"
+    fused = image[:1]
+    if color:
+        fused = MetaTensor(fused.as_tensor().repeat(3, 1, 1, 1), affine=image.affine, meta={"palette": "hot"})
+    path = SaveFused(tmp_path / "out", output_ext=".nii.gz")(fused, image.meta)
+    header = nibabel.load(path).header
+    assert not header["sform_code"] and not header["qform_code"]
+    assert np.allclose(np.linalg.norm(read_image(path)[1]["affine"][:3, :3], axis=0), [2, 2, 3])
