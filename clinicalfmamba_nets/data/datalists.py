@@ -219,14 +219,23 @@ def _found_images(folder: Path) -> dict[str, dict[str, Path]]:
     for item in _images(folder):
         modality, rest = _modality_and_rest(item.name)
         if modality:
-            cases[rest or case_name(folder.resolve().name)][modality] = item
+            _put(cases[rest or case_name(folder.resolve().name)], modality, item)
     for sub in sorted(item for item in folder.iterdir() if item.is_dir()):
         whole = _CANONICAL.get(sub.name.lower())
         for item in _images(sub):
             modality, _ = (whole, "") if whole else _modality_and_rest(item.name)
             if modality:
-                cases[case_name(item.name) if whole else case_name(sub.name)][modality] = item
+                _put(cases[case_name(item.name) if whole else case_name(sub.name)], modality, item)
     return cases
+
+
+def _put(case: dict[str, Path], modality: str, item: Path) -> None:
+    """Add an image to a case; two of one modality, such as a.png beside a.nii.gz, would replace each other."""
+    other = case.setdefault(modality, item)
+    if other is not item:
+        found = f"{printable(other.name)} and {printable(item.name)}"
+        remedy = "rename one of them, or give a data list"
+        raise input_error(printable(item.parent), f"one {modality} image of each case", found, remedy)
 
 
 def folder_datalist(folder: PathLike, modalities: tuple[str, str] | None = None) -> list[dict[str, Any]]:

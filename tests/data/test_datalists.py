@@ -152,3 +152,11 @@ def test_two_files_of_one_image_are_one(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     (entry,) = folder_datalist(tmp_path)
     assert entry["image"].endswith("a_t2.img") and entry["image2"].endswith("a_flair.img")
+
+
+def test_two_images_of_one_case_and_modality_are_told(tmp_path):
+    for name in ("MRI/a.png", "MRI/a.nii.gz", "CT/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(FusionInputError, match="one mri image of each case, found a.nii.gz and a.png"):
+        folder_datalist(tmp_path)

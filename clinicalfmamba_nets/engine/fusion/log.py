@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ignite.engine import Engine, Events
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io import printable
+from clinicalfmamba_nets.io import case_name, printable
+from clinicalfmamba_nets.io.files import safe_name
 
 
 class FusionLog:
@@ -38,7 +41,18 @@ class FusionLog:
 
     def start(self, engine: Engine) -> None:
         """Start counting."""
+        self._refuse_inputs(getattr(engine.state.dataloader.dataset, "data", []))
         self.pairs, self.files, self._clock = 0, set(), time.perf_counter()
+
+    def _refuse_inputs(self, entries: Sequence[Any]) -> None:
+        """Refuse to begin where a result would be written over an input of the run."""
+        entries = [entry for entry in entries if isinstance(entry, Mapping)]
+        results = {f"{safe_name(str(entry['case']))}_fused" for entry in entries if entry.get("case")}
+        for path in (entry.get(key) for entry in entries for key in ("image", "image2")):
+            place = Path(path) if isinstance(path, str | os.PathLike) else None
+            if place and place.parent.resolve() == self.output_dir.resolve() and case_name(place) in results:
+                found = "one of the inputs"
+                raise input_error(printable(place), "a place beside the inputs", found, "set another output_dir")
 
     def tell(self, engine: Engine) -> None:
         """Count the pairs of a step and tell their files."""
