@@ -26,7 +26,7 @@ from clinicalfmamba_nets.cli.measuring import run_evaluate, run_score, run_train
 def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     """Fuse what the arguments name; 1 when a case failed."""
     check_fuse_inputs(parser, options)
-    from clinicalfmamba_nets.engine.fusion.batch import fuse_cases
+    from clinicalfmamba_nets.engine.fusion.batch import fuse_cases, write_overview
     from clinicalfmamba_nets.engine.fusion.inputs import collect_cases, phantom_case
     from clinicalfmamba_nets.engine.run.processes import process_place
 
@@ -47,6 +47,9 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     if len(cases) > 1:
         counts = ", ".join(f"{report.count(status)} {status}" for status in ("done", "failed", "skipped"))
         say(f"{len(cases)} cases: {counts}")
+        sheet = write_overview(report) if len(options.inputs) == 1 or options.scores else None
+        if sheet:
+            say(f"sheet    {sheet}")
     say(f"report   {report.path}")
     failed = report.count("failed")
     if failed and len(cases) > 1:

@@ -164,5 +164,5 @@ def background_value(channel: Tensor) -> tuple[float | None, float]:
     value = corners.flatten()[0]
     if not bool((corners == value).all()):
         return None, 0.0
-    others = channel.numel() - int((channel == value).sum())
-    return float(value), int((channel < value).sum()) / max(others, 1)
+    others = channel.numel() - int(torch.count_nonzero(channel == value))
+    return float(value), int(torch.count_nonzero(channel < value)) / max(others, 1)

@@ -142,7 +142,7 @@ def without_holes(image: MetaTensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     values = image.as_tensor()
     holes = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
-    if bool(torch.isfinite(values.sum(dtype=torch.float64))):
+    if bool(torch.isfinite(torch.stack(torch.aminmax(values))).all()):
         return values, holes
     holes = torch.isnan(values)
     if bool(torch.isinf(values).any()):
@@ -197,7 +197,7 @@ def _record(meta: dict[str, Any], found: Sequence[Limits], image: MetaTensor, ho
     meta[WINDOW_KEY] = "\n".join(limits.text for limits in found)
     notes, warnings = list(filter(None, [meta.get("notes")])), list(filter(None, [meta.get("warnings")]))
     for channel, limits in enumerate(found):
-        missing = int(holes[channel].sum())
+        missing = int(torch.count_nonzero(holes[channel]))
         told = [*limits.notes, *([f"{missing} voxels of NaN taken as background"] if missing else [])]
         if limits.ends[0] == limits.ends[1]:
             told.append("is constant: set to 0")

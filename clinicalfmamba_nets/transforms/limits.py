@@ -172,7 +172,7 @@ def choose_limits(
     low, high = limits.ends
     if not high > low:
         limits.knots = linear_knots(low, low)
-    limits.text = _text(limits, sample, head, modality)
+    limits.text = _text(limits, sample, head, modality if hu or source.get("modality") else "")
     return limits
 
 

@@ -122,6 +122,7 @@ class ColorByPaletted(MapTransform):
         d = dict(data)
         image = d.get(self.image_key)
         if self.palette is None or not isinstance(image, MetaTensor):
+            self._tell_grey(d, image)
             return d
         image.meta["palette"] = self.palette
         if self.palette == "grey":
@@ -135,6 +136,13 @@ class ColorByPaletted(MapTransform):
             picture = colored.dim() == 3 and float(image.meta.get("value_range", 0)) > 0
             d[key if picture or self.result == "instead" else f"{key}_color"] = colored
         return d
+
+    def _tell_grey(self, d: Mapping[Hashable, Any], image: Any) -> None:
+        """Say that uptake is written in grey, where nobody has asked."""
+        meta = getattr(image, "meta", {})
+        if shown_palette(meta) != "grey" and all(d[key].shape[0] == 1 for key in self.key_iterator(d)):
+            told = f"the result is grey: palette {DEFAULT_PALETTE} writes one in color"
+            meta["notes"] = "; ".join(filter(None, [meta.get("notes"), told]))
 
     def _colored(self, fused: Any, image: MetaTensor) -> MetaTensor:
         table = palette_table(str(self.palette))

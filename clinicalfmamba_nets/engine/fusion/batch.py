@@ -27,6 +27,8 @@ from clinicalfmamba_nets.io import printable
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 
+CONTACT_SHEET = "contact_sheet.png"
+
 
 class Tell(Protocol):
     """What is called after each case."""
@@ -214,6 +216,19 @@ def fuse_cases(
                 report.write(finished)
                 results.records.settle()
     return report
+
+
+def write_overview(report: RunReport) -> Path | None:
+    """Write `contact_sheet.png` of all previews of a run of several cases; return where, None for a single one."""
+    from clinicalfmamba_nets.engine.pictures.contact_sheet import write_sheet_of_previews
+
+    folder = report.path.parent
+    previews = [folder / result.preview for result in report.outputs if result.preview]
+    previews = [path for path in previews if path.is_file()]
+    if len(previews) < 2:
+        return None
+    write_sheet_of_previews(previews, folder / CONTACT_SHEET)
+    return folder / CONTACT_SHEET
 
 
 def _fuse_one(fuser: CaseFuser, case: Case, report: RunReport, tell: Tell | None, place: tuple[int, int]) -> None:

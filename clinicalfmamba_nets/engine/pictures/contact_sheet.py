@@ -83,3 +83,38 @@ def write_contact_sheet(
     sheet = Image.fromarray(contact_sheet(rows, titles, foot))
     with atomic_file(path) as partial:
         sheet.save(partial, format="PNG", optimize=True)
+
+
+def write_sheet_of_previews(
+    previews: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str], width: int = 640, most: int = 60
+) -> None:
+    """Write the previews of a folder of cases on one sheet, two beside each other, to look through them at a glance.
+
+    Args:
+        previews: PNG files; of more than `most`, every n-th is shown.
+        path: the PNG file to be written.
+        width: of a preview, in pixels.
+        most: previews on the sheet.
+
+    Raises:
+        ValueError: there are none.
+    """
+    from PIL import Image
+
+    if not previews:
+        raise ValueError("a contact sheet needs at least one preview")
+    shown = []
+    for name in list(previews)[:: -(-len(previews) // most)]:
+        with Image.open(name) as picture:
+            size = (width, max(1, round(picture.height * width / picture.width)))
+            shown.append(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+    rows = [shown[number : number + 2] for number in range(0, len(shown), 2)]
+    heights = [max(picture.height for picture in row) + MARGIN for row in rows]
+    sheet = Image.new("RGB", (max(map(len, rows)) * (width + MARGIN) + MARGIN, sum(heights) + MARGIN), PAPER)
+    top = MARGIN
+    for row, height in zip(rows, heights, strict=True):
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (MARGIN + column * (width + MARGIN), top))
+        top += height
+    with atomic_file(path) as partial:
+        sheet.save(partial, format="PNG", optimize=True)

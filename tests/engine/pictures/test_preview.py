@@ -10,6 +10,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image, ImageDraw
 
+from clinicalfmamba_nets.engine.pictures.contact_sheet import write_sheet_of_previews
 from clinicalfmamba_nets.engine.pictures.planes import Grid, Plane, choose_planes, slice_numbers
 from clinicalfmamba_nets.engine.pictures.preview import Shown, draw_preview, write_preview_of
 from clinicalfmamba_nets.errors import FusionInputError
@@ -156,3 +157,15 @@ def test_pictures_without_a_place_tell_none(tmp_path):
     path = write_preview_of(entry, LABELS, tmp_path / "new" / "p.png", "caf\udce9 \u8133")
     with Image.open(path) as picture:
         assert picture.format == "PNG" and picture.mode == "RGB" and picture.width > 800
+
+
+def test_many_previews_lie_on_one_sheet(tmp_path):
+    for number, color in enumerate([(255, 0, 0), (0, 255, 0), (0, 0, 255)]):
+        Image.new("RGB", (300, 100 + 50 * number), color).save(tmp_path / f"{number}.png")
+    write_sheet_of_previews(sorted(tmp_path.iterdir()), tmp_path / "sheet.png", width=150)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        colors = {color for _, color in sheet.getcolors()}
+        assert sheet.width > 300 and {(255, 0, 0), (0, 255, 0), (0, 0, 255)} <= colors
+    write_sheet_of_previews([tmp_path / "0.png"] * 9, tmp_path / "few.png", width=150, most=2)
+    with Image.open(tmp_path / "few.png") as sheet:
+        assert sheet.height < 120
