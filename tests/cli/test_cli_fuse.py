@@ -190,6 +190,22 @@ def test_folder_of_pairs(toy_cli, tmp_path):
     assert outcome.code == 0
     assert [entry["case"] for entry in report_of(tmp_path / "out")["outputs"]] == ["7", "8"]
     assert report_of(tmp_path / "out")["outputs"][0]["image"].endswith("/MRI/7.png")
+    assert "contact_sheet.png" in names_in(tmp_path / "out")
+    scores = report_of(tmp_path / "out")["details"]["7"]["scores"]
+    assert scores["coverage"] == 1 and 0 <= scores["outside_sources"] <= 1
+
+
+def test_scores_and_ranges_are_told(toy_cli, tmp_path):
+    outcome = toy_cli("fuse", *write_pair(tmp_path, "a"), "-o", tmp_path / "out", "--scores", "--window-b", "p1/p99")
+    assert outcome.code == 0 and "scores: SSIM to " in outcome.out and "(percentiles p1/p99)" in outcome.out
+    assert report_of(tmp_path / "out")["details"]["a"]["intensity"][1]["window"] == "percentiles p1/p99"
+
+
+@pytest.mark.parametrize("options", [("--window-b", "brian"), ("--palette", "rainbow"), ("--window-a", "80-0")])
+def test_ranges_and_palettes_that_are_none(toy_cli, tmp_path, options):
+    outcome = toy_cli("fuse", *write_pair(tmp_path, "a"), "-o", tmp_path / "out", *options)
+    assert outcome.code == 2 and repr(options[1]).strip("'") in outcome.cause
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("folder", "task"), [("SPECT", "spect_mri"), ("PET", "pet_mri"), ("other", "spect_mri")])

@@ -113,8 +113,8 @@ def write_sheet_of_previews(
     sheet = Image.new("RGB", (max(map(len, rows)) * (width + MARGIN) + MARGIN, sum(heights) + MARGIN), PAPER)
     top = MARGIN
     for row, height in zip(rows, heights, strict=True):
-        for column, picture in enumerate(row):
-            sheet.paste(picture, (MARGIN + column * (width + MARGIN), top))
+        for column, small in enumerate(row):
+            sheet.paste(small, (MARGIN + column * (width + MARGIN), top))
         top += height
     with atomic_file(path) as partial:
         sheet.save(partial, format="PNG", optimize=True)
