@@ -10,7 +10,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from clinicalfmamba_nets.io import registration, write_image
+from clinicalfmamba_nets.io import write_image
+from clinicalfmamba_nets.spatial import registration
 
 TINY = {"features": 4, "dim": 16, "depth": 1, "roi_size": [16, 16, 16]}
 

@@ -14,6 +14,8 @@ from clinicalfmamba_nets.nets import from_official_state_dict
 from clinicalfmamba_nets.ops import scan_backend, scan_order
 
 TOLERANCE = 2e-5
+# Of tokens as large as 5, before the decoder evens them out: 3.5e-5 is seen where a processor has 256-bit vectors alone.
+TOKEN_TOLERANCE = 5e-5
 
 
 @pytest.fixture(params=[1, 2])
@@ -58,7 +60,7 @@ def test_published_output_is_reproduced(shared_golden, name, dims, scan, key, ba
         tokens = inner["cross"][0]
         if dims == 3:
             tokens = tokens[:, scan_order([4, 4, 4], "120", torch.device("cpu"))]
-        assert np.abs(tokens.numpy() - expected["x_fuse"]).max() < TOLERANCE
+        assert np.abs(tokens.numpy() - expected["x_fuse"]).max() < TOKEN_TOLERANCE
 
 
 def test_unknown_and_missing_tensors_are_named(shared_golden) -> None:
