@@ -33,7 +33,7 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     output = Path(options.output)
     if options.phantom:
         options.task = options.task or "ct_mri"
-        cases = [phantom_case(output, options.task)]
+        cases: Sequence[Any] = [phantom_case(output, options.task)]
     else:
         cases = collect_cases(options.inputs, options.datalist, options.series or (), options.task or "")
     from clinicalfmamba_nets.engine.fusion.options import FORMATS, FuseOptions

@@ -14,7 +14,7 @@ from clinicalfmamba_nets.nets import from_official_state_dict
 from clinicalfmamba_nets.ops import scan_backend, scan_order
 
 TOLERANCE = 2e-5
-# Of tokens as large as 5, before the decoder evens them out: 3.5e-5 is seen where a processor has 256-bit vectors alone.
+# Of tokens as large as 5, before the decoder evens them out: 3.5e-5 is seen on processors with 256-bit vectors alone.
 TOKEN_TOLERANCE = 5e-5
 
 

@@ -182,7 +182,8 @@ class Case:
         """Make a case of an entry of a data list: `case`, `image`, `image2`, `error`."""
         if isinstance(entry, Case):
             return entry
-        name, second, studies = str(entry["case"]), entry.get("image2"), {}
+        name, second = str(entry["case"]), entry.get("image2")
+        studies: dict[str, Study] = {}
         first, other = Source(entry["image"], studies), Source(second, studies) if second else None
         return cls(name, first, other, entry.get("error", ""))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from clinicalfmamba_nets.engine.fusion.case import Case
 from clinicalfmamba_nets.engine.run.tasks import find_task
@@ -15,7 +16,7 @@ from clinicalfmamba_nets.io.dicom.files import SELECTOR, holds_dicom, split_sele
 
 def collect_cases(
     inputs: Sequence[str], datalist: str | None = None, series: Sequence[str] = (), task: str = ""
-) -> list[Case | dict[str, str]]:
+) -> Sequence[Case | Mapping[str, Any]]:
     """Turn arguments into cases: two images, one folder of pairs or DICOM study, or a data list.
 
     Args:

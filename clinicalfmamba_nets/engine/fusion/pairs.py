@@ -26,7 +26,7 @@ class Reading:
         like: the first image where it is a tensor.
     """
 
-    pairs: list[Mapping[str, Any]]
+    pairs: Sequence[Mapping[str, Any]]
     volume: bool = False
     paths: bool = False
     batch: bool = False

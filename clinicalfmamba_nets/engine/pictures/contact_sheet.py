@@ -105,9 +105,9 @@ def write_sheet_of_previews(
         raise ValueError("a contact sheet needs at least one preview")
     shown = []
     for name in list(previews)[:: -(-len(previews) // most)]:
-        with Image.open(name) as picture:
-            size = (width, max(1, round(picture.height * width / picture.width)))
-            shown.append(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS))
+        with Image.open(name) as preview:
+            size = (width, max(1, round(preview.height * width / preview.width)))
+            shown.append(preview.convert("RGB").resize(size, Image.Resampling.LANCZOS))
     rows = [shown[number : number + 2] for number in range(0, len(shown), 2)]
     heights = [max(picture.height for picture in row) + MARGIN for row in rows]
     sheet = Image.new("RGB", (max(map(len, rows)) * (width + MARGIN) + MARGIN, sum(heights) + MARGIN), PAPER)

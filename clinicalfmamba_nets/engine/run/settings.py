@@ -108,14 +108,15 @@ def flag() -> Rule:
     return Rule("true or false", lambda value: isinstance(value, bool), lambda value: str(value).lower() == "true")
 
 
-def names() -> Rule:
-    """A list of at least one text."""
+def names(least: int = 1, example: str = "run1") -> Rule:
+    """A list of at least so many texts."""
 
     def is_right(value: Any) -> bool:
-        listed = isinstance(value, list | tuple) and len(value) > 0
+        listed = isinstance(value, list | tuple) and len(value) >= least
         return listed and all(isinstance(part, str) and part for part in value)
 
-    return Rule("a list of at least one name", is_right, lambda value: [str(value or "run1")])
+    words = "a list of at least one name" if least else "a list of names, or an empty one"
+    return Rule(words, is_right, lambda value: [str(value or example)])
 
 
 _SHARE = "a share between 0 and 1, at most 0.5 (every second one is validated)"
@@ -134,23 +135,26 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("dim", "fusion_dim"), whole(2)),
     **dict.fromkeys(("learning_rate", "minimum_learning_rate"), RATE),
     **dict.fromkeys(("contrast_prob", "cache_rate"), PROBABILITY),
-    **dict.fromkeys(("hold_out", "resume", "amp", "balance", "shuffle_labels", "traps", "baselines"), flag()),
+    **dict.fromkeys(
+        ("hold_out", "resume", "amp", "balance", "shuffle_labels", "traps", "baselines", "crop_to_head"), flag()
+    ),
     "phantoms": WHOLE,
     "seed": whole(0, 2**32 - 1),
     "ema_decay": number("a number from 0 to below 1", 0.0, 1.0, 0.999, [1.0]),
     "val_fraction": number(_SHARE, 0.0, 0.5, 0.1, [0.0]),
     "least_shown": number("a share of at least 0 and below 1", 0.0, 1.0, 0.1, [1.0]),
-    "focal_gamma": number("a number of at least 0", 0.0, math.inf, 2.0),
+    **dict.fromkeys(("focal_gamma", "gradient_limit"), number("a number of at least 0", 0.0, math.inf, 2.0)),
     "spatial_dims": Rule("2 or 3", lambda value: _is_whole(value) and value in (2, 3), lambda value: 2),
     "brats_size": sizes(2, SMALLEST_PATCH, 128),
     "val_size": sizes(3, SMALLEST_PATCH, 96),
-    "roi_size": sizes(3, SMALLEST_PATCH, 128),
+    "roi_size": sizes(3, 1, 128),  # of a region for a 2D network, the third is a number of slices
     "preparation": choice("native", "brats"),
     "other_grid": choice("refuse", "resample"),
     "register": choice("none", "rigid"),
     "section": choice("testing", "training"),
     "block": choice("basic", "bottleneck"),
     "runs": names(),
+    "val_heads": names(0, "41"),
     "layers": sizes(4, 1, 2),
     "block_inplanes": sizes(4, 1, 64),
 }
