@@ -102,8 +102,8 @@ def _register(first: Source, second: Source) -> tuple[list[str], str]:
     for source, array in ((first, first.array), (second, moving)):
         lost = source.affine is None or source.coordinates != PATIENT  # a mirrored head cannot be turned right
         if lost or array.ndim != 3:
-            found = "an image without a place in space" if lost else f"{array.ndim} dimensions"
-            raise input_error(source.name, "a volume to register", found, "use register: none")
+            found = "a single image" if array.ndim < 3 else "an image without a place in space"
+            raise input_error(source.name, "a volume to register", found, "leave out --register (register: none)")
     same_space = first.space == second.space or not (first.space and second.space)
     assert first.affine is not None and second.affine is not None
     places = (np.asarray(first.affine, float), np.asarray(second.affine, float))

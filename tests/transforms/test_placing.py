@@ -74,7 +74,7 @@ def test_a_registered_volume_is_moved_told_and_its_transform_written(files, tmp_
 
 
 def test_flat_images_and_arrays_without_a_place_are_not_registered():
-    with pytest.raises(FusionInputError, match="image: expected a volume to register, .*; use register: none"):
+    with pytest.raises(FusionInputError, match="image: expected a volume to register, .*; leave out --register"):
         LoadImagePair(register="rigid")(np.eye(8), 1 - np.eye(8))
 
 

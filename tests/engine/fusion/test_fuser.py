@@ -63,6 +63,7 @@ def test_what_can_be_read_in_two_ways_is_refused(image, words):
 
 def test_the_process_of_the_caller_is_left_alone(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
 
     def drawn():
         return torch.rand(1).item(), float(np.random.rand()), random.random()

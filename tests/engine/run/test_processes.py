@@ -46,6 +46,8 @@ def fuse(cohort, out, toy_bundles, processes, *options):
 def test_every_case_has_one_process(monkeypatch, count):
     cases = [{"case": str(number)} for number in range(CASES)]
     monkeypatch.setenv("WORLD_SIZE", str(count))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29500")
     shares = []
     for rank in range(count):
         monkeypatch.setenv("RANK", str(rank))
