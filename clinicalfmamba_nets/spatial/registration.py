@@ -155,7 +155,11 @@ def _refined(
 def _check_sides(volume: np.ndarray, name: str) -> None:
     if volume.ndim != 3 or min(volume.shape) < LEAST_SIDE:
         found = " x ".join(map(str, volume.shape))
-        raise input_error(name, f"a volume of at least {LEAST_SIDE} slices to register", found, "leave out --register (register: none)")
+        expected, remedy = (
+            f"a volume of at least {LEAST_SIDE} slices to register",
+            "leave out --register (register: none)",
+        )
+        raise input_error(name, expected, found, remedy)
 
 
 def _check_match(after: Similarity, names: tuple[str, str]) -> None:

@@ -125,7 +125,7 @@ class Source:
     @cached_property
     def is_volume(self) -> bool:
         """Whether the image has more than one slice, or is a DICOM series."""
-        return self.is_series or is_volume(self.path)
+        return len(self.series.slices) > 1 if self.is_series else is_volume(self.path)
 
     @cached_property
     def color(self) -> bool:

@@ -19,6 +19,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.spatial.grids import axis_order
 
 # Axes are sampled unlike one another from this ratio of the distances on.
+_THIN = 16  # fewer voxels along an axis make no image
 _UNLIKE = 1.3
 
 
@@ -70,8 +71,8 @@ class SliceInferer(WholeImageInferer):
     """Run a network for single images on a single image as a whole, or on a volume slice by slice.
 
     Slices are taken across the axis that is sampled unlike the others, as scanners do; where all are sampled alike,
-    they are axial. Each lies as radiologists look at it (left of the patient on the right, anterior or superior at the
-    top), so that the result does not depend on the order in which the voxels are stored.
+    they are axial; an axis of fewer than 16 voxels is always the one across. Each lies as radiologists look at it (left of
+    the patient on the right, anterior or superior at the top), so that the result does not depend on the order in which the voxels are stored.
 
     Args:
         amp: as in `WholeImageInferer`.
@@ -110,6 +111,8 @@ def _upright(inputs: Tensor) -> tuple[list[int], list[int]]:
     spacing = spacing[list(order)]
     odd = [abs(math.log(spacing[axis] ** 3 / spacing.prod())) / 2 for axis in range(3)]
     across = int(np.argmax(odd)) if max(odd) > math.log(_UNLIKE) else 2
+    sizes = [int(inputs.shape[2 + order[axis]]) for axis in range(3)]
+    across = int(np.argmin(sizes)) if min(sizes) < _THIN else across  # a single slice, or a slab of a few
     rows, columns = [
         axis for axis in (2, 1, 0) if axis != across
     ]  # down: inferior or posterior; right: left, posterior

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from clinicalfmamba_nets.engine.fusion.inferers import WholeImageInferer, prepare_fusion_batch
+from clinicalfmamba_nets.engine.fusion.inferers import SliceInferer, WholeImageInferer, prepare_fusion_batch
 from clinicalfmamba_nets.engine.training.tracked_loss import TrackedLoss
 from clinicalfmamba_nets.losses import FusionLoss
 
@@ -58,3 +58,17 @@ def test_tracked_loss_equals_the_loss_and_keeps_its_terms():
     assert tracked.pairs == 3
     value.backward()
     assert pred.grad.abs().sum() > 0
+
+
+def test_a_thin_axis_is_the_one_across():
+    seen = []
+
+    def network(pair):
+        seen.append(tuple(pair.shape[2:]))
+        return pair.mean(1, keepdim=True)
+
+    for shape in ((1, 20, 24), (20, 1, 24), (20, 24, 1), (3, 20, 24)):
+        pair = MetaTensor(torch.rand(1, 2, *shape), affine=torch.eye(4))
+        fused = SliceInferer()(pair, network)
+        assert fused.shape == (1, 1, *shape) and torch.allclose(fused.as_tensor(), pair.as_tensor().mean(1, True))
+    assert {tuple(sorted(plane)) for plane in seen} == {(20, 24)} and len(seen) == 6
