@@ -71,8 +71,9 @@ class SliceInferer(WholeImageInferer):
     """Run a network for single images on a single image as a whole, or on a volume slice by slice.
 
     Slices are taken across the axis that is sampled unlike the others, as scanners do; where all are sampled alike,
-    they are axial; an axis of fewer than 16 voxels is always the one across. Each lies as radiologists look at it (left of
-    the patient on the right, anterior or superior at the top), so that the result does not depend on the order in which the voxels are stored.
+    they are axial; an axis of fewer than 16 voxels is always the one across. Each lies as radiologists look
+    at it (left of the patient on the right, anterior or superior at the top), so that the result does not depend on
+    the order in which the voxels are stored.
 
     Args:
         amp: as in `WholeImageInferer`.
