@@ -187,7 +187,7 @@ def test_two_processes_train_and_resume(bundle_dir, elsewhere, tiny, datalist):
         code, text, _ = run_program(
             *["--standalone", "--nproc_per_node", 2, "-m", "monai.bundle", "run", "training"],
             *["--config_file", configs, "--bundle_root", bundle_dir, "--output_dir", folder, "--epochs", epochs],
-            *["--resume", "true", *sizes],
+            *["--resume", "true", "--schedule_epochs", 2, *sizes],
             cwd=elsewhere,
             program=("-m", "torch.distributed.run"),
         )
