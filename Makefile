@@ -1,6 +1,6 @@
 # make fuse [A=mri.png B=ct.png] [OUT=fused] [TASK=ct_mri]   fuse a pair; without A and B the project's own phantom
 # make test                                                  set up and run the quick tests
-# make test-slow | make lint | make setup
+# make test-slow | make test-cases | make lint | make setup   the rest, the table of odd inputs, the style
 # make deploy STUDY=dicom [OUT=fused] [RULES=rules.json]     fuse a DICOM study by the MONAI Deploy application
 # make deploy APP=glioma_grading MODEL=RUN STUDY=dicom [...]  grade its glioma by the training in the folder RUN
 # make label STUDIES=images [MODEL=RUN]                      start the MONAI Label server on this machine
@@ -25,7 +25,7 @@ NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
 DOCTESTS := $(filter-out %/ops/ %/cli/ %/bundles/ %/__pycache__/,$(wildcard clinicalfmamba_nets/*/)) clinicalfmamba_nets/errors.py \
 	clinicalfmamba_nets/ops/selective_scan.py
 
-.PHONY: setup fuse test test-slow lint deploy label setup-deploy setup-label setup-triton \
+.PHONY: setup fuse test test-slow test-cases lint deploy label setup-deploy setup-label setup-triton \
 	test-deploy test-label test-triton picture results
 .DEFAULT_GOAL := setup
 
@@ -47,7 +47,10 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -q -m "not slow"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow --ignore tests/cases
+
+test-cases: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow tests/cases
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
