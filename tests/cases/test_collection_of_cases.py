@@ -236,7 +236,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "nrrd_4d_none": (refused("4D"),),
     "nrrd_4d_of_one": (FUSED, refused("4D")),
     "png_nearly_grey_rgb": (fused("nearly grey"), refused("nearly grey")),
-    "png_ct_with_coloured_text": (fused("colou?r"),),
+    "png_ct_with_coloured_text": (fused("in color and named CT"),),
     "picture_jpeg": (FUSED, refused("JPEG")),
     "picture_tiff": (FUSED, refused("TIFF")),
     "metaimage_mha": (FUSED, refused("MetaImage")),

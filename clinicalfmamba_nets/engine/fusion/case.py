@@ -233,7 +233,7 @@ class Case:
         elif second.is_series:  # a screen of a functional image; other series tell by their modality what they are
             color = not words[1] and second.color
         else:
-            color = not self.first.is_volume and words[1] in ("", "mri", "pet", "spect") and second.color
+            color = not self.first.is_volume and second.color
         if color and second and words[1] not in ("pet", "spect") and second.folder_word == "pet":
             words = (words[0], "pet")
         series = second is not None and second.is_series

@@ -44,3 +44,19 @@ def test_the_color_of_a_series_is_told_by_its_header(tmp_path):
     screen = Source(write_slice(tmp_path / "screen.dcm", "RGB"))
     assert screen.color and not mri.color
     assert Case("a", mri, screen).task()[0] == "spect_mri" and Case("a", mri, mri).task()[0] == "t2_flair"
+
+
+def test_a_named_ct_in_color_is_told_as_one(tmp_path):
+    import numpy as np
+
+    from clinicalfmamba_nets.engine.fusion.case import Case
+    from clinicalfmamba_nets.io import write_image
+
+    grey = np.arange(1024, dtype=np.uint8).reshape(32, 32)
+    screen = np.stack([grey] * 3, -1)
+    screen[4:6, 4:9] = (250, 240, 20)
+    for name, pixels in (("mr", grey), ("ct", screen)):
+        write_image(tmp_path / f"{name}.png", pixels)
+    entry = {"case": "1", "image": str(tmp_path / "mr.png"), "image2": str(tmp_path / "ct.png")}
+    task, told = Case.of(entry).task()
+    assert task == "ct_mri" and "in color and named CT" in told
