@@ -175,7 +175,8 @@ def compute_fmi(
         UndefinedScore: for fewer than 3 pixels along an axis.
 
     Example:
-        >>> image = torch.rand(1, 1, 16, 16)
+        >>> image = torch.zeros(1, 1, 16, 16)
+        >>> image[..., 4:12, 4:12] = 1
         >>> compute_fmi(image, image, 1 - image).a.item()
         1.0
     """
