@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Fuser", "__version__", "fuse"]
 # Names that are loaded on first use, and the modules that they lie in.
 _LAZY = {

@@ -60,7 +60,24 @@ def test_version_is_one(checkout):
 
     version = project_table(checkout)["project"]["version"]
     assert version == clinicalfmamba_nets.__version__
-    assert (checkout / "CHANGELOG.md").read_text().splitlines()[2].startswith(f"- {version}: ")
+    citation = (checkout / "CITATION.cff").read_text()
+    (date,) = re.findall(r"^date-released: (\S+)$", citation, re.MULTILINE)
+    assert f"\nversion: {version}\n" in citation
+    headings = re.findall(r"^## (.*)$", (checkout / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == f"{version} - {date}" and headings == sorted(headings, reverse=True)
+
+
+def test_changelog_sorts_its_lines_by_release_and_kind(checkout):
+    for release in (checkout / "CHANGELOG.md").read_text().split("\n## ")[1:]:
+        heading, *parts = release.split("\n### ")
+        kinds = [part.splitlines()[0] for part in parts]
+        assert re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", heading.strip())
+        assert kinds == [kind for kind in ("Added", "Changed", "Fixed", "Removed") if kind in kinds] and kinds
+        assert all(re.fullmatch(r"- \S.*", line) for part in parts for line in part.splitlines()[1:] if line)
+
+
+def test_monai_is_new_enough_for_its_advisories(checkout):
+    assert "monai>=1.6.1" in project_table(checkout)["project"]["dependencies"]
 
 
 def test_ci_script_is_executable_and_starts_with_the_quick_tests(checkout):
