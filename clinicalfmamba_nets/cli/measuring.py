@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clinicalfmamba_nets.cli.arguments import Parser, say
+from clinicalfmamba_nets.cli.arguments import Parser, nearest, say
 from clinicalfmamba_nets.cli.checks import check_task
 from clinicalfmamba_nets.errors import FusionInputError
 
@@ -41,7 +41,8 @@ def run_score(parser: Parser, options: argparse.Namespace) -> int:
 
 def run_train(parser: Parser, options: argparse.Namespace) -> int:
     """Run the bundle's training and tell where the weights lie."""
-    code = run_configured(parser, options, "train", [], {"resume": options.resume})
+    overlays = [name.removesuffix(".json") for name in options.overlay]
+    code = run_configured(parser, options, "train", overlays, {"resume": options.resume})
     say(f"weights  {Path(options.output) / 'model.pt'}")
     return code
 
@@ -62,10 +63,10 @@ def run_configured(
     from clinicalfmamba_nets.engine.run.tasks import VOLUMES
     from clinicalfmamba_nets.engine.run.workflows import find_bundle, run_bundle
 
+    configs = find_bundle(bundle) / "configs"
+    check_overlays(parser, configs, overlays)
     try:
-        check_override_names(
-            settings, [find_bundle(bundle) / "configs" / f"{name}.json" for name in (workflow, *overlays)]
-        )
+        check_override_names(settings, [configs / f"{name}.json" for name in (workflow, *overlays)])
         check_settings(3 if bundle == VOLUMES else 2, **{k: v for k, v in settings.items() if k != "device"})
     except FusionInputError as error:
         parser.error(str(error))
@@ -76,6 +77,14 @@ def run_configured(
         settings["device"] = named_device(device)
     run_bundle(bundle, workflow, overlays, settings)
     return 0
+
+
+def check_overlays(parser: Parser, configs: Path, overlays: Sequence[str]) -> None:
+    """Leave with exit code 2 unless the bundle has each configuration that is to be laid over another."""
+    known = sorted(path.stem for path in configs.glob("*_train.json")) + ["evaluate"]
+    for name in overlays:
+        if name not in known:
+            parser.error(f"overlay {name!r}: expected one of {', '.join(known)}{nearest(name, known)}")
 
 
 def free_settings(parser: Parser, words: Sequence[str]) -> dict[str, Any]:

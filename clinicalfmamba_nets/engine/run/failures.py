@@ -27,6 +27,8 @@ _SYSTEM = {
 }  # fmt: skip
 # How libraries tell in words of their own that the memory, or the disk, is full.
 _NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|cannot allocate", re.IGNORECASE)
+# How MONAI wraps what a component or an expression of a configuration raises; not the run itself.
+_WRAPPED = re.compile(r"Failed to (?:instantiate component|evaluate ConfigExpression)(?!.*\.run\(\))", re.DOTALL)
 _NO_ROOM = re.compile(r"PytorchStreamWriter failed writing|No space left on device")
 
 
@@ -51,9 +53,9 @@ def find_input_error(error: BaseException | None) -> FusionInputError | None:
         told = re.findall(r"^(?:\w+\.)*FusionInputError: (.+)$", str(error), flags=re.MULTILINE)
         if told:
             return FusionInputError(told[-1])
-        system = _system_error(error)
-        if system is not None:
-            return system
+        known = _system_error(error) or _setting_error(error)
+        if known is not None:
+            return known
         error = error.__cause__ or error.__context__
     return None
 
@@ -71,6 +73,17 @@ def _system_error(error: BaseException) -> FusionInputError | None:
         return input_error("memory", "enough of it", words or "none left", remedy)
     if isinstance(error, RuntimeError) and _NO_ROOM.search(words):
         return input_error("a file", _ROOM[0], "No space left on device", _ROOM[1])
+    return None
+
+
+def _setting_error(error: BaseException) -> FusionInputError | None:
+    """Tell what a component says of the settings that it was made with; None for any other error."""
+    cause = error.__cause__
+    if type(cause) in (TypeError, ValueError) and isinstance(error, RuntimeError) and _WRAPPED.match(str(error)):
+        made = re.search(r"[\"'$]([\w.]+)", str(error))
+        words = " ".join(str(cause).split())[:400]
+        where, remedy = made.group(1) if made else "a component", "change the setting; --debug tells where"
+        return input_error(f"settings of {where}", "values that it takes", words, remedy)
     return None
 
 
