@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,3 +102,76 @@ def toy_cli(
     """`run_cli` with the bundles of `toy_bundles`."""
     monkeypatch.setenv("CLINICALFMAMBA_BUNDLES", str(toy_bundles))
     return run_cli
+
+
+@pytest.fixture
+def head_study(tmp_path: Path) -> Callable[..., Path]:
+    """`head_study("study", "CT", slices=4)` writes a made head as MR and as CT, PT or NM slices, 48 x 40, one folder.
+
+    `shift` moves the second series by columns of the grid, `edit(number, dataset)` alters its slices.
+    """
+
+    def make(
+        name: str = "study", modality: str = "CT", slices: int = 4, shift: int = 0, seed: int = 0,
+        edit: Callable | None = None,
+    ) -> Path:  # fmt: skip
+        import numpy as np
+
+        folder = tmp_path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(seed)
+        rows, columns = np.mgrid[:40, :48]
+        blobs = [(rng.integers(12, 28), rng.integers(14, 34), rng.integers(2, 6)) for _ in range(6)]
+        for place in range(slices):
+            radius = ((rows - 20) / 17) ** 2 + ((columns - 24) / 20) ** 2 + (place - slices / 2) ** 2 / slices**2
+            bone, inside = (radius < 1) & (radius > 0.8), radius <= 0.8
+            spots = np.zeros(radius.shape, dtype=int)
+            for number, (y, x, size) in enumerate(blobs, 1):
+                spots += ((rows - y) ** 2 + (columns - x) ** 2 < size**2) * number
+            mr = (300 + 90 * spots + 20 * place) * inside + rng.integers(0, 9, radius.shape)
+            other = {
+                "CT": np.where(bone, 1900, np.where(inside, 1050 + 8 * spots, 24)),
+                "PT": 2000 * spots * inside + 400 * inside,
+                "NM": 200 * spots * inside + 40 * inside,
+            }[modality]
+            other = np.roll(other + rng.integers(0, 5, radius.shape), shift, axis=1)
+            for kind, pixels in (("MR", mr), (modality, other)):
+                made = head_slice(kind, place, pixels, seed)
+                if edit and kind == modality:
+                    edit(place, made)
+                made.save_as(folder / f"{kind}{place:02d}.dcm", enforce_file_format=True)
+        return folder
+
+    return make
+
+
+def head_slice(modality: str, place: int, pixels: Any, seed: int) -> Any:
+    """A pydicom dataset of one axial slice of a made head, 2 x 2 x 3 mm, that a validator accepts."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    kinds = {"CT": "2", "MR": "4", "PT": "128", "NM": "128"}  # NM: a SPECT that is stored as PET
+    made, root = Dataset(), f"1.2.826.0.1.3680043.8.498.{1000 + seed}"
+    made.SOPClassUID = f"1.2.840.10008.5.1.4.1.1.{kinds[modality]}"
+    number = list(kinds).index(modality) + 1
+    made.StudyInstanceUID, made.SeriesInstanceUID = f"{root}.1", f"{root}.1.{number}"
+    made.SOPInstanceUID, made.FrameOfReferenceUID = f"{root}.1.{number}.{place + 1}", f"{root}.9"
+    made.PatientID, made.PatientName, made.PatientBirthDate, made.PatientSex = f"P{seed}", "Made^Head", "19700101", "O"
+    made.StudyDate, made.StudyTime, made.StudyID, made.AccessionNumber = "20240102", "101112", "S1", "A1"
+    made.ReferringPhysicianName, made.PositionReferenceIndicator, made.PatientPosition = "", "", "HFS"
+    made.Modality = "PT" if modality == "NM" else modality
+    made.SeriesNumber, made.InstanceNumber, made.BodyPartExamined = number, place + 1, "HEAD"
+    made.SeriesDescription = {"NM": "SPECT HMPAO Tc-99m", "PT": "FDG PET"}.get(modality, f"{modality} head")
+    made.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    made.ImageOrientationPatient, made.PixelSpacing, made.SliceThickness = [1, 0, 0, 0, 1, 0], [2, 2], 3
+    made.ImagePositionPatient = [-48, -40, 3 * place]
+    made.Rows, made.Columns = pixels.shape
+    made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = 1, "MONOCHROME2", 0
+    made.BitsAllocated, made.BitsStored, made.HighBit = 16, 16, 15
+    if modality != "MR":
+        made.RescaleIntercept, made.RescaleSlope = (-1024, 1) if modality == "CT" else (0, 1)
+    made.PixelData = pixels.astype("<u2").tobytes()
+    made["PixelData"].VR = "OW"
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return made

@@ -29,7 +29,7 @@ LAYERS = {
 }
 TORCH_ONLY = {"ops", "functional"}
 ON_DEMAND = {"triton_kernels", "triton_gradients"}  # modules of ops that need Triton: imported inside functions alone
-LATE = {"mamba_ssm", "causal_conv1d", "nibabel", "pydicom", "itk", "matplotlib", "PIL", "skimage"}
+LATE = {"mamba_ssm", "causal_conv1d", "nibabel", "pydicom", "itk", "matplotlib", "PIL", "skimage", "highdicom"}
 
 
 def layer_of(path: Path) -> str:

@@ -108,6 +108,8 @@ def fuse_parser() -> Parser:
     parser.add_argument("--phantom", action="store_true", help="fuse a head phantom that the program computes itself")
     add_volume_options(parser, ("A", "B"), "UID, modality or EchoTime=11")
     parser.add_argument("--format", choices=["dicom", "nifti", "png"], help="format of the result instead of A's")
+    told = "DICOM presentation state that shows both sources as one; auto (default): CT, PET or SPECT over MR"
+    parser.add_argument("--presentation", choices=["auto", "always", "never"], default="auto", help=told)
     parser.add_argument("--overwrite", action="store_true", help="fuse again what OUT already holds")
     add_picture_options(parser)
     return with_run_options(parser, "folder for <case>_fused.<ext>, <case>_preview.png and run.json")

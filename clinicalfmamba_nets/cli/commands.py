@@ -82,6 +82,8 @@ def tell_case(number: int, total: int, result: Any, seconds: float, details: Map
         say(f"fused    {output / result.fused}{told}")
         if details.get("fused_color"):
             say(f"in color {output / details['fused_color']}")
+        if details.get("presentation"):
+            say(f"sources  {output / details['presentation']} (shown as one by a viewer)")
         say(f"preview  {output / result.preview}")
 
 

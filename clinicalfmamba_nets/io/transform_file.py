@@ -46,6 +46,34 @@ def itk_transform_text(matrix: np.ndarray, center: np.ndarray) -> str:
     return "\n".join([*lines, f"Parameters: {' '.join(numbers)}", f"FixedParameters: {' '.join(fixed)}", ""])
 
 
+def transform_matrix(text: str) -> np.ndarray:
+    """Return the matrix of a transform file as `itk_transform_text` writes it.
+
+    Args:
+        text: of the file, an `Euler3DTransform` about a center.
+
+    Returns:
+        4 x 4, RAS mm of the fixed image to RAS mm of the moving one.
+
+    Example:
+        >>> shifted = np.eye(4)
+        >>> shifted[0, 3] = 5.0
+        >>> bool(np.allclose(transform_matrix(itk_transform_text(shifted, np.ones(3))), shifted))
+        True
+    """
+    lines = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line and not line.startswith("#"))
+    numbers = [float(word) for word in lines["Parameters"].split()]
+    pivot = np.array([float(word) for word in lines["FixedParameters"].split()[:3]])
+    (sin_x, sin_y, sin_z), (cos_x, cos_y, cos_z) = np.sin(numbers[:3]), np.cos(numbers[:3])
+    about_x = np.array([[1, 0, 0], [0, cos_x, -sin_x], [0, sin_x, cos_x]])
+    about_y = np.array([[cos_y, 0, sin_y], [0, 1, 0], [-sin_y, 0, cos_y]])
+    about_z = np.array([[cos_z, -sin_z, 0], [sin_z, cos_z, 0], [0, 0, 1]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = about_z @ about_x @ about_y
+    matrix[:3, 3] = np.array(numbers[3:6]) + pivot - matrix[:3, :3] @ pivot
+    return LPS @ matrix @ LPS
+
+
 def write_transform(path: PathLike, text: str) -> None:
     """Write the text of a transform file, whole or not at all."""
     with atomic_file(path) as partial:

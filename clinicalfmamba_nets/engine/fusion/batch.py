@@ -123,6 +123,7 @@ class CaseFuser:
 
     def _fuse(self, case: Case, pipeline: FusionPipeline, made_by: dict[str, Any], details: dict[str, Any]) -> None:
         """Fuse and draw one case into the folder of the results, and keep what the loader had to tell about it."""
+        from clinicalfmamba_nets.engine.fusion.fusion_set import drop_fusion_set, set_name, write_fusion_set
         from clinicalfmamba_nets.engine.fusion.trust import trust_scores
         from clinicalfmamba_nets.transforms.restore import FACTS_KEY
 
@@ -141,10 +142,17 @@ class CaseFuser:
             meta = sample["image"].meta
             for item in draft.glob("*_fused_color*"):
                 details["fused_color"] = item.name
+            series = self.results.extension(case) == ".dcm"
+            told = write_fusion_set(sample, case, draft, self.options.presentation, series, self.results.folder)
+            if (draft / set_name(case.name)).exists():
+                details["presentation"] = set_name(case.name)
             details["intensity"] = json.loads(meta.get(FACTS_KEY, "[]"))
             details["scores"] = trust_scores(sample)
             for kind in ("notes", "warnings"):
                 details[kind] += told_texts(meta, kind)
+            details["notes"] += told
+        if "presentation" not in details:
+            drop_fusion_set(case, self.results.folder)
         details["sha256"] = record["sha256"]
 
 
@@ -195,6 +203,10 @@ def fuse_cases(
         FusionInputError: names that are not unlike, an output folder that cannot be made, missing weights.
     """
     options, chosen = options or FuseOptions(), [Case.of(case) for case in cases]
+    if options.presentation == "always":
+        from clinicalfmamba_nets.io.dicom.presentation import require_highdicom
+
+        require_highdicom()
     check_names(chosen)
     rank, count = process_place()
     output = make_folder(output_dir)

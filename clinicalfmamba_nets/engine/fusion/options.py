@@ -35,6 +35,8 @@ class FuseOptions:
         debug: print the traceback of each failure.
         slices: what the preview of a volume shows; None for the choice of the program.
         scores: measure the result and tell the numbers.
+        presentation: "auto" to write a DICOM presentation state beside a fused series of CT, PET or SPECT over MR,
+            "always" for any two DICOM series, "never" for none.
 
     Example:
         >>> FuseOptions(task="ct_mri").bundle_settings()
@@ -55,6 +57,7 @@ class FuseOptions:
     debug: bool = False
     slices: str | None = None
     scores: bool = False
+    presentation: str = "auto"
 
     def bundle_settings(self) -> dict[str, Any]:
         """Return the settings of the bundle that were asked for, by name."""

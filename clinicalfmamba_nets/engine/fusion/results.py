@@ -61,7 +61,11 @@ class Results:
 
     def names(self, case: Case) -> tuple[str, str]:
         """Return the names of a case's fused image and preview."""
-        return output_names(case.name, self.output_ext or case.first.extension or ".png")
+        return output_names(case.name, self.extension(case))
+
+    def extension(self, case: Case) -> str:
+        """Return how a case's fused image is named, ".dcm" for a folder with a DICOM series."""
+        return self.output_ext or case.first.extension or ".png"
 
     def refuse_inputs(self, names: Sequence[str]) -> None:
         """Refuse to write over, or to put away, any input of the run.

@@ -8,21 +8,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
-from clinicalfmamba_nets.io.dicom.copying import keep_element, told_text
-from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
-from clinicalfmamba_nets.io.dicom.modules import (
-    IDENTITY,
-    MODEL,
-    NOTICE,
-    PATIENT,
-    STUDY,
-    coded,
-    instance_reference,
-    name_equipment,
-)
+from clinicalfmamba_nets.io.dicom.copying import told_text
+from clinicalfmamba_nets.io.dicom.header import quiet_pydicom
+from clinicalfmamba_nets.io.dicom.modules import MODEL, NOTICE, coded, instance_reference
+from clinicalfmamba_nets.io.dicom.objects import new_object
 from clinicalfmamba_nets.io.dicom.series import Series
 from clinicalfmamba_nets.io.dicom.write import source_series
 from clinicalfmamba_nets.io.files import PathLike, atomic_file
@@ -70,11 +61,9 @@ def write_report(
     Example:
         >>> write_report("grade.dcm", title, [(COMMENT, "as it seems")], ["study::MR"], "a1b2")  # doctest: +SKIP
     """
-    from clinicalfmamba_nets import __version__
-
     series = [source_series(source, path) for source in sources]
     with quiet_pydicom():
-        made = _header(series[0], __version__)
+        made = _header(series[0])
         made.ConceptNameCodeSequence = [coded(*title)]
         made.ContentSequence = [*_observer(model), _text((COMMENT, f"{NOTICE}."))]
         made.ContentSequence.extend(_text((concept, told_text(text, made))) for concept, text in items)
@@ -87,37 +76,17 @@ def write_report(
             made.save_as(partial, enforce_file_format=True)
 
 
-def _header(series: Series, version: str) -> Any:
+def _header(series: Series) -> Any:
     """Build all of the document but its content."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.dataset import Dataset
 
-    made, source = Dataset(), read_dataset(series.slices[0].path)
-    for keyword in ("SpecificCharacterSet", *PATIENT, *STUDY):
-        keep_element(made, source, keyword, told=True)
-    for keyword in IDENTITY:
-        if keyword not in made:
-            setattr(made, keyword, None)
-    made.SOPClassUID, made.SOPInstanceUID = BASIC_TEXT_SR, generate_uid(prefix=None)
-    made.StudyInstanceUID = series.header.study or generate_uid(prefix=None)
-    made.SeriesInstanceUID, made.Modality = generate_uid(prefix=None), "SR"
-    number = int(series.header.number) if series.header.number.isdigit() else 0
-    made.SeriesNumber, made.InstanceNumber = min(number + _NUMBER, 2**31 - 1), 1
-    made.SeriesDescription = f"{NOTICE}: result of {MODEL}"
-    now = datetime.now()
-    made.SeriesDate = made.ContentDate = made.InstanceCreationDate = now.strftime("%Y%m%d")
-    made.SeriesTime = made.ContentTime = made.InstanceCreationTime = now.strftime("%H%M%S")
+    made = new_object(series, BASIC_TEXT_SR, "SR", _NUMBER, f"result of {MODEL}")
     made.ReferencedPerformedProcedureStepSequence, made.PerformedProcedureCodeSequence = [], []
     made.CompletionFlag, made.VerificationFlag, made.PreliminaryFlag = "COMPLETE", "UNVERIFIED", "PRELIMINARY"
     made.ValueType, made.ContinuityOfContent = "CONTAINER", "SEPARATE"
-    name_equipment(made, source, version)
     scheme = Dataset()
     scheme.CodingSchemeDesignator, scheme.CodingSchemeName = SCHEME, SCHEME_NAME
     made.CodingSchemeIdentificationSequence = [scheme]
-    made.file_meta = FileMetaDataset()
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
-    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return made
 
 

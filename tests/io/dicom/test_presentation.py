@@ -1,0 +1,201 @@
+"""Presentation states over two source series: references, windows, what is shown, validity, and what is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.io import read_image
+from clinicalfmamba_nets.io.dicom.colour import palette_table
+from clinicalfmamba_nets.io.dicom.presentation import Blending, write_presentation
+from clinicalfmamba_nets.io.dicom.study import open_study
+
+pytest.importorskip("highdicom", reason="highdicom is not installed: pip install 'clinicalfmamba-nets[dicomweb]'")
+
+# dciodvfy of 2022 does not look into the sequences of an Advanced Blending state for references, and its table of the
+# object lacks the modules that PS3.3 C.11.33 and A.33.7 put there.
+FALSE_ERROR = "ReferencedSeriesSequence present but Instance does not reference Instances"
+NOT_IN_ITS_TABLE = {
+    "Frame of Reference UID", "Position Reference Indicator", "Window Center", "Window Width", "VOI LUT Function",
+    "Softcopy VOI LUT Sequence", "Palette Color Lookup Table Sequence", "Rescale Intercept", "Rescale Slope",
+    "Rescale Type", "Referenced Image Sequence", "Referenced SOP Class UID", "Referenced SOP Instance UID",
+    "Referenced Frame Number",
+    *(f"{color} Palette Color Lookup Table Data" for color in ("Red", "Green", "Blue")),
+    *(f"{color} Palette Color Lookup Table Descriptor" for color in ("Red", "Green", "Blue")),
+}  # fmt: skip
+EXTENDED = "Dicom dataset contains attributes not present in standard DICOM IOD"
+
+
+def renderer():
+    """The module beside this file, which is no test."""
+    spec = importlib.util.spec_from_file_location("renderer", Path(__file__).with_name("renderer.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def shown(state, folder):
+    """What a viewer shows, (columns, rows, slices, 3) in [0, 1]."""
+    return renderer().render(state, folder).transpose(2, 1, 0, 3)
+
+
+def pair(make_series, modality="CT", count=4, edit=None, **settings):
+    """An MR series and another one in one study; the study's folder and both series."""
+
+    def change(number, made):
+        made.SOPInstanceUID = f"1.2.3.4.{number + 1}"
+        if edit:
+            edit(number, made)
+
+    known = {"StudyDate": "20240102", "StudyTime": "101112", "StudyID": "S1"}
+    make_series(count, "study", **known)
+    told = {"Modality": modality, "SeriesInstanceUID": "1.2.3.4", "SeriesNumber": 6, **known, **settings}
+    folder = make_series(count, "study", change, **told)
+    study = open_study(folder)
+    return folder, study.choose("MR"), study.choose("1.2.3.4")
+
+
+def expected(folder, palette, windows, opacity):
+    """The blending of both images by the formula, (columns, rows, slices, 3), where both lie on one grid."""
+    shares = []
+    for name, (low, high), colors in zip(("1.2.3.2", "1.2.3.4"), windows, ("grey", palette), strict=True):
+        values, _ = read_image(f"{folder}::{name}")
+        unit = np.clip((values - low) / (high - low), 0, 1)
+        shares.append(palette_table(colors)[np.rint(unit * 255).astype(int)] / 255)
+    return (1 - opacity) * shares[0] + opacity * shares[1]
+
+
+def faults(file):
+    """What dciodvfy says of a file beside what it is known to say wrongly."""
+    verdict = subprocess.run(["dciodvfy", file], capture_output=True, text=True, check=False)
+    lines = [line.strip() for line in (verdict.stdout + verdict.stderr).splitlines() if line.strip()]
+    assert verdict.returncode == 0, lines
+    left = []
+    for line in lines:
+        absent = re.fullmatch(r"Warning - Attribute is not present in standard DICOM IOD - \(\w+,\w+\) \w\w (.*)", line)
+        known = absent and absent[1].strip() in NOT_IN_ITS_TABLE
+        if not known and FALSE_ERROR not in line and EXTENDED not in line:
+            left.append(line)
+    return left
+
+
+COLOR = {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3, "PlanarConfiguration": 0, "BitsAllocated": 8}
+COLOR |= {"BitsStored": 8, "HighBit": 7, "PixelData": bytes(range(72))}
+WINDOWS = ((20.0, 280.0), (-1000.0, -740.0))
+
+
+@pytest.mark.parametrize("palette", ["grey", "hot_iron", "winter"])
+@pytest.mark.parametrize("opacity", [0.0, 0.35, 1.0])
+def test_a_viewer_shows_the_linear_blending_of_both_sources(make_series, tmp_path, palette, opacity):
+    folder, first, second = pair(make_series)
+    blending = Blending(windows=WINDOWS, palettes=("grey", palette), opacity=opacity)
+    write_presentation(tmp_path / "set", first, second, blending)
+    (file,) = (tmp_path / "set").iterdir()
+    wanted = expected(folder, palette, WINDOWS, opacity)
+    assert np.abs(shown(file, folder) - wanted).max() < 1e-6 and np.ptp(wanted) > 0.3
+
+
+def test_references_identity_and_geometry(make_series, tmp_path):
+    folder, first, second = pair(make_series, BodyPartExamined="BRAIN")
+    write_presentation(tmp_path / "set", first, second, Blending(windows=WINDOWS))
+    state = pydicom.dcmread(tmp_path / "set" / "PR0001.dcm")
+    assert state.SOPClassUID.name == "Advanced Blending Presentation State Storage" and state.Modality == "PR"
+    kept = (state.PatientID, state.PatientName, state.StudyInstanceUID, state.FrameOfReferenceUID)
+    assert kept == ("P7", "Test^Head", "1.2.3.1", "1.2.3.3") and state.SeriesNumber == 12005
+    assert state.SeriesDescription.startswith("Not for diagnostic use")
+    listed = {item.SeriesInstanceUID: len(item.ReferencedInstanceSequence) for item in state.ReferencedSeriesSequence}
+    assert listed == {"1.2.3.2": 4, "1.2.3.4": 4}
+    for item, uid in zip(state.AdvancedBlendingSequence, ("1.2.3.2", "1.2.3.4"), strict=True):
+        named = {reference.ReferencedSOPInstanceUID for reference in item.ReferencedImageSequence}
+        assert (item.StudyInstanceUID, item.SeriesInstanceUID) == ("1.2.3.1", uid)
+        assert named == {f"{uid}.{number}" for number in (1, 2, 3, 4)}
+    area = state.DisplayedAreaSelectionSequence[0]
+    assert list(area.PresentationPixelSpacing) == [0.5, 0.75] and "PresentationPixelAspectRatio" not in area
+    assert area.DisplayedAreaBottomRightHandCorner == [4, 6]
+
+
+def test_a_registered_series_is_shown_where_its_tissue_lies(make_series, tmp_path):
+    folder, first, second = pair(make_series)
+    turn, center = np.eye(4), np.array([8.9, 18.8, 33.0])  # RAS: a quarter turn about the middle, and one slice up
+    turn[:2, :2] = [[0, -1], [1, 0]]
+    turn[:3, 3] = center - turn[:3, :3] @ center + [0.3, -0.2, 2.0]
+    write_presentation(tmp_path / "study" / "set", first, second, Blending(windows=WINDOWS, matrix=turn))
+    names = sorted(item.name for item in (tmp_path / "study" / "set").iterdir())
+    assert names == ["PR0001.dcm", "REG0001.dcm"]
+    picture = shown(tmp_path / "study" / "set" / "PR0001.dcm", folder)
+    values, meta = read_image(f"{folder}::1.2.3.2")
+    other, place = read_image(f"{folder}::1.2.3.4")
+    # A place p of the first shows what the second has at turn @ p.
+    index = np.stack(np.meshgrid(*map(np.arange, values.shape), indexing="ij")).reshape(3, -1)
+    points = turn @ meta["affine"] @ np.vstack([index, np.ones(index.shape[1])])
+    found = np.rint(np.linalg.solve(place["affine"], points)[:3]).astype(int)
+    inside = np.all((found >= 0) & (found < np.array(other.shape)[:, None]), axis=0)
+    over = np.zeros((index.shape[1], 3))
+    unit = np.clip((other[tuple(found[:, inside])] - WINDOWS[1][0]) / 260, 0, 1)
+    over[inside] = palette_table("hot_iron")[np.rint(unit * 255).astype(int)] / 255
+    under = np.rint(np.clip((values - 20) / 260, 0, 1) * 255) / 255
+    assert 0.05 < inside.mean() < 0.9
+    assert np.abs(picture - 0.5 * (under[..., None] + over.reshape(*values.shape, 3))).max() < 1e-6
+
+
+def test_frames_of_reference_that_differ_need_a_registration(make_series, tmp_path):
+    _, first, second = pair(make_series, FrameOfReferenceUID="1.2.3.99")
+    with pytest.raises(FusionInputError, match=r"another FrameOfReferenceUID \(0020,0052\) in #\d CT"):
+        write_presentation(tmp_path / "set", first, second, Blending(windows=WINDOWS))
+    assert not (tmp_path / "set").exists()
+    write_presentation(tmp_path / "set", first, second, Blending(windows=WINDOWS, matrix=np.eye(4)))
+    registration = pydicom.dcmread(tmp_path / "set" / "REG0001.dcm")
+    frames = [item.FrameOfReferenceUID for item in registration.RegistrationSequence]
+    assert frames == ["1.2.3.3", "1.2.3.99"] and registration.FrameOfReferenceUID == "1.2.3.3"
+
+
+@pytest.mark.parametrize("slopes", [[2.0], [0.5, 3.0], [0.25, 1.5, 4.0]])
+def test_slopes_of_pet_slices_that_differ_keep_one_window(make_series, tmp_path, slopes):
+    def edit(number, made):
+        made.RescaleSlope, made.RescaleIntercept = slopes[number % len(slopes)], 0
+        made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.128"
+
+    folder, first, second = pair(make_series, "PT", 6, edit)
+    windows = ((20.0, 280.0), (0.0, 900.0))
+    write_presentation(tmp_path / "set", first, second, Blending(windows=windows))
+    wanted = expected(folder, "hot_iron", windows, 0.5)
+    assert np.abs(shown(tmp_path / "set" / "PR0001.dcm", folder) - wanted).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"StudyInstanceUID": "1.2.9"}, "different studies"),
+        ({"FrameOfReferenceUID": None}, "or none"),
+        ({"Modality": "OT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", **COLOR}, "in color"),
+    ],
+)
+def test_what_cannot_be_shown_as_one_is_refused(make_series, tmp_path, change, reason):
+    _, first, second = pair(make_series, **change)
+    with pytest.raises(FusionInputError, match=reason):
+        write_presentation(tmp_path / "set", first, second, Blending(windows=WINDOWS))
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_validator_finds_nothing_but_what_it_does_not_know(make_series, tmp_path):
+    if not shutil.which("dciodvfy"):
+        pytest.skip("dciodvfy is not installed (Debian: apt install dicom3tools)")
+    _, first, second = pair(make_series)
+    write_presentation(tmp_path / "set", first, second, Blending(windows=WINDOWS, matrix=np.eye(4)))
+    assert faults(tmp_path / "set" / "PR0001.dcm") == ["AdvancedBlendingSoftcopyPresentationState"]
+    assert faults(tmp_path / "set" / "REG0001.dcm") == ["SpatialRegistration"]
+
+
+def test_without_highdicom_the_command_that_installs_it_is_told(make_series, tmp_path, monkeypatch):
+    _, first, second = pair(make_series)
+    monkeypatch.setitem(__import__("sys").modules, "highdicom", None)
+    with pytest.raises(FusionInputError, match=r"pip install 'clinicalfmamba-nets\[dicomweb\]'"):
+        write_presentation(tmp_path / "set", first, second, Blending(windows=WINDOWS))
