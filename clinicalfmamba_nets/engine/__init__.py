@@ -41,6 +41,7 @@ _HOMES = {
         "require_grading_weights",
         "stage_network",
     ),
+    "run.checked_workflow": ("CheckedWorkflow",),
     "run.overrides": ("check_override_names", "check_overrides"),
     "fusion.lists": ("pair_datalist", "slices_folder"),
     "training.gradient_limit": ("GradientLimit",),

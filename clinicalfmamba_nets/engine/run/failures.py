@@ -97,14 +97,19 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
         print(f"error: {cause}", file=sys.stderr)
 
 
+def is_bundle_program() -> bool:
+    """Return whether this process is `python -m monai.bundle`, also below torchrun."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec is not None and spec.name in BUNDLE_PROGRAMS
+
+
 def tell_errors_in_one_line() -> None:
     """Make `python -m monai.bundle` end with one line where the user's input is at fault.
 
     Other programs are left alone. The exit code is 1, also after a signal (SIGINT, SIGTERM). The traceback is shown
     where CLINICALFMAMBA_DEBUG is set.
     """
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if spec is not None and spec.name in BUNDLE_PROGRAMS:
+    if is_bundle_program():
         sys.stdout.flush()
         sys.excepthook = _tell
         with contextlib.suppress(ValueError):  # not the main thread: whoever runs that one decides about signals

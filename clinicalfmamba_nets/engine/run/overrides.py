@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from clinicalfmamba_nets.engine.run.failures import is_bundle_program
 from clinicalfmamba_nets.errors import input_error
 
-META_KEY = "_meta_"
 # The command line of MONAI hands these over as texts, of which "false" too would count as true.
 WORDS = {"true": True, "false": False}
 # Names that `--tracking mlflow` of MONAI adds to every configuration.
@@ -70,59 +71,92 @@ def check_override_names(overrides: Mapping[str, Any], config_files: Iterable[st
     Raises:
         FusionInputError: naming the nearest known name.
     """
-    known = _declared(config_files)
-    for name, value in overrides.items():
-        _check_one(name, value, known)
+    checked_overrides(overrides, config_files, words=False)
 
 
-def check_overrides() -> None:
-    """Check the overrides of the bundle run that is being initialized; for the `initialize` expressions of a bundle.
+def check_overrides(names: MutableMapping[str, Any] | None = None) -> None:
+    """Check what `python -m monai.bundle run` was given, for the `initialize` expressions of a bundle.
 
-    The words true and false are made truth values where one is expected.
-    An expression is given no access to the parser, so the workflow that evaluates it is looked up among the callers.
+    A workflow that checks itself is `CheckedWorkflow`, MONAI's own way (`--workflow_name`). The plain command makes a
+    ConfigWorkflow, which tells an expression neither its overrides nor its files; they are read from the command line
+    as MONAI reads it. So this one route is checked by what the program was called with, and a plain ConfigWorkflow
+    made in Python is not checked at all. The words true and false become truth values where one is expected.
+
+    Args:
+        names: `globals()` of the expression, in which MONAI keeps the values of ids; without it, true and false as
+            words are refused.
 
     Raises:
-        FusionInputError: a top-level id of the run is in none of its configurations, or its value is of another kind.
+        FusionInputError: a top-level id of the command is in none of its configurations, or its value is of another
+            kind.
     """
-    workflow, config_files = _running_workflow()
-    if workflow is None:
+    if not is_bundle_program():
         return
-    settings = {name: value for name, value in workflow.parser.get().items() if name != META_KEY}
-    known = _declared(config_files or _active_files(Path(workflow.config_root_path), settings))
-    for name, value in settings.items():
-        if isinstance(known.get(name), bool) and isinstance(value, str) and value in WORDS:
-            value = WORDS[value]
-            workflow.parser.get()[name] = value
-            workflow.parser.ref_resolver.get_item(name).update_config(value)
-        _check_one(name, value, known)
+    from monai.bundle import ReferenceResolver
+
+    given, files = _command_line(sys.argv[1:])
+    values = (names or {}).get(ReferenceResolver._vars)
+    for name, value in checked_overrides(given, files, words=values is not None).items():
+        if value is not given[name] and values is not None:
+            values[name] = value
+
+
+def checked_overrides(
+    overrides: Mapping[str, Any], config_files: Iterable[str | Path], words: bool = True
+) -> dict[str, Any]:
+    """Return overrides with true and false as truth values where one is expected, all of them checked.
+
+    Args:
+        overrides: as in `check_override_names`.
+        config_files: as in `check_override_names`.
+        words: take the words true and false for truth values.
+
+    Raises:
+        FusionInputError: as in `check_override_names`.
+    """
+    known = _declared(config_files)
+    told = dict(overrides)
+    for name, value in overrides.items():
+        if words and isinstance(known.get(name), bool) and isinstance(value, str) and value in WORDS:
+            told[name] = WORDS[value]
+        _check_one(name, told[name], known)
+    return told
 
 
 def _declared(config_files: Iterable[str | Path]) -> dict[str, Any]:
     from monai.bundle import ConfigParser
 
-    return dict(ConfigParser.load_config_files([str(file) for file in config_files]))
+    files = [str(file) for file in config_files]
+    return dict(ConfigParser.load_config_files(files[0] if len(files) == 1 else files))
 
 
-def _running_workflow() -> tuple[Any, list[str] | None]:
-    from monai.bundle import ConfigWorkflow
+def _command_line(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the overrides and the configurations that a command of monai.bundle names."""
+    import fire
+    from monai.bundle import run, run_workflow, update_kwargs
     from monai.utils import ensure_tuple
 
-    workflow = config_files = None
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and config_files is None:
-        owner = frame.f_locals.get("self")
-        if workflow is None and isinstance(owner, ConfigWorkflow):
-            workflow = owner
-        if workflow is not None and frame.f_code.co_name == "create_workflow":
-            named = frame.f_locals.get("config_file")
-            config_files = [str(file) for file in ensure_tuple(named)] if named else None
-        frame = frame.f_back
-    return workflow, config_files
+    read: dict[str, Any] = {}
+
+    def reader(command: Callable[..., Any]) -> Callable[..., None]:
+        signature = inspect.signature(command)
+
+        @functools.wraps(command)
+        def keep(*args: Any, **kwargs: Any) -> None:
+            found = signature.bind(*args, **kwargs).arguments
+            read.update(found.pop(next(reversed(signature.parameters)), {}), **found)
+
+        return keep
+
+    ends = [*arguments, "--"].index("--")  # what follows is for Fire itself
+    fire.Fire({"run": reader(run), "run_workflow": reader(run_workflow)}, command=list(arguments[:ends]))
+    read = update_kwargs(args=read.pop("args_file", None), **read)
+    files = ensure_tuple(read.get("config_file") or ())
+    return {name: value for name, value in read.items() if name not in _own_arguments()}, [str(file) for file in files]
 
 
-def _active_files(folder: Path, settings: Mapping[str, Any]) -> list[Path]:
-    """Return the folder's configurations all of whose names are among the settings: those that can have been read."""
-    from monai.bundle import ConfigParser
+def _own_arguments() -> set[str]:
+    """Return the names that MONAI keeps for itself: no override can have them."""
+    from monai.bundle import ConfigWorkflow, run, run_workflow
 
-    files = [file for file in sorted(folder.glob("*.json")) if file.name != "metadata.json"]
-    return [file for file in files if all(name in settings for name in ConfigParser.load_config_file(file))]
+    return {name for part in (run, run_workflow, ConfigWorkflow) for name in inspect.signature(part).parameters}

@@ -77,14 +77,14 @@ def open_bundle(
     Raises:
         FusionInputError: the bundle, a configuration or the name of an override is not known.
     """
-    from monai.bundle import ConfigWorkflow
+    from clinicalfmamba_nets.engine.run.checked_workflow import CheckedWorkflow
 
-    root, files, settings = _checked(name, workflow, overlays, overrides)
+    root, files, settings = _located(name, workflow, overlays, overrides)
     quiet = logging.getLogger("monai.bundle.workflows")
     level = quiet.level
     quiet.setLevel(logging.ERROR)  # the workflow warns that logging_file=False leaves logging alone, as is wanted here
     try:
-        opened = ConfigWorkflow(
+        opened = CheckedWorkflow(
             config_file=[str(file) for file in files],
             meta_file=str(root / "configs" / "metadata.json"),
             logging_file=False,
@@ -117,8 +117,10 @@ def read_bundle(
     from monai.bundle import ConfigParser
 
     from clinicalfmamba_nets.engine.run.monai_on_demand import load_transforms
+    from clinicalfmamba_nets.engine.run.overrides import checked_overrides
 
-    root, files, settings = _checked(name, workflow, overlays, overrides)
+    _, files, settings = _located(name, workflow, overlays, overrides)
+    settings = checked_overrides(settings, files)
     load_transforms([file.read_text(encoding="utf-8") for file in files])
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
@@ -126,12 +128,10 @@ def read_bundle(
     return parser
 
 
-def _checked(
+def _located(
     name: str, workflow: str, overlays: Sequence[str], overrides: Mapping[str, Any] | None
 ) -> tuple[Path, list[Path], dict[str, Any]]:
-    """Return folder, configurations and settings of a bundle, names of settings checked."""
-    from clinicalfmamba_nets.engine.run.overrides import check_override_names
-
+    """Return folder, configurations and settings of a bundle, the settings not yet checked."""
     root = find_bundle(name)
     files = [root / "configs" / f"{config}.json" for config in (workflow, *overlays)]
     for file in files:
@@ -139,9 +139,7 @@ def _checked(
             known = ", ".join(sorted(path.stem for path in file.parent.glob("*.json")))
             raise input_error(file, "a configuration of the bundle", "no such file", f"choose one of {known}")
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    settings = {"bundle_root": str(root), **given}
-    check_override_names(settings, files)
-    return root, files, settings
+    return root, files, {"bundle_root": str(root), **given}
 
 
 def run_bundle(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import sys
+import types
 
+import fire
 import pytest
-from monai.bundle import ConfigWorkflow, create_workflow
+from monai.bundle import ConfigWorkflow, create_workflow, run
 
 from clinicalfmamba_nets.engine.run.failures import find_input_error
 from clinicalfmamba_nets.engine.run.overrides import check_override_names
@@ -22,7 +26,7 @@ CONFIG = {
     "patch_size": [8, 8],
     "task": "ct_mri",
     "train": {"batch": 1},
-    "initialize": ["$engine.check_overrides()"],
+    "initialize": ["$engine.check_overrides(globals())"],
     "run": ["$@resume"],
 }
 
@@ -85,14 +89,10 @@ def test_wrong_overrides_are_told(config, given, told):
 
 
 def started(config, **given):
-    try:
-        workflow = create_workflow(config_file=config, **given)
-    except RuntimeError as error:
-        raise find_input_error(error) or error from None
-    return workflow
+    return create_workflow("clinicalfmamba_nets.engine.CheckedWorkflow", config_file=config, **given)
 
 
-def test_a_run_checks_itself(config):
+def test_a_workflow_checks_itself(config):
     with pytest.raises(FusionInputError, match="did you mean 'epochs'"):
         started(config, epochz=3)
     assert started(config, epochs=3).parser["epochs"] == 3
@@ -109,17 +109,74 @@ def test_an_overlay_may_bring_names_of_its_own(config, tmp_path):
     assert started([config, str(overlay)], my_size=4).parser["my_size"] == 4
 
 
-def test_a_workflow_made_without_the_command_checks_itself(config):
-    workflow = ConfigWorkflow(config, logging_file=False, epochz=1)
-    with pytest.raises(RuntimeError) as caught:
-        workflow.initialize()
-    assert "did you mean 'epochs'" in str(find_input_error(caught.value))
-
-
 @pytest.mark.parametrize(("word", "value"), [("true", True), ("false", False)])
-def test_true_and_false_of_the_command_line_are_truth_values(config, word, value):
+def test_true_and_false_are_truth_values(config, word, value):
     assert started(config, resume=word).run() == [value]
 
 
 def test_names_of_experiment_tracking_are_known(config):
     check_override_names({"experiment_name": "mine"}, [config])
+
+
+def commanded(monkeypatch, *arguments):
+    """Make a plain ConfigWorkflow as `python -m monai.bundle` does in its own process, and run it."""
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", types.SimpleNamespace(name="monai.bundle.__main__"))
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", *arguments])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    made: list[ConfigWorkflow] = []
+
+    class Kept(ConfigWorkflow):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    try:
+        fire.Fire({"run": functools.partial(run, workflow_name=Kept)}, command=[*arguments, "--logging_file", "False"])
+    except RuntimeError as error:
+        raise find_input_error(error) or error from None
+    return made[0]
+
+
+FORMS = {
+    "with a space": ["--epochz", "3"],
+    "with an equals sign": ["--epochz=3"],
+    "alone": ["--epochz"],
+    "denied": ["--noepochz"],
+    "with a dash": ["--epo-chz", "3"],
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_plain_command_is_checked_in_every_form_of_its_arguments(config, monkeypatch, form):
+    with pytest.raises(FusionInputError, match="override '(no)?epo_?chz': .*did you mean 'epochs'"):
+        commanded(monkeypatch, "run", "run", "--config_file", config, *form)
+
+
+def test_a_plain_command_with_right_arguments_runs(config, monkeypatch):
+    made = commanded(monkeypatch, "run", "run", f"--config_file={config}", "--epochs", "3", "--train::batch", "2")
+    assert made.parser["epochs"] == 3
+
+
+def test_a_file_of_arguments_is_checked_too(config, monkeypatch, tmp_path):
+    file = tmp_path / "arguments.json"
+    file.write_text(json.dumps({"config_file": config, "epochz": 3}))
+    with pytest.raises(FusionInputError, match="did you mean 'epochs'"):
+        commanded(monkeypatch, "run", "run", "--args_file", str(file))
+
+
+def test_several_configurations_are_all_known_to_a_command(config, monkeypatch, tmp_path):
+    overlay = tmp_path / "mine.json"
+    overlay.write_text('{"my_size": 3}')
+    made = commanded(monkeypatch, "run", "--config_file", f"['{config}','{overlay}']", "--my_size", "4")
+    assert made.parser["my_size"] == 4
+
+
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("false", False), ("True", True)])
+def test_words_of_a_plain_command_are_truth_values(config, monkeypatch, word, value):
+    made = commanded(monkeypatch, "run", "run", "--config_file", config, "--resume", word)
+    assert made.parser.get_parsed_content("resume") is value
+
+
+def test_another_program_is_left_alone(config, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mine", "run", "--config_file", config, "--epochz", "3"])
+    ConfigWorkflow(config, logging_file=False).initialize()
