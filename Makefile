@@ -1,4 +1,5 @@
 # make fuse [A=mri.png B=ct.png] [OUT=fused] [TASK=ct_mri]   fuse a pair; without A and B the project's own phantom
+# make view [OUT=fused] [TASK=t2_flair]                      the phantom fused, and its page opened in the browser
 # make test                                                  set up and run the quick tests
 # make test-slow | make test-cases | make lint | make setup   the rest, the table of odd inputs, the style
 # make deploy STUDY=dicom [OUT=fused] [RULES=rules.json]     fuse a DICOM study by the MONAI Deploy application
@@ -6,6 +7,7 @@
 # make label STUDIES=images [MODEL=RUN]                      start the MONAI Label server on this machine
 # make test-deploy | make test-label                         set up each in an environment of its own and test it
 # make test-triton                                           the CUDA scan in Triton's interpreter, and compiled
+# make test-view                                             the page in a headless Chromium
 # make picture                                               draw docs/phantom.png and docs/volume_phantom.png anew
 # make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into README and model card
 
@@ -25,8 +27,8 @@ NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
 DOCTESTS := $(filter-out %/ops/ %/cli/ %/bundles/ %/__pycache__/,$(wildcard clinicalfmamba_nets/*/)) clinicalfmamba_nets/errors.py \
 	clinicalfmamba_nets/ops/selective_scan.py
 
-.PHONY: setup fuse test test-slow test-cases lint deploy label setup-deploy setup-label setup-triton \
-	test-deploy test-label test-triton picture results
+.PHONY: setup fuse view test test-slow test-cases lint deploy label setup-deploy setup-label setup-triton setup-view \
+	test-deploy test-label test-triton test-view picture results
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -41,6 +43,10 @@ $(STAMP): requirements.txt pyproject.toml $(NATIVE)
 
 fuse: $(STAMP)
 	@$(BIN)/clinicalfmamba fuse $(if $(A)$(B),"$(A)" "$(B)",--phantom) --output "$(OUT)" $(if $(TASK),--task $(TASK)) --overwrite
+
+view: setup-view
+	@$(BIN)/clinicalfmamba fuse --phantom --task $(or $(TASK),t2_flair) --output "$(OUT)" --overwrite
+	@$(BIN)/clinicalfmamba view "$(OUT)" --open
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q --doctest-modules $(DOCTESTS)
@@ -91,6 +97,14 @@ setup-triton: $(STAMP)
 
 test-triton: setup-triton
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest -q tests/ops/test_triton_scan.py tests/ops/test_triton_compile.py
+
+# The 3D view of a page needs one file of nilearn, and nothing that nilearn itself needs.
+setup-view: $(STAMP)
+	@$(BIN)/python -c "import importlib.metadata as m; m.version('nilearn')" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet --no-deps nilearn==0.14.1
+
+test-view: setup-view
+	@$(BIN)/python -c "import playwright" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet playwright==1.65.2
+	$(BIN)/python -m pytest -q tests/engine/pictures/test_page_in_browser.py
 
 test-label: $(LABEL_STAMP)
 	$(LABEL_VENV)/bin/python -m pytest -q tests/deploy/test_monai_label.py

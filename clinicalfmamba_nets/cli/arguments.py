@@ -88,6 +88,7 @@ def add_picture_options(parser: Parser) -> None:
     parser.add_argument("--allow-partial", "--allow_partial", action="store_true", help=told)
     parser.add_argument("--slices", metavar="CHOICE", help="slices of the preview: 12, 10,14-16, middle or all")
     parser.add_argument("--scores", action="store_true", help="measure the results and print a table")
+    parser.add_argument("--html", action="store_true", help="write the interactive page of OUT too, as `view` does")
 
 
 def fuse_parser() -> Parser:
@@ -136,6 +137,18 @@ def grade_parser() -> Parser:
     add_volume_options(parser, ("T2", "FLAIR"), "or SeriesDescription=*flair*")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for tables, report and picture")
     parser.add_argument("--device", help="device in torch's words, such as cpu; default: the bundle's own choice")
+    return with_common_options(parser)
+
+
+def view_parser() -> Parser:
+    """Arguments of `view`."""
+    usage = ["OUT [options]"]
+    words = "Write one HTML file that shows the results in OUT beside their sources, for any browser, offline."
+    parser = Parser("view", usage, words)
+    parser.add_argument("folder", metavar="OUT", help="a folder that `fuse` wrote to; its sources are read again")
+    told = "leave out names, paths, dates, UIDs and the words of headers"
+    parser.add_argument("--anonymous", action="store_true", help=told)
+    parser.add_argument("--open", action="store_true", help="open the page in the browser of this machine")
     return with_common_options(parser)
 
 
@@ -223,6 +236,7 @@ def add_settings(parser: Parser) -> None:
 
 PARSERS: dict[str, tuple[Callable[[], Parser], str]] = {
     "fuse": (fuse_parser, "fuse a pair, a folder of pairs, a data list or the phantom"),
+    "view": (view_parser, "write an interactive page of results for a browser"),
     "grade": (grade_parser, "grade the glioma of one patient by T2 and FLAIR"),
     "evaluate": (evaluate_parser, "measure fused test pairs beside the free baselines"),
     "score": (score_parser, "score folders of fused images of any program"),

@@ -1,4 +1,4 @@
-"""The command line: `clinicalfmamba fuse | grade | evaluate | score | train | info`. It checks; bundles do the work.
+"""The command line: `clinicalfmamba COMMAND`. It checks; bundles do the work.
 
 Exit codes: 0 done, 1 failed (in a batch: at least one case failed), 2 wrong arguments. The last line on stderr tells
 the cause. Modules are loaded where they are needed, so that help, wrong arguments and the first lines of `info` come
@@ -51,10 +51,33 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
         if sheet:
             say(f"sheet    {sheet}")
     say(f"report   {report.path}")
-    failed = report.count("failed")
+    lost = write_page(options.output) if options.html else []
+    failed = report.count("failed") + len(lost)
     if failed and len(cases) > 1:
-        return fail(f"{failed} of {len(cases)} cases failed, the first: {report.first_error()}")
-    return fail(str(report.first_error())) if failed else 0
+        return fail(f"{failed} of {len(cases)} cases failed, the first: {report.first_error() or lost[0]}")
+    return fail(str(report.first_error() or lost[0])) if failed else 0
+
+
+def write_page(folder: str, anonymous: bool = False, browse: bool = False) -> list[str]:
+    """Write and tell the page of a folder of results; return why cases could not be shown."""
+    from clinicalfmamba_nets.engine.fusion.viewing import write_view
+
+    files, lost = write_view(folder, anonymous)
+    for file in files:
+        say(f"page     {file}  ({file.stat().st_size / 2**20:.1f} MiB)")
+    if browse:
+        import webbrowser
+
+        webbrowser.open(files[0].resolve().as_uri())
+    return lost
+
+
+def run_view(parser: Parser, options: argparse.Namespace) -> int:
+    """Write the page of a folder of results; 1 when a case could not be shown."""
+    lost = write_page(options.folder, options.anonymous, options.open)
+    for text in lost[1:]:
+        print(text, file=sys.stderr)
+    return fail(lost[0]) if lost else 0
 
 
 def tune_memory() -> None:
@@ -136,6 +159,7 @@ def run_info(parser: Parser, options: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[Parser, argparse.Namespace], int]] = {
     "fuse": run_fuse,
+    "view": run_view,
     "grade": run_grade,
     "evaluate": run_evaluate,
     "score": run_score,
