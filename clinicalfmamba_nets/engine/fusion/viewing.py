@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from clinicalfmamba_nets import __version__
 from clinicalfmamba_nets.engine.fusion.case import Case
+from clinicalfmamba_nets.engine.fusion.options import BUNDLE_SETTINGS
 from clinicalfmamba_nets.engine.fusion.trust import trust_scores
 from clinicalfmamba_nets.engine.pictures.page import PageCase, write_pages
 from clinicalfmamba_nets.engine.pictures.page_case import page_case
@@ -150,8 +151,8 @@ def load_pair(case: Case, record: Mapping[str, Any]) -> tuple[dict[str, Any], ND
     from clinicalfmamba_nets.engine.fusion.pipeline import user_errors_alone
     from clinicalfmamba_nets.transforms import LoadImagePaird
 
-    asked = {key: value for key, value in (record.get("settings") or {}).items() if value not in (None, False, "none")}
-    asked.pop("output_ext", None)
+    kept = record.get("settings") or {}
+    asked = {name: kept[name] for name in (*BUNDLE_SETTINGS, "register") if kept.get(name) not in (None, False, "none")}
     parsed = read_bundle(record["bundle"], "inference", overrides={"task": record["task"], **asked})
     sample: dict[str, Any] = case.entry()
     raw = np.zeros(0)
