@@ -8,6 +8,9 @@
 # make test-deploy | make test-label                         set up each in an environment of its own and test it
 # make test-triton                                           the CUDA scan in Triton's interpreter, and compiled
 # make test-view                                             the page in a headless Chromium
+# make docs                                                  build the documentation's site in docs/_build/html, offline
+# make packages                                              build the sdist and the wheel in dist
+# make coverage                                              quick tests, with the share of the package's lines that they run
 # make picture                                               draw docs/phantom.png and docs/volume_phantom.png anew
 # make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into README and model card
 
@@ -28,7 +31,7 @@ DOCTESTS := $(filter-out %/ops/ %/cli/ %/bundles/ %/__pycache__/,$(wildcard clin
 	clinicalfmamba_nets/ops/selective_scan.py
 
 .PHONY: setup fuse view test test-slow test-cases lint deploy label setup-deploy setup-label setup-triton setup-view \
-	test-deploy test-label test-triton test-view picture results
+	test-deploy test-label test-triton test-view docs setup-docs packages coverage picture results
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -36,7 +39,7 @@ setup: $(STAMP)
 $(STAMP): requirements.txt pyproject.toml $(NATIVE)
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info < (3, 10) and sys.exit("error: Python: expected 3.10 or newer, found " + v + "; name another one: make PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot make a virtual environment; install its venv module (Debian: apt install python3-venv)" >&2; exit 1; }
-	@echo "setting up $(VENV): the first time downloads torch and MONAI and takes minutes"
+	@echo "setting up $(VENV): the first time downloads 0.6 GB (3 GB where pip's index offers torch for CUDA alone) and takes minutes"
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $(STAMP)
@@ -65,12 +68,14 @@ lint: $(STAMP)
 
 $(DEPLOY_STAMP): deploy/monai_deploy/requirements.txt requirements.txt pyproject.toml
 	@test -x $(DEPLOY_VENV)/bin/python || $(PYTHON) -m venv $(DEPLOY_VENV)
+	@echo "setting up $(DEPLOY_VENV): the first time downloads 0.7 GB (MONAI Deploy, Holoscan, torch) and takes minutes"
 	$(DEPLOY_VENV)/bin/python $(PIP_INSTALL) --quiet --requirement deploy/monai_deploy/requirements.txt
 	$(DEPLOY_VENV)/bin/python $(PIP_INSTALL) --quiet --no-deps --editable .
 	@touch $(DEPLOY_STAMP)
 
 $(LABEL_STAMP): $(wildcard deploy/monai_label/requirements*.txt) pyproject.toml
 	@test -x $(LABEL_VENV)/bin/python || $(PYTHON) -m venv $(LABEL_VENV)
+	@echo "setting up $(LABEL_VENV): the first time downloads 0.6 GB (MONAI Label, torch) and takes minutes"
 	$(LABEL_VENV)/bin/python $(PIP_INSTALL) --quiet --requirement deploy/monai_label/requirements.txt
 	$(LABEL_VENV)/bin/python $(PIP_INSTALL) --quiet --no-deps --requirement deploy/monai_label/requirements-no-deps.txt \
 		./deploy/monai_label/torchvision_stand_in --editable .
@@ -109,6 +114,23 @@ test-view: setup-view
 test-label: $(LABEL_STAMP)
 	$(LABEL_VENV)/bin/python -m pytest -q tests/deploy/test_monai_label.py
 
+# The site's tools go beside what the docstrings and the notebook import. A broken link between pages is an error.
+setup-docs: $(STAMP)
+	@$(BIN)/python -c "import sphinx, myst_nb, furo" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet --requirement docs/requirements.txt
+
+docs: setup-docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+packages: $(STAMP)
+	@$(BIN)/python -c "import build" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet build==1.6.1
+	$(BIN)/python -m build --outdir dist
+
+coverage: $(STAMP)
+	@$(BIN)/python -c "import coverage" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet coverage==7.17.3
+	$(BIN)/python -m coverage run --source clinicalfmamba_nets --omit '*/ops/triton_*' -m pytest -q -m "not slow"
+	$(BIN)/python -m coverage report --skip-covered
+
 picture: $(STAMP)
 	@mkdir -p docs
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && \
@@ -117,5 +139,5 @@ picture: $(STAMP)
 	cp "$$out/volume/phantom_preview.png" docs/volume_phantom.png
 
 results: $(STAMP)
-	$(BIN)/python -m clinicalfmamba_nets.engine.evaluation.markdown README.md $(EVALUATIONS)
+	$(BIN)/python -m clinicalfmamba_nets.engine.evaluation.markdown --short README.md $(EVALUATIONS)
 	$(BIN)/python -m clinicalfmamba_nets.engine.evaluation.markdown bundles/fusion_2d/docs/README.md $(EVALUATIONS)

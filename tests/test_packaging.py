@@ -86,7 +86,7 @@ def test_ci_script_is_executable_and_starts_with_the_quick_tests(checkout):
     text = script.read_text()
     steps = re.findall(r'^ *(?:if )?step "[^$].*', text, re.MULTILINE)
     assert "make test;" in steps[0] and "make test-slow" in steps[-2] and "table of cases" in steps[-1]
-    assert "make test-cases" in text
+    assert "make test-cases" in text and "make docs" in text
     apps = re.findall(r"^ *app (\w+) ", text, re.MULTILINE)
     limits = [
         int(minutes)

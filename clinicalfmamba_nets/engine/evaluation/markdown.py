@@ -1,6 +1,6 @@
 """Put the tables of evaluations into a document, between two marks, so that no number is copied by hand.
 
-python -m clinicalfmamba_nets.engine.evaluation.markdown README.md "CT-MRI, run 1=OUT"
+python -m clinicalfmamba_nets.engine.evaluation.markdown [--short] README.md "CT-MRI, run 1=OUT"
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from clinicalfmamba_nets.engine.evaluation.tables import COLUMNS, MAIN
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.files import atomic_file
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 TABLE = "table.md"
+WORSE = "SSIM in head, worse source"
 
 
 def replace_results(document: str, results: str) -> str:
@@ -38,12 +40,37 @@ def replace_results(document: str, results: str) -> str:
     return f"{before}{BEGIN}\n\n{results.strip()}\n\n{END}{after}"
 
 
-def write_results(document: str | os.PathLike, folders: Mapping[str, str | os.PathLike]) -> None:
+def short_table(table: str) -> str:
+    """Keep of an evaluation's tables the columns that tell good from bad, means alone.
+
+    Args:
+        table: text of `table.md`.
+
+    Returns:
+        One table; "" where the text has none of these columns.
+
+    Example:
+        >>> print(short_table("| network | VIF | bone |\\n|---|---|---|\\n| a | 0.5 ± 0.1 | 1 |"))
+        | network | VIF |
+        |---|---|
+        | a | 0.5 |
+    """
+    wanted = ("network", *(COLUMNS[name] for name in MAIN if name in COLUMNS))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    start = max((place for place, row in enumerate(rows) if row[0] == "network"), default=0)
+    places = [place for place, title in enumerate(rows[start] if rows else []) if title in wanted]
+    kept = [[row[place].split(" ± ")[0] for place in places] for row in rows[start:]]
+    kept[:1] = [[WORSE if title == COLUMNS["ssim_head_min"] else title for title in row] for row in kept[:1]]
+    return "\n".join("|---" * len(row) + "|" if row[0] == "---" else f"| {' | '.join(row)} |" for row in kept)
+
+
+def write_results(document: str | os.PathLike, folders: Mapping[str, str | os.PathLike], short: bool = False) -> None:
     """Write the tables of evaluations into a document.
 
     Args:
         document: a Markdown file with both marks.
         folders: title -> output folder of an evaluation, which holds `table.md`.
+        short: write the columns that tell good from bad alone.
 
     Raises:
         FusionInputError: a folder without a table, or a document without the marks.
@@ -53,7 +80,8 @@ def write_results(document: str | os.PathLike, folders: Mapping[str, str | os.Pa
         table = Path(folder) / TABLE
         if not table.is_file():
             raise input_error(table, "the table of an evaluation", "no such file", "run clinicalfmamba evaluate first")
-        parts.append(f"### {title}\n\n{table.read_text(encoding='utf-8').strip()}")
+        text = table.read_text(encoding="utf-8").strip()
+        parts.append(f"### {title}\n\n{short_table(text) if short else text}")
     try:
         text = replace_results(target.read_text(encoding="utf-8"), "\n\n".join(parts))
     except ValueError as error:
@@ -64,12 +92,13 @@ def write_results(document: str | os.PathLike, folders: Mapping[str, str | os.Pa
 
 def main(words: Sequence[str]) -> int:
     """Run as a program; 2 for wrong arguments, 1 for a fault."""
+    short, words = "--short" in words, [word for word in words if word != "--short"]
     pairs = dict(word.split("=", 1) for word in words[1:] if "=" in word)
     if len(words) < 2 or len(pairs) != len(words) - 1:
-        print("error: expected DOCUMENT TITLE=FOLDER ...", file=sys.stderr)
+        print("error: expected [--short] DOCUMENT TITLE=FOLDER ...", file=sys.stderr)
         return 2
     try:
-        write_results(words[0], pairs)
+        write_results(words[0], pairs, short)
     except FusionInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clinicalfmamba_nets.engine.evaluation.markdown import BEGIN, END, main, replace_results
+from clinicalfmamba_nets.engine.evaluation.tables import markdown_table, summarize
 
 
 @pytest.fixture
@@ -41,6 +42,27 @@ def test_missing_table_and_wrong_arguments(tables, capsys):
     assert main([str(tables / "README.md"), f"CT={tables / 'nowhere'}"]) == 1
     assert "run clinicalfmamba evaluate first" in capsys.readouterr().err
     assert main([str(tables / "README.md")]) == 2 and main([]) == 2
+
+
+def test_short_tables_keep_the_means_that_tell_good_from_bad(tables):
+    rows = [
+        {
+            "run": "run1",
+            "case": case,
+            "network": "average",
+            "psnr": 15.0,
+            "ssim_head_min": 0.4,
+            "vif": vif,
+            "bone_mean": 1.0,
+        }
+        for case, vif in (("1", 0.5), ("2", 0.7))
+    ]
+    (tables / "ct" / "table.md").write_text(markdown_table(summarize(rows)))
+    document = tables / "README.md"
+    document.write_text(f"{BEGIN}\n{END}\n")
+    assert main(["--short", str(document), f"CT-MRI={tables / 'ct'}"]) == 0
+    table = [line for line in document.read_text().splitlines() if line.startswith("|")]
+    assert table == ["| network | SSIM in head, worse source | VIF |", "|---|---|---|", "| average | 0.400 | 0.600 |"]
 
 
 def test_the_readme_has_the_marks(checkout):
