@@ -30,7 +30,7 @@ NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
 DOCTESTS := $(filter-out %/ops/ %/cli/ %/bundles/ %/__pycache__/,$(wildcard clinicalfmamba_nets/*/)) clinicalfmamba_nets/errors.py \
 	clinicalfmamba_nets/ops/selective_scan.py
 
-.PHONY: setup fuse view test test-slow test-cases lint deploy label setup-deploy setup-label setup-triton setup-view \
+.PHONY: setup fuse view test test-slow test-cases lint deploy label setup-deploy setup-label setup-triton setup-view setup-browser \
 	test-deploy test-label test-triton test-view docs setup-docs packages coverage picture results
 .DEFAULT_GOAL := setup
 
@@ -107,8 +107,12 @@ test-triton: setup-triton
 setup-view: $(STAMP)
 	@$(BIN)/python -c "import importlib.metadata as m; m.version('nilearn')" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet --no-deps nilearn==0.14.1
 
-test-view: setup-view
+# Playwright drives the Chromium of the system, which only root can install.
+setup-browser: setup-view
 	@$(BIN)/python -c "import playwright" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet playwright==1.65.2
+	@command -v chromium || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+
+test-view: setup-browser
 	$(BIN)/python -m pytest -q tests/engine/pictures/test_page_in_browser.py
 
 test-label: $(LABEL_STAMP)

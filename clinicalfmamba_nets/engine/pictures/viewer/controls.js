@@ -24,8 +24,11 @@ CFM.listenToBar = function (view) {
     const row = CFM.row($("help").firstElementChild, "", words);
     row.cells[0].appendChild(document.createElement("kbd")).textContent = keys;
   }
+  // A choice that is made gives the keys back to the pictures.
+  document.addEventListener("change", (event) => event.target.blur());
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || ["INPUT", "SELECT"].includes(event.target.tagName) && event.target.type !== "range" && event.target.type !== "checkbox") return;
+    const typing = event.target.type === "number" || event.target.tagName === "SELECT";
+    if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
     if (CFM.pressed(view, event.key)) event.preventDefault();
   });
 };

@@ -9,7 +9,7 @@ CFM.View = class {
   constructor() {
     Object.assign(this, FIRST);
     this.panes = [];
-    setInterval(() => this.mode === "blink" && this.layers && this.set({ blink: !this.blink }), 600);
+    this.timer = setInterval(() => this.mode === "blink" && this.layers && this.set({ blink: !this.blink }), 600);
     addEventListener("resize", () => this.draw());
   }
 

@@ -110,7 +110,8 @@ CFM.showVolume = async function (view, stage) {
   };
   told.textContent = "by NiiVue";
   shown.ready = true;
-  CFM.followVolume(view);
+  await CFM.followVolume(view);
+  document.documentElement.dataset.volume = "ready";
 };
 
 // Voxel of a place in mm: the matrix has right angles or nearly, so that its inverse is stable.
@@ -142,6 +143,7 @@ CFM.closeVolume = function () {
   const context = CFM.shown?.viewer.gl;
   context?.getExtension("WEBGL_lose_context")?.loseContext();
   CFM.shown = null;
+  delete document.documentElement.dataset.volume;
 };
 
 // Fill the fourth place of the planes with the way to the 3D view.
