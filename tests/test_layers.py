@@ -29,7 +29,8 @@ LAYERS = {
 }
 TORCH_ONLY = {"ops", "functional"}
 ON_DEMAND = {"triton_kernels", "triton_gradients"}  # modules of ops that need Triton: imported inside functions alone
-LATE = {"mamba_ssm", "causal_conv1d", "nibabel", "pydicom", "itk", "matplotlib", "PIL", "skimage", "highdicom"}
+LATE = {"mamba_ssm", "causal_conv1d", "nibabel", "pydicom", "itk", "matplotlib", "PIL", "skimage"}
+LATE |= {"highdicom", "requests", "retrying", "dicomweb_client"}
 
 
 def layer_of(path: Path) -> str:

@@ -91,12 +91,24 @@ def add_picture_options(parser: Parser) -> None:
     parser.add_argument("--html", action="store_true", help="write the interactive page of OUT too, as `view` does")
 
 
+def add_archive_options(parser: Parser) -> None:
+    """Let a user name studies in a DICOMweb archive instead of files."""
+    told = "fuse studies of this DICOMweb service; a password or token comes by CLINICALFMAMBA_DICOMWEB_HEADERS"
+    parser.add_argument("--dicomweb", metavar="URL", help=told)
+    told = "StudyInstanceUID in the archive, or a text file with one in each line; repeat it for more"
+    parser.add_argument("--study", action="append", metavar="UID", help=told)
+    told = "header of each request, as 'Authorization: Bearer ...'; others on this machine can see it"
+    parser.add_argument("--dicomweb-header", "--dicomweb_header", action="append", metavar="HEADER", help=told)
+    told = "send the fused series and the presentation state back to the archive"
+    parser.add_argument("--store", action="store_true", help=told)
+    told = "keep the fetched images in OUT/.dicomweb, which `view` reads; else they go once a study is fused"
+    parser.add_argument("--keep-fetched", "--keep_fetched", action="store_true", help=told)
+
+
 def fuse_parser() -> Parser:
     """Arguments of `fuse`."""
-    usage = [
-        "A B -o OUT [options]",
-        *(f"{pairs} -o OUT [options]" for pairs in ("FOLDER", "--datalist FILE", "--phantom")),
-    ]
+    pairs = ("A B", "FOLDER", "--datalist FILE", "--dicomweb URL --study UID", "--phantom")
+    usage = [f"{words} -o OUT [options]" for words in pairs]
     parser = Parser("fuse", usage, "Fuse pairs of images on one grid: A is the anatomical image (MRI), B the other.")
     parser.add_argument(
         "inputs",
@@ -107,6 +119,7 @@ def fuse_parser() -> Parser:
     )
     parser.add_argument("--datalist", metavar="FILE", help="MONAI data list: key testing, entries image, image2, case")
     parser.add_argument("--phantom", action="store_true", help="fuse a head phantom that the program computes itself")
+    add_archive_options(parser)
     add_volume_options(parser, ("A", "B"), "UID, modality or EchoTime=11")
     parser.add_argument("--format", choices=["dicom", "nifti", "png"], help="format of the result instead of A's")
     told = "DICOM presentation state that shows both sources as one; auto (default): CT, PET or SPECT over MR"

@@ -14,20 +14,32 @@ def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
     """Leave with exit code 2 unless exactly one source of pairs is named."""
     from clinicalfmamba_nets.io.dicom.files import is_dicom
 
-    sources = [bool(options.inputs), options.datalist is not None, options.phantom]
+    sources = [bool(options.inputs), options.datalist is not None, options.phantom, options.dicomweb is not None]
     if sum(sources) != 1:
-        parser.error("expected one of: two images A B, a folder of pairs, --datalist FILE, --phantom")
+        parser.error("expected one of: two images A B, a folder of pairs, --datalist FILE, --dicomweb URL, --phantom")
+    check_archive(parser, options)
     if not all(options.inputs):
         parser.error("expected two images A B, found an empty name")
     if len(options.inputs) > 2:
         parser.error(f"expected two images A B, found {len(options.inputs)}")
-    if options.series and (not options.inputs or len(options.series) != 2):
+    if options.series and (not (options.inputs or options.dicomweb) or len(options.series) != 2):
         parser.error(f"expected --series twice, for A and for B of DICOM inputs, found {len(options.series)}")
     alone = options.inputs[0] if len(options.inputs) == 1 else None
     if alone is not None and not Path(alone).is_dir() and not (Path(alone).is_file() and is_dicom(alone)):
         parser.error(f"expected two images A B or a folder of pairs, found only {alone!r}")
     check_ranges(parser, options)
     check_task(parser, options)
+
+
+def check_archive(parser: Parser, options: argparse.Namespace) -> None:
+    """Leave with exit code 2 unless an archive comes with studies, and what is for an archive with one."""
+    if options.dicomweb is not None and not options.study:
+        parser.error("expected --study UID with --dicomweb URL")
+    for name in ("study", "store", "keep_fetched", "dicomweb_header"):
+        if getattr(options, name) and options.dicomweb is None:
+            parser.error(f"expected --dicomweb URL with --{name.replace('_', '-')}")
+    if options.store and options.format not in (None, "dicom"):
+        parser.error(f"expected --format dicom with --store, found {options.format}")
 
 
 def check_ranges(parser: Parser, options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     if options.phantom:
         options.task = options.task or "ct_mri"
         cases: Sequence[Any] = [phantom_case(output, options.task)]
+    elif options.dicomweb:
+        cases = archive_cases(options, output)
     else:
         cases = collect_cases(options.inputs, options.datalist, options.series or (), options.task or "")
     from clinicalfmamba_nets.engine.fusion.options import FORMATS, FuseOptions
@@ -47,11 +50,13 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     if len(cases) > 1:
         counts = ", ".join(f"{report.count(status)} {status}" for status in ("done", "failed", "skipped"))
         say(f"{len(cases)} cases: {counts}")
-        sheet = write_overview(report) if len(options.inputs) == 1 or options.scores else None
+        sheet = write_overview(report) if len(options.inputs) == 1 or options.scores or options.dicomweb else None
         if sheet:
             say(f"sheet    {sheet}")
     say(f"report   {report.path}")
     lost = write_page(options.output) if options.html else []
+    if options.dicomweb and options.html and not options.keep_fetched:
+        clean_fetched(cases, [result.case for result in report.outputs if result.status != "failed"])
     failed = report.count("failed") + len(lost)
     if failed and len(cases) > 1:
         return fail(f"{failed} of {len(cases)} cases failed, the first: {report.first_error() or lost[0]}")
@@ -80,6 +85,25 @@ def run_view(parser: Parser, options: argparse.Namespace) -> int:
     return fail(lost[0]) if lost else 0
 
 
+def clean_fetched(cases: Sequence[Any], finished: Sequence[str]) -> None:
+    """Remove what was fetched for finished cases, once the page has been written from it."""
+    for case in cases:
+        if case.name in finished:
+            case.remote.clean()
+
+
+def archive_cases(options: argparse.Namespace, output: Path) -> Sequence[Any]:
+    """Return the studies of an archive that the arguments name; secrets come from the environment or a header."""
+    from clinicalfmamba_nets.engine.fusion.remote import remote_cases, study_uids
+    from clinicalfmamba_nets.io.dicom.web_session import HEADERS_VARIABLE, parse_headers
+
+    lines = os.environ.get(HEADERS_VARIABLE, "").splitlines()
+    headers = parse_headers([*lines, *(options.dicomweb_header or ())])
+    keep = options.keep_fetched or options.html
+    studies, chosen = study_uids(options.study), (options.series or (), options.task or "", options.store, keep)
+    return remote_cases(options.dicomweb, studies, output, headers, *chosen)
+
+
 def tune_memory() -> None:
     """Let the allocator of this process, which is the program's own, keep large blocks."""
     from clinicalfmamba_nets.ops.native.allocator import tune_allocator
@@ -105,6 +129,8 @@ def tell_case(number: int, total: int, result: Any, seconds: float, details: Map
         say(f"fused    {output / result.fused}{told}")
         if details.get("fused_color"):
             say(f"in color {output / details['fused_color']}")
+        if "stored" in details.get("dicomweb", {}):
+            say(f"stored   {len(details['dicomweb']['stored'])} objects in {details['dicomweb']['url']}")
         if details.get("presentation"):
             say(f"sources  {output / details['presentation']} (shown as one by a viewer)")
         say(f"preview  {output / result.preview}")

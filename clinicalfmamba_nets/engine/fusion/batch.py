@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clinicalfmamba_nets.engine.fusion.case import Case, file_digest
 from clinicalfmamba_nets.engine.fusion.inputs import make_folder
 from clinicalfmamba_nets.engine.fusion.options import FuseOptions
-from clinicalfmamba_nets.engine.fusion.results import Results, check_names, only_run
+from clinicalfmamba_nets.engine.fusion.remote import fuse_remote
+from clinicalfmamba_nets.engine.fusion.results import Results, check_names, only_run, set_name
 from clinicalfmamba_nets.engine.run.failures import find_input_error
 from clinicalfmamba_nets.engine.run.processes import joined_processes, merge_reports, own_cases, process_place
 from clinicalfmamba_nets.engine.run.record import CaseResult, RunReport
@@ -64,13 +65,13 @@ class CaseFuser:
                 result.status, (result.fused, result.preview) = "skipped", names
                 return result, details
         except Exception as error:
-            return self._failed(result, error), details
+            return self.tell_failure(result, error), details
         pipeline = self._pipeline(details["bundle"], details["task"])
         try:
             self._fuse(case, pipeline, made_by, details)
             result.status, (result.fused, result.preview) = "done", names
         except Exception as error:
-            self._failed(result, error)
+            self.tell_failure(result, error)
         return result, details
 
     def _prepare(self, case: Case, details: dict[str, Any]) -> tuple[Case, dict[str, Any]]:
@@ -92,9 +93,10 @@ class CaseFuser:
         case, warning = case.in_order(task)
         details["warnings"] += [warning] if warning else []
         made_by = {"task": task, "bundle": bundle, "settings": self.options.image_settings()}
-        return case, made_by | {"weights": self._weights_digest(bundle, task)}
+        return case, made_by | {"weights": self.weights_digest(bundle, task)}
 
-    def _failed(self, result: CaseResult, error: Exception) -> CaseResult:
+    def tell_failure(self, result: CaseResult, error: Exception) -> CaseResult:
+        """Put the cause of a failure into the outcome of a case, in one line."""
         if self.options.debug:
             traceback.print_exception(error)
         known = find_input_error(error)
@@ -102,7 +104,7 @@ class CaseFuser:
         result.error = " ".join("; ".join([told, *getattr(error, "__notes__", [])]).split())
         return result
 
-    def _weights_digest(self, bundle: str, task: str) -> str:
+    def weights_digest(self, bundle: str, task: str) -> str:
         """Return the SHA-256 of the weights of a task, "" where there are none."""
         path = Path(weights_path(find_bundle(bundle), task, bundle))
         if path not in self._sums:
@@ -123,11 +125,12 @@ class CaseFuser:
 
     def _fuse(self, case: Case, pipeline: FusionPipeline, made_by: dict[str, Any], details: dict[str, Any]) -> None:
         """Fuse and draw one case into the folder of the results, and keep what the loader had to tell about it."""
-        from clinicalfmamba_nets.engine.fusion.fusion_set import drop_fusion_set, set_name, write_fusion_set
+        from clinicalfmamba_nets.engine.fusion.fusion_set import drop_fusion_set, write_fusion_set
         from clinicalfmamba_nets.engine.fusion.trust import trust_scores
         from clinicalfmamba_nets.transforms.restore import FACTS_KEY
 
         record = {**case.entry(), **made_by, "weights": pipeline.weights_digest()}
+        record |= {"remote": case.remote.identity()} if case.remote else {}
         names = self.results.names(case)
         with self.results.made(case, record) as draft:
             sample = pipeline(case.entry(), draft)
@@ -246,7 +249,7 @@ def write_overview(report: RunReport) -> Path | None:
 def _fuse_one(fuser: CaseFuser, case: Case, report: RunReport, tell: Tell | None, place: tuple[int, int]) -> None:
     """Fuse one case, put its outcome into the report and tell it."""
     start = time.monotonic()
-    result, details = fuser(case)
+    result, details = fuser(case) if case.remote is None else fuse_remote(fuser, case)
     case.close()
     seconds = round(time.monotonic() - start, 3)
     report.add(result, **details, seconds=seconds)

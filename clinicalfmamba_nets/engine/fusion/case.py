@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from clinicalfmamba_nets.data.datalists import modality_of
 from clinicalfmamba_nets.engine.run.tasks import DICOM_WORDS, LABELS, choose_task, exchanged, find_task
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from clinicalfmamba_nets.io.dicom.study import Study
 
 _BLOCK = 2**20
+
+
+class Remote(Protocol):
+    """Where the images of a case come from that are no files yet, see `engine.fusion.remote`."""
+
+    def identity(self) -> dict[str, str]:
+        """Return what a record keeps of the place."""
 
 
 class Source:
@@ -164,6 +171,7 @@ class Case:
         error: why the case cannot be fused; "" where it can.
         notes: harmless facts about the choice of the images.
         warnings: what was left out in that choice.
+        remote: the archive that the images lie in, or were fetched from; None for files.
 
     Example:
         >>> Case.of({"case": "7", "image": "MRI/7.png", "image2": "CT/7.png"}).words
@@ -176,6 +184,7 @@ class Case:
     error: str = ""
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    remote: Remote | None = None
 
     @classmethod
     def of(cls, entry: Mapping[str, Any] | Case) -> Case:

@@ -11,24 +11,14 @@ from typing import Any
 import torch
 
 from clinicalfmamba_nets.engine.fusion.case import Case
+from clinicalfmamba_nets.engine.fusion.results import set_name
 from clinicalfmamba_nets.errors import FusionInputError, input_error
-from clinicalfmamba_nets.io.files import safe_name
 from clinicalfmamba_nets.io.transform_file import transform_matrix
 from clinicalfmamba_nets.transforms.palette import shown_palette
 from clinicalfmamba_nets.transforms.restore import CURVE_KEY, SCALE_KEY
 
 PRESENTATION = ("auto", "always", "never")
 _BY_DEFAULT = ("CT", "PT", "NM")  # over MR
-
-
-def set_name(name: str) -> str:
-    """Return the name of the folder with the presentation state of a case.
-
-    Example:
-        >>> set_name("7")
-        '7_presentation'
-    """
-    return f"{safe_name(name)}_presentation"
 
 
 def write_fusion_set(

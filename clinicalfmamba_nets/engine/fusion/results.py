@@ -36,6 +36,16 @@ def output_names(name: str, extension: str) -> tuple[str, str]:
     return f"{base}_fused{'' if extension == '.dcm' else extension}", f"{base}_preview.png"
 
 
+def set_name(name: str) -> str:
+    """Return the name of the folder with the presentation state of a case.
+
+    Example:
+        >>> set_name("7")
+        '7_presentation'
+    """
+    return f"{safe_name(name)}_presentation"
+
+
 class Results:
     """The results of the cases of one run.
 

@@ -1,0 +1,78 @@
+"""What is refused before anything is asked of an archive, and wrong arguments; no archive is needed."""
+
+from __future__ import annotations
+
+import pytest
+
+from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.io.dicom.dicomweb import Archive, RemoteSeries, check_uid, listing_digest
+from clinicalfmamba_nets.io.dicom.web_session import parse_headers
+
+
+@pytest.mark.parametrize("uid", ["", "1.2/../3", "1.2.3?x=1", "1..2", ".1", "1.2 3", "a.b", "1." + "2" * 70, "1.2\n"])
+def test_what_is_no_uid_becomes_no_part_of_a_url(uid):
+    with pytest.raises(FusionInputError, match="expected a UID"):
+        check_uid(uid)
+
+
+@pytest.mark.parametrize("line", ["Authorization", "Bad name: x", "X-Key: a\x07b", ": x"])
+def test_a_bad_header_is_told_without_its_value(line):
+    with pytest.raises(FusionInputError, match="header 2: expected NAME: VALUE") as caught:
+        parse_headers(["Accept: x", line])
+    assert "Bad" not in str(caught.value) and "\x07" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://reader:word41@pacs.example/dicom-web", "a URL without a password"),
+        ("https://pacs.example/dicom-web?token=word41", "the URL of a DICOMweb service"),
+        ("https://pacs.example/dicom-web#word41", "the URL of a DICOMweb service"),
+        ("file:///etc/passwd", "the URL of a DICOMweb service"),
+        ("pacs.example/dicom-web", "the URL of a DICOMweb service"),
+        ("", "the URL of a DICOMweb service"),
+    ],
+)
+def test_urls_that_are_refused_are_told_without_secrets(url, told):
+    with pytest.raises(FusionInputError, match=told) as caught:
+        Archive(url)
+    assert "word41" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_password_over_plain_http_is_warned_of():
+    pytest.importorskip("dicomweb_client", reason="dicomweb-client is not installed: pip install dicomweb-client")
+    headers = {"Authorization": "Bearer word41"}
+    warned = Archive("http://pacs.example:8042/dicom-web", headers).warning
+    assert "pacs.example:8042: http sends the password" in warned and "word41" not in warned
+    assert not Archive("https://pacs.example/dicom-web", headers).warning
+    assert not Archive("http://localhost:8042/dicom-web", headers).warning
+
+
+def test_without_the_client_the_command_that_installs_it_is_told(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "dicomweb_client.web", None)
+    with pytest.raises(FusionInputError, match=r"pip install 'clinicalfmamba-nets\[dicomweb\]'"):
+        Archive("https://pacs.example/dicom-web")
+
+
+def test_a_listing_changes_with_any_image_and_not_with_the_order():
+    one, two = RemoteSeries("1.2", "MR", "", ("1.2.1", "1.2.2")), RemoteSeries("1.3", "CT", "", ("1.3.1",))
+    fewer = RemoteSeries("1.2", "MR", "", ("1.2.1",))
+    assert listing_digest([one, two]) == listing_digest([two, one])
+    assert len({listing_digest(found) for found in ([one, two], [one], [fewer, two], [])}) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--dicomweb", "http://a/b"), "--study UID"),
+        (("--study", "1.2.3"), "expected one of"),
+        (("a.nii", "b.nii", "--study", "1.2.3"), "--dicomweb URL with --study"),
+        (("a.nii", "b.nii", "--store"), "--dicomweb URL with --store"),
+        (("a.nii", "b.nii", "--dicomweb", "http://a/b", "--study", "1.2"), "expected one of"),
+        (("--dicomweb", "http://a/b", "--study", "1.2", "--store", "--format", "nifti"), "--format dicom"),
+        (("--dicomweb", "http://a/b", "--study", "1.2", "--series", "CT"), "--series twice"),
+    ],
+)
+def test_wrong_arguments(run_cli, tmp_path, words, told):
+    done = run_cli("fuse", *words, "-o", tmp_path / "out")
+    assert done.code == 2 and told in done.cause and not (tmp_path / "out").exists()
