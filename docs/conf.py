@@ -43,11 +43,12 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 
-def keep_stars(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Show the star of shapes such as (2, *spatial): reStructuredText takes it for the start of emphasis."""
-    lines[:] = [re.sub(r"(?<![*\w`\\])\*(?=[a-zA-Z])", r"\\*", line) for line in lines]
+def keep_marks(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Show the star of shapes such as (2, *spatial), and |x|: reStructuredText takes both for marks of its own."""
+    marks = re.compile(r"(?<![*\w`\\])\*(?=[a-zA-Z])|(?<!\\)\|")
+    lines[:] = [line if line.lstrip().startswith((">>>", "...")) else marks.sub(r"\\\g<0>", line) for line in lines]
 
 
 def setup(app: Any) -> None:
     """Register what Sphinx is to call."""
-    app.connect("autodoc-process-docstring", keep_stars)
+    app.connect("autodoc-process-docstring", keep_marks)

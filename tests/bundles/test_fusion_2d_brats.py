@@ -50,6 +50,7 @@ def infer(trained, tree, tiny, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_training_sees_no_slice_of_a_held_out_patient(trained, tree):
     cases = json.loads((trained / "run.json").read_text())
     told = json.dumps(cases)
@@ -77,6 +78,7 @@ def test_the_papers_preparation_resizes_slices(infer):
     assert np.allclose(sides, [40 / 32, 44 / 32], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_slices_are_evaluated(infer):
     folder = infer(["evaluate"], slice_step=8, metrics=["psnr", "ssim"], published_rows=False)
     assert len((folder / "pairs.csv").read_text().splitlines()) > 2

@@ -110,6 +110,7 @@ def test_load_from_another_folder(bundle_dir, elsewhere, tiny, tiny_weights, ref
             assert torch.equal(network.eval()(image), fused)
 
 
+@pytest.mark.slow
 def test_a_wrong_name_ends_the_program_with_one_line(bundle_dir, elsewhere, tiny):
     config = bundle_dir / "configs" / "train.json"
     code, text, last = run_program("run", "training", "--config_file", config, "--epochz", 3, cwd=elsewhere)

@@ -51,6 +51,7 @@ def test_an_evaluation_in_color_by_the_luma(evaluate, color_datalist, tmp_path):
     assert {row["network"] for row in rows_of(tmp_path / "out")} == {"ours", "average"}
 
 
+@pytest.mark.slow
 def test_weights_for_each_run(evaluate, tiny_weights, shared_data, tmp_path):
     for run in ("run1", "run2"):
         (tmp_path / run).mkdir()

@@ -140,6 +140,7 @@ def test_bad_images_are_refused(infer, shared_data, tmp_path, first, second):
     assert not (tmp_path / "out").exists() or not outputs(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_real_pairs_of_a_test_list(infer, shared_data, tmp_path):
     infer(dataset_dir=str(shared_data / "aanlib"), split="case3", split_run="run1", section="testing")
     lists = json.loads((shared_data / "datalists" / "ct-mri_case3.json").read_text())

@@ -217,3 +217,18 @@ def test_without_a_home_folder_the_reason_is_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Path, "home", no_home)
     library, reason = loader._load()
     assert library is None and ("XDG_CACHE_HOME" in reason or reason.startswith("no C++ compiler"))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_build_is_told_only_where_one_is_made(
+    cached: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, not_installed: None
+) -> None:
+    library = tmp_path / "kernels.so"
+    if cached:
+        library.touch()
+    monkeypatch.setattr(build, "find_compiler", lambda: ["c++"])
+    monkeypatch.setattr(build, "cached_library", lambda variant, compiler: library)
+    monkeypatch.setattr(build, "build_into_cache", lambda variant: library)
+    with caplog.at_level("INFO"):
+        assert loader._find("x86-64-v3")[0] == library
+    assert ("building the native kernels" in caplog.text) == (not cached)

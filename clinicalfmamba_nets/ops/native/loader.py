@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -93,7 +94,8 @@ def _find(variant: str) -> tuple[Path, str]:
     installed = build.installed_library(variant)
     if installed.exists():
         return installed, "built at install"
-    _log.info("building the native kernels for %s, unless they are in the cache", variant)
+    if not _is_cached(variant):
+        _log.info("building the native kernels for %s: about a minute, once", variant)
     try:
         return build.build_into_cache(variant), "built on first use"
     except build.BuildError:
@@ -101,6 +103,13 @@ def _find(variant: str) -> tuple[Path, str]:
         if cached is None:
             raise
         return cached, "built earlier"
+
+
+def _is_cached(variant: str) -> bool:
+    """Whether an earlier process built the library of a variant from these sources with this compiler."""
+    with contextlib.suppress(build.BuildError):
+        return build.cached_library(variant, build.find_compiler()).exists()
+    return False
 
 
 def _share_threads(library: ctypes.CDLL) -> None:
