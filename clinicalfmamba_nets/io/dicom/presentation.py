@@ -182,11 +182,9 @@ def _input(number: int, images: list[Any], series: Series, blending: Blending) -
     from highdicom import ModalityLUTTransformation, pr
 
     scales = {_scale(item) for item in series.slices}
-    rescale = None
-    if len(scales) == 1 and any(item.slope is not None or item.intercept is not None for item in series.slices):
-        slope, intercept = next(iter(scales))
-        unit = "HU" if series.header.modality == "CT" else "US"
-        rescale = ModalityLUTTransformation(float(decimal(intercept)), float(decimal(slope)), unit)
+    slope, intercept = next(iter(scales)) if len(scales) == 1 else (1.0, 0.0)
+    unit = "HU" if series.header.modality == "CT" and len(scales) == 1 else "US"
+    rescale = ModalityLUTTransformation(float(decimal(intercept)), float(decimal(slope)), unit)
     windows = list(_windows(series, images, blending.windows[number], len(scales) > 1))
     made = pr.AdvancedBlending(images, number + 1, rescale, windows, _palette(blending.palettes[number]))
     made.ReferencedImageSequence = image_references(series)
@@ -201,7 +199,7 @@ def _scale(item: Slice) -> tuple[float, float]:
 def _windows(series: Series, images: list[Any], limits: tuple[float, float], apart: bool) -> Iterator[Any]:
     """Yield the window of a series; where its slices have rescales of their own, one of stored values for each.
 
-    A presentation state has one rescale for all images of an input and replaces theirs, so that it leaves it out then.
+    A presentation state has one rescale for all images of an input, which replaces theirs: then it is that by one.
     """
     from highdicom.pr import SoftcopyVOILUTTransformation
 

@@ -92,8 +92,9 @@ COLOR |= {"BitsStored": 8, "HighBit": 7, "PixelData": bytes(range(72))}
 WINDOWS = ((20.0, 280.0), (-1000.0, -740.0))
 
 
-@pytest.mark.parametrize("palette", ["grey", "hot_iron", "winter"])
-@pytest.mark.parametrize("opacity", [0.0, 0.35, 1.0])
+@pytest.mark.parametrize(
+    ("palette", "opacity"), [("grey", 0.35), ("hot_iron", 0.0), ("hot_iron", 0.6), ("winter", 1.0)]
+)
 def test_a_viewer_shows_the_linear_blending_of_both_sources(make_series, tmp_path, palette, opacity):
     folder, first, second = pair(make_series)
     blending = Blending(windows=WINDOWS, palettes=("grey", palette), opacity=opacity)
@@ -199,3 +200,93 @@ def test_without_highdicom_the_command_that_installs_it_is_told(make_series, tmp
     monkeypatch.setitem(__import__("sys").modules, "highdicom", None)
     with pytest.raises(FusionInputError, match=r"pip install 'clinicalfmamba-nets\[dicomweb\]'"):
         write_presentation(tmp_path / "set", first, second, Blending(windows=WINDOWS))
+
+
+def test_highdicom_reads_windows_and_palettes_back(make_series, tmp_path):
+    import highdicom
+
+    _, first, second = pair(make_series)
+    write_presentation(tmp_path / "set", first, second, Blending(windows=WINDOWS, palettes=("grey", "hot_metal_blue")))
+    state = pydicom.dcmread(tmp_path / "set" / "PR0001.dcm")
+    for item, palette, (low, high) in zip(
+        state.AdvancedBlendingSequence, ("grey", "hot_metal_blue"), WINDOWS, strict=True
+    ):
+        read = highdicom.PaletteColorLUTTransformation.extract_from_dataset(item.PaletteColorLookupTableSequence[0])
+        table = np.stack([read.red_lut.lut_data, read.green_lut.lut_data, read.blue_lut.lut_data], axis=-1)
+        assert np.array_equal(table, palette_table(palette).astype(int) * 257)
+        window = item.SoftcopyVOILUTSequence[0]
+        voi = highdicom.VOILUTTransformation(
+            float(window.WindowCenter), float(window.WindowWidth), voi_lut_function=window.VOILUTFunction
+        )
+        assert np.allclose(voi.apply(np.array([low, (low + high) / 2, high])), [0, 0.5, 1])
+
+
+def spect(make_series, frames=5):
+    """An MR series and a SPECT of one multi-frame file, its place in DetectorInformationSequence."""
+    from pydicom.dataset import Dataset
+
+    make_series(frames, "study")
+
+    def change(number, made):
+        made.SOPClassUID, made.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.20", "1.2.3.4.1"
+        made.ImageType = ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"]
+        made.NumberOfFrames = made.NumberOfSlices = frames
+        made.SliceVector, made.SpacingBetweenSlices = list(range(1, frames + 1)), 2.0
+        detector = Dataset()
+        detector.ImageOrientationPatient, detector.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [-10, -20, 30]
+        made.DetectorInformationSequence = [detector]
+        made.PixelData = np.arange(24 * frames, dtype="<u2").tobytes()
+        del made.ImagePositionPatient, made.ImageOrientationPatient
+
+    folder = make_series(1, "study", change, Modality="NM", SeriesInstanceUID="1.2.3.4", SeriesNumber=6)
+    study = open_study(folder)
+    return study.choose("MR"), study.choose("NM")
+
+
+def test_a_spect_of_many_frames_is_one_reference(make_series, tmp_path):
+    first, second = spect(make_series)
+    write_presentation(tmp_path / "set", first, second, Blending(windows=((20.0, 280.0), (0.0, 110.0))))
+    state = pydicom.dcmread(tmp_path / "set" / "PR0001.dcm")
+    (reference,) = state.AdvancedBlendingSequence[1].ReferencedImageSequence
+    assert reference.ReferencedSOPInstanceUID == "1.2.3.4.1" and "ReferencedFrameNumber" not in reference
+    if shutil.which("dciodvfy"):
+        left = [line for line in faults(tmp_path / "set" / "PR0001.dcm") if "DICOMDIR" not in line]
+        assert left == ["AdvancedBlendingSoftcopyPresentationState"]
+
+
+def test_one_contrast_of_a_series_is_named_slice_by_slice(make_series, tmp_path):
+    def edit(number, made):
+        made.EchoTime = 11 if number < 3 else 92
+        made.ImagePositionPatient = [-10, -20, 30 + 2 * (number % 3)]
+
+    rows = open_study(make_series(6, "study", edit)).series
+    assert [row.split for row in rows] == ["EchoTime=11", "EchoTime=92"]
+    write_presentation(tmp_path / "set", *rows, Blending(windows=((0.0, 500.0), (0.0, 500.0))))
+    items = pydicom.dcmread(tmp_path / "set" / "PR0001.dcm").AdvancedBlendingSequence
+    named = [{part.ReferencedSOPInstanceUID for part in item.ReferencedImageSequence} for item in items]
+    assert named == [{f"1.2.3.2.{n}" for n in (1, 2, 3)}, {f"1.2.3.2.{n}" for n in (4, 5, 6)}]
+
+
+def test_frames_of_an_enhanced_image_with_slopes_of_their_own_are_named(dicom_file, make_series, tmp_path):
+    from pydicom.dataset import Dataset
+
+    def edit(made):
+        made.SOPInstanceUID, made.SeriesInstanceUID = "1.2.3.4.1", "1.2.3.4"
+        made.PixelData = np.arange(24 * 4, dtype="<u2").tobytes()
+        for number, group in enumerate(made.PerFrameFunctionalGroupsSequence):
+            rescale = Dataset()
+            rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = 1 + number % 2, 0, "US"
+            group.PixelValueTransformationSequence = [rescale]
+
+    folder = make_series(4, "study")
+    dicom_file(folder / "enhanced.dcm", 4, edit)
+    study = open_study(folder)
+    first, second = study.choose("1.2.3.2"), study.choose("1.2.3.4")
+    write_presentation(tmp_path / "set", first, second, Blending(windows=((0.0, 500.0), (0.0, 90.0))))
+    item = pydicom.dcmread(tmp_path / "set" / "PR0001.dcm").AdvancedBlendingSequence[1]
+    assert (float(item.RescaleSlope), float(item.RescaleIntercept)) == (1, 0), "stored values, windows of their own"
+    found = {
+        float(window.WindowWidth): list(window.ReferencedImageSequence[0].ReferencedFrameNumber)
+        for window in item.SoftcopyVOILUTSequence
+    }
+    assert found == {90.0: [1, 3], 45.0: [2, 4]}
