@@ -108,3 +108,36 @@ def test_a_broken_rule_is_found(pattern, line):
 def test_missing_docstrings_are_found():
     source = "class A:\n    def b(self): ...\n    def _c(self): ...\ndef d():\n    'Told.'\n"
     assert undocumented(source) == ["module", "A", "A.b"]
+
+
+MANY = 8  # arguments of a function
+BY_POSITION = 6  # of many, how many may be given without their name
+
+
+def many_by_position(source: str) -> list[str]:
+    """Functions of many arguments that take most of them without a name."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            own = [entry.arg for entry in (*node.args.posonlyargs, *node.args.args) if entry.arg not in ("self", "cls")]
+            if len(own) + len(node.args.kwonlyargs) >= MANY and len(own) > BY_POSITION:
+                found.append(node.name)
+    return found
+
+
+def test_many_arguments_are_given_by_name():
+    # The operators' own order is PyTorch's and Mamba's: their schemas know no names.
+    sources = [path for path in package_sources() if "ops" not in path.relative_to(PACKAGE).parts]
+    assert {
+        str(path): many_by_position(path.read_text()) for path in sources if many_by_position(path.read_text())
+    } == {}
+    assert many_by_position("def f(a, b, c, d, e, f, g, h): pass") == ["f"]
+
+
+def test_shipped_code_knows_no_folder_of_a_developer():
+    shipped = [
+        path for path in tracked() if path.relative_to(ROOT).parts[0] in ("clinicalfmamba_nets", "bundles", "deploy")
+    ]
+    shipped = [path for path in shipped if path.suffix in TEXT]
+    pattern = re.compile(r"shared/(data|cases|design)")
+    assert [line for path in shipped for line in lines_matching(pattern, path, path.read_text(encoding="utf-8"))] == []

@@ -58,7 +58,7 @@ class SharedPyramid(nn.Module):
 class SeparatePyramid(nn.Module):
     """Three branches of one, two and three 3x3 convolutions with their own weights, summed.
 
-    Source: paper 1, figure 1.
+    Source: "ClinicalFMamba", arXiv 2508.03008, figure 1.
     """
 
     def __init__(self, spatial_dims: int, channels: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.hooks import watched
-from clinicalfmamba_nets.blocks.recomputing import Again, not_kept
+from clinicalfmamba_nets.blocks.recomputing import Recomputed, recompute
 from clinicalfmamba_nets.blocks.streams import StreamLayerNorm, StreamLinear
 from clinicalfmamba_nets.ops import gated_norm, permuted_conv1d_silu, permuted_selective_scan, widened
 from clinicalfmamba_nets.ops.derivatives import beyond_kernels
@@ -31,9 +31,6 @@ class DirectionalMamba(nn.Module):
         streams: weight sets S, one per image.
         cross: take time steps, B and C from a second sequence.
         inner_norm: layer normalization (and the division by K) before the output projection.
-        divisor: of the sum over the directions, K by default; the published 3D single block has 5.
-        misplaced: the fault of the published 3D single block: the second of its three directions, which reads the
-            first one's path from the end, is added without being turned back.
         d_conv: taps of the causal convolution.
         expand: inner width as a multiple of ``d_model``.
 
@@ -44,26 +41,25 @@ class DirectionalMamba(nn.Module):
         torch.Size([1, 2, 6, 16])
     """
 
-    __constants__ = ["cross", "inner_norm", "misplaced"]
+    __constants__ = ["cross", "inner_norm"]
 
     def __init__(
         self,
         d_model: int,
         directions: int,
         d_state: int = 8,
+        *,
         streams: int = 1,
         cross: bool = False,
         inner_norm: bool = True,
-        divisor: float | None = None,
-        misplaced: bool = False,
         d_conv: int = 4,
         expand: int = 2,
     ) -> None:
         super().__init__()
         inner = expand * d_model
         self.d_state, self.dt_rank, self.inner = d_state, math.ceil(d_model / 16), inner
-        self.cross, self.inner_norm, self.misplaced = cross, inner_norm, misplaced
-        self.divisor = (divisor or float(directions)) if inner_norm else 1.0
+        self.cross, self.inner_norm = cross, inner_norm
+        self.divisor = float(directions) if inner_norm else 1.0
         self.in_proj = StreamLinear(streams, d_model, 2 * inner)
         self.guide_proj = StreamLinear(streams, d_model, inner) if cross else nn.Identity()
         bound = 1 / math.sqrt(d_conv)
@@ -98,14 +94,9 @@ class DirectionalMamba(nn.Module):
             projected = self._project_guide(guide, order)
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
             kept = recording() or torch.compiler.is_compiling() or bool(beyond_kernels(u, x, projected))
-            if self.training and torch.is_grad_enabled() and not kept and not self.misplaced:
+            if self.training and torch.is_grad_enabled() and not kept:
                 return self.out_proj(self._gated(self._scan_lean(u, x, projected, order), gate))
-        if self.misplaced:
-            second = gated_norm(self._scan(u[:, 1:2], projected[:, 1:2], order[1:2], 1, 2), gate)
-            others = gated_norm(self._scan(u[:, ::2], projected[:, ::2], order[::2], 0, 3), gate)
-            y = others.index_add(2, order[0], second.index_select(2, order[1]))
-            return self.out_proj(self.norm(y / self.divisor))
-        return self.out_proj(self._gated(self._scan(u, projected, order, 0, u.shape[1]), gate))  # (S, B, L, C)
+        return self.out_proj(self._gated(self._scan(u, projected, order), gate))  # (S, B, L, C)
 
     def _gated(self, y: Tensor, gate: Tensor) -> Tensor:
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
@@ -115,19 +106,17 @@ class DirectionalMamba(nn.Module):
             return gated_norm(y, gate, self.norm.weight, self.norm.bias, self.divisor)  # type: ignore[arg-type]
         return gated_norm(y, gate)
 
-    def _scan(self, u: Tensor, projected: Tensor, order: Tensor, first: int, last: int) -> Tensor:
-        """Scan the directions first <= k < last (every second one if ``u`` has fewer), (S, B, L, E)."""
-        step = (last - first + u.shape[1] - 1) // u.shape[1]
-        dt_weight, A = self.dt_weight[:, first:last:step], -torch.exp(widened(self.A_log[:, first:last:step]))
-        D, dt_bias = self.D[:, first:last:step], self.dt_bias[:, first:last:step]
-        return permuted_selective_scan(u, projected, dt_weight, A, D, dt_bias, order)
+    def _scan(self, u: Tensor, projected: Tensor, order: Tensor) -> Tensor:
+        """Scan all directions and add what they find at each token, (S, B, L, E)."""
+        A = -torch.exp(widened(self.A_log))
+        return permuted_selective_scan(u, projected, self.dt_weight, A, self.D, self.dt_bias, order)
 
     @torch.jit.unused
     def _scan_lean(self, u: Tensor, x: Tensor, projected: Tensor, order: Tensor) -> Tensor:
         """Scan all directions, (S, B, L, E); u, the largest, is computed again for its gradients."""
         x, weight, bias, x_proj = (t.detach() for t in (x, self.conv_weight, self.conv_bias, self.x_proj[:, :, :0]))
-        with not_kept((u, Again(lambda: permuted_conv1d_silu(x, weight, bias, x_proj, order)[0]))):
-            return self._scan(u, projected, order, 0, u.shape[1])
+        with recompute((u, Recomputed(lambda: permuted_conv1d_silu(x, weight, bias, x_proj, order)[0]))):
+            return self._scan(u, projected, order)
 
     def _project_guide(self, guide: Tensor, order: Tensor) -> Tensor:
         """Low-rank time steps, B and C of each direction from a second sequence, (S, K, B, L, R + 2 N)."""
@@ -154,8 +143,6 @@ class MambaBlock(nn.Module):
         d_state: states per channel.
         streams: weight sets S.
         inner_norm: as in :class:`DirectionalMamba`.
-        divisor: as in :class:`DirectionalMamba`.
-        misplaced: as in :class:`DirectionalMamba`.
 
     Example:
         >>> order = torch.arange(6).unsqueeze(0)
@@ -170,12 +157,10 @@ class MambaBlock(nn.Module):
         d_state: int = 8,
         streams: int = 1,
         inner_norm: bool = True,
-        divisor: float | None = None,
-        misplaced: bool = False,
     ) -> None:
         super().__init__()
         self.norm = StreamLayerNorm(streams, d_model)
-        self.mamba = DirectionalMamba(d_model, directions, d_state, streams, False, inner_norm, divisor, misplaced)
+        self.mamba = DirectionalMamba(d_model, directions, d_state, streams=streams, inner_norm=inner_norm)
 
     def forward(self, tokens: Tensor, order: Tensor) -> Tensor:
         """(S, B, L, C) -> (S, B, L, C)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Again:
+class Recomputed:
     """A tensor that is computed when it is first asked for, and kept until all who need it have asked.
 
     Args:
@@ -17,7 +17,7 @@ class Again:
         uses: how many times it is asked for in one backward pass.
 
     Example:
-        >>> ones = Again(lambda: torch.ones(2), uses=2)
+        >>> ones = Recomputed(lambda: torch.ones(2), uses=2)
         >>> ones() is ones()
         True
     """
@@ -36,7 +36,7 @@ class Again:
         return value
 
 
-def not_kept(*tensors: tuple[Tensor, Again]) -> AbstractContextManager:
+def recompute(*tensors: tuple[Tensor, Recomputed]) -> AbstractContextManager:
     """Make the operations within the context keep a way to compute these tensors for their gradients, not the tensors.
 
     Unlike a checkpoint, which runs a whole function again, this runs only what the tensors come from. Views and copies
@@ -48,18 +48,18 @@ def not_kept(*tensors: tuple[Tensor, Again]) -> AbstractContextManager:
     Example:
         >>> x, w = torch.ones(2), torch.ones(2, requires_grad=True)
         >>> y = x * 3
-        >>> with not_kept((y, Again(lambda: x * 3))):
+        >>> with recompute((y, Recomputed(lambda: x * 3))):
         ...     total = (y * w).sum()
         >>> torch.autograd.grad(total, w)[0].tolist()
         [3.0, 3.0]
     """
     known = [(tensor.data_ptr(), tensor.shape, again) for tensor, again in tensors]
 
-    def pack(saved: Tensor) -> Tensor | Again:
+    def pack(saved: Tensor) -> Tensor | Recomputed:
         address, shape = saved.data_ptr(), saved.shape
         return next((again for at, size, again in known if at == address and size == shape), saved)
 
-    def unpack(packed: Tensor | Again) -> Tensor:
+    def unpack(packed: Tensor | Recomputed) -> Tensor:
         return packed if isinstance(packed, Tensor) else packed()
 
     return torch.autograd.graph.saved_tensors_hooks(pack, unpack)

@@ -18,9 +18,9 @@ from clinicalfmamba_nets.io.raw import (
     bytes_behind,
     check_grid,
     check_size,
-    damage_told,
     open_stream,
     read_voxels,
+    refuse_damaged,
     voxel_bytes,
 )
 
@@ -76,7 +76,7 @@ def read_metaimage(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         FusionInputError: missing, empty, truncated, text voxels, vectors or more dimensions, several data files, NaN
             inside the image or infinite values, or more voxels than the file or the memory holds.
     """
-    with damage_told(path, _WHAT):
+    with refuse_damaged(path, _WHAT):
         head = _read_header(path)
         shape, dtype, samples = _layout(head)
         affine, meta = _place(head, len(shape))
@@ -98,13 +98,13 @@ def read_metaimage(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
 
 def metaimage_shape(path: PathLike) -> tuple[int, ...]:
     """Return the shape that a header states, without a look at the voxels; errors as in `read_metaimage`."""
-    with damage_told(path, _WHAT):
+    with refuse_damaged(path, _WHAT):
         return _layout(_read_header(path))[0]
 
 
 def metaimage_files(path: PathLike) -> list[Path]:
     """Return the files of an image: of its header, and of its voxels."""
-    with damage_told(path, _WHAT):
+    with refuse_damaged(path, _WHAT):
         return [to_path(path), _read_header(path).path]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.background import fill_background
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable
-from clinicalfmamba_nets.io.raw import bytes_behind, check_grid, check_size, damage_told, open_stream, read_voxels
+from clinicalfmamba_nets.io.raw import bytes_behind, check_grid, check_size, open_stream, read_voxels, refuse_damaged
 from clinicalfmamba_nets.io.streams import GZIP_MAGIC
 
 _WHAT = "MGH volume"
@@ -34,7 +34,7 @@ def read_mgh(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         FusionInputError: missing, empty, truncated, not MGH, several frames, NaN inside the image or infinite values,
             or more voxels than the file or the memory holds.
     """
-    with damage_told(path, _WHAT):
+    with refuse_damaged(path, _WHAT):
         start, packed = _first_bytes(path)
         shape, dtype = _layout(path, start)
         affine, placed = _affine(start, shape)
@@ -62,7 +62,7 @@ def read_mgh(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
 
 def mgh_shape(path: PathLike) -> tuple[int, ...]:
     """Return the shape that a header states, without a look at the voxels; errors as in `read_mgh`."""
-    with damage_told(path, _WHAT):
+    with refuse_damaged(path, _WHAT):
         return _layout(path, _first_bytes(path)[0])[0]
 
 

@@ -19,9 +19,9 @@ from clinicalfmamba_nets.io.raw import (
     bytes_behind,
     check_grid,
     check_size,
-    damage_told,
     open_stream,
     read_voxels,
+    refuse_damaged,
     skip,
     stored_values,
 )
@@ -58,7 +58,7 @@ def _read_stored(head: NiftiHeader) -> tuple[np.ndarray, list[str]]:
     """Read the voxels as stored, samples of a colour first; and what is to be told about what lies behind them."""
     shape = (head.samples, *head.shape) if head.samples > 1 else head.shape
     check_size(head.path, shape, head.dtype, head.offset, head.compressed)
-    with damage_told(head.path, WHAT), open_stream(head.path, "gzip" if head.compressed else "") as file:
+    with refuse_damaged(head.path, WHAT), open_stream(head.path, "gzip" if head.compressed else "") as file:
         skip(file, head.offset)
         array = read_voxels(file, shape, head.dtype)
         return array, bytes_behind(file, head.path)
@@ -131,7 +131,7 @@ def _new_header(array: np.ndarray, affine: np.ndarray | None, dtype: Any, coordi
     return header
 
 
-def _stored_place(affine: np.ndarray, head: NiftiHeader, array: np.ndarray) -> np.ndarray:
+def _stored_affine(affine: np.ndarray, head: NiftiHeader, array: np.ndarray) -> np.ndarray:
     """Return an affine with its axes as those of a header: a slice read from (1, Y, Z) has its normal last."""
     sides = [*head.shape[:3], 1][:3]
     if array.ndim == 2 and len(head.shape) > 2 and sides[2] != 1 and 1 in sides:
@@ -152,7 +152,7 @@ def _kept_header(array: np.ndarray, like: PathLike, affine: np.ndarray | None, d
     if [side for side in head.shape if side > 1] != [side for side in array.shape if side > 1]:
         header.set_data_shape(array.shape)
     elif affine is not None:
-        affine = _stored_place(np.asarray(affine, dtype=np.float64), head, array)
+        affine = _stored_affine(np.asarray(affine, dtype=np.float64), head, array)
     if affine is not None and not np.allclose(affine, head.affine, atol=1e-4):
         header.set_xyzt_units("mm", header.get_xyzt_units()[1])
         header.set_sform(affine, 1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable
-from clinicalfmamba_nets.io.raw import damage_told, open_stream
+from clinicalfmamba_nets.io.raw import open_stream, refuse_damaged
 from clinicalfmamba_nets.io.streams import GZIP_MAGIC
 
 WHAT = "NIfTI image"
@@ -66,7 +66,7 @@ def read_header(path: PathLike) -> NiftiHeader:
     import nibabel
 
     kind = nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header
-    with damage_told(head, WHAT):
+    with refuse_damaged(head, WHAT):
         raw = kind(start[:size], order, check=False)  # its own checks print to stderr
         judged = NiftiHeader(raw, voxels, compressed if single else voxels.name.lower().endswith(".gz"), single)
         _judge_voxels(judged, printable(head))
@@ -102,7 +102,7 @@ def _first_bytes(path: Path) -> tuple[bytes, bool]:
         found = f"a file that starts with {start[:8]!r}"
         raise input_error(printable(path), expected, found, "export it as NIfTI, or correct its name")
     if named:
-        with damage_told(path, WHAT), open_stream(path, "gzip") as stream:
+        with refuse_damaged(path, WHAT), open_stream(path, "gzip") as stream:
             start = stream.read(544)
     return start, named
 

@@ -16,9 +16,9 @@ from clinicalfmamba_nets.io.raw import (
     bytes_behind,
     check_grid,
     check_size,
-    damage_told,
     open_stream,
     read_voxels,
+    refuse_damaged,
     skip,
     stored_values,
     voxel_bytes,
@@ -29,13 +29,13 @@ _WHAT = "NRRD image"
 
 def nrrd_shape(path: PathLike) -> tuple[int, ...]:
     """Return the shape in space that a header states, without a look at the voxels; errors as in `read_nrrd`."""
-    with damage_told(path, _WHAT):
+    with refuse_damaged(path, _WHAT):
         return read_header(path).shape
 
 
 def nrrd_files(path: PathLike) -> list[Path]:
     """Return the files of an image: of its header, and of its voxels."""
-    with damage_told(path, _WHAT):
+    with refuse_damaged(path, _WHAT):
         return [to_path(path), read_header(path).path]
 
 
@@ -82,7 +82,7 @@ def read_nrrd(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         FusionInputError: missing, empty, truncated, not NRRD, vectors or more dimensions, another encoding, NaN inside
             the image or infinite values, or more voxels than the file or the memory holds.
     """
-    with damage_told(path, _WHAT):
+    with refuse_damaged(path, _WHAT):
         head = read_header(path)
         check_grid(path, head.stored, head.dtype, head.affine)
         array, behind = _read_stored(head)
@@ -112,7 +112,7 @@ def _vector(numbers: Any) -> str:
     return f"({','.join(repr(float(number)) for number in numbers)})"
 
 
-def _place_lines(place: np.ndarray, head: NrrdHeader | None, dims: int, known: str) -> list[str]:
+def _affine_lines(place: np.ndarray, head: NrrdHeader | None, dims: int, known: str) -> list[str]:
     """Return the fields that place an image: in LPS, or in the space of a header that knows no anatomy."""
     known = known if head is None else head.coordinates
     if known == "none":
@@ -150,7 +150,7 @@ def write_nrrd(
     """
     head = None
     if like is not None:
-        with damage_told(like, _WHAT):
+        with refuse_damaged(like, _WHAT):
             head = read_header(like)
     kind = np.dtype(dtype or (head.dtype.newbyteorder("=") if head is not None else np.float32))
     kept = np.eye(4) if head is None else head.affine
@@ -160,7 +160,7 @@ def write_nrrd(
         f"type: {TYPES[kind.name][0]}",
         f"dimension: {array.ndim}",
         f"sizes: {' '.join(map(str, array.shape))}",
-        *_place_lines(place, head, array.ndim, coordinates),
+        *_affine_lines(place, head, array.ndim, coordinates),
         "endian: little",
         "encoding: gzip",
     ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable
-from clinicalfmamba_nets.io.nrrd_space import find_place
+from clinicalfmamba_nets.io.nrrd_space import find_affine
 
 MAX_HEADER = 2**20
 TYPES = {
@@ -80,7 +80,7 @@ def read_header(path: PathLike) -> NrrdHeader:
     _find_data(head)
     _judge_voxels(head)
     _judge_axes(head)
-    find_place(head)
+    find_affine(head)
     if "oldmin" in fields or "oldmax" in fields:
         told = f"{fields.get('oldmin', '?')} to {fields.get('oldmax', '?')}"
         head.warnings.append(f"values were quantized (old min, old max: {told}): read as stored")

@@ -27,7 +27,7 @@ _UNITS = {"": 1.0, "mm": 1.0, "millimeter": 1.0, "millimeters": 1.0, "cm": 10.0,
 _UNITS |= {"um": 1e-3, "µm": 1e-3, "μm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
 
 
-def find_place(head: NrrdHeader) -> None:
+def find_affine(head: NrrdHeader) -> None:
     """Set the affine, index to mm, of a header, and whether it leads to the patient.
 
     Raises:

@@ -22,7 +22,7 @@ MAX_BEHIND = 2**24
 
 
 @contextlib.contextmanager
-def damage_told(path: PathLike, what: str) -> Iterator[None]:
+def refuse_damaged(path: PathLike, what: str) -> Iterator[None]:
     """Tell in one line whatever a library says about a damaged file.
 
     Args:

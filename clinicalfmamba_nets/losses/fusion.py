@@ -82,6 +82,7 @@ class FusionLoss(nn.Module):
         pixel_weight: float = 2.0,
         gradient_weight: float = 10.0,
         ssim_weight: float = 5.0,
+        *,
         gradient: str = "magnitude",
         p: int = 1,
         ssim_balance: float = 0.5,

@@ -7,7 +7,7 @@ from typing import Any
 from clinicalfmamba_nets.nets.baselines import AverageFusion, GuidedFilterFusion, LaplacianPyramidFusion, MaximumFusion
 from clinicalfmamba_nets.nets.clinicalfmamba import ClinicalFMamba, clinicalfmamba_2d, clinicalfmamba_3d
 from clinicalfmamba_nets.nets.eh_dran import EHDRAN, EHDRANReconstruction
-from clinicalfmamba_nets.nets.official import from_official_state_dict
+from clinicalfmamba_nets.nets.official_checkpoint import from_official_state_dict
 
 __all__ = [
     "AverageFusion",

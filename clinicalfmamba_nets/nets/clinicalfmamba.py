@@ -14,22 +14,16 @@ from clinicalfmamba_nets.blocks.heads import GainHead, MixHead, SigmoidHead
 from clinicalfmamba_nets.blocks.layout import select, with_channels_last
 from clinicalfmamba_nets.blocks.mamba import MambaBlock
 from clinicalfmamba_nets.blocks.token_swap import TokenSwap
+from clinicalfmamba_nets.nets.official import OFFICIAL_SCANS, official_block
 from clinicalfmamba_nets.ops import recording, scan_orders
-from clinicalfmamba_nets.ops.scan_orders import (
-    FOUR_DIRECTIONS,
-    OFFICIAL_CROSS,
-    OFFICIAL_SINGLE,
-    PLANAR,
-    TRI_PLANE,
-)
+from clinicalfmamba_nets.ops.scan_orders import FOUR_DIRECTIONS, PLANAR, TRI_PLANE
 
 # scan: (paths of the single blocks, paths of the Fusion Mamba, spatial dimensions)
 SCANS = {
     "four_directions": (FOUR_DIRECTIONS, FOUR_DIRECTIONS, 2),
     "tri_plane": (TRI_PLANE, TRI_PLANE, 3),
     "planar": (PLANAR, PLANAR, 3),
-    "official": (OFFICIAL_SINGLE, OFFICIAL_CROSS, 3),
-    "official_restored": (OFFICIAL_SINGLE, OFFICIAL_CROSS, 3),
+    **OFFICIAL_SCANS,
 }
 DILATIONS = (1, 3, 5)
 HEADS = ("sigmoid", "gain", "mix")
@@ -84,6 +78,7 @@ class ClinicalFMamba(nn.Module):
         self,
         spatial_dims: int = 2,
         num_down: int = 3,
+        *,
         features: int = 32,
         dim: int = 128,
         depth: int = 5,
@@ -120,9 +115,9 @@ class ClinicalFMamba(nn.Module):
                 stages.append(conv(widths[level - 1], width, 2, stride=2))
             stages.append(DilatedGatedConv(spatial_dims, width, dilation, pyramid, norm))
         self.encoder = nn.Sequential(*stages)
-        divisor = 5.0 if scan.startswith("official") else None
+        directions = len(self.single_paths)
         self.mamba_blocks = nn.ModuleList(
-            MambaBlock(dim, len(self.single_paths), d_state, 2, divisor=divisor, misplaced=scan == "official")
+            official_block(scan, dim, d_state) if scan in OFFICIAL_SCANS else MambaBlock(dim, directions, d_state, 2)
             for _ in range(depth)
         )
         self.swap = TokenSwap(dim) if token_swap else nn.Identity()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Four directions of a 2D image: rows and columns, each from both ends (paper 1, section 2.2).
+# Four directions of a 2D image: rows and columns, each from both ends (arXiv 2508.03008, section 2.2).
 FOUR_DIRECTIONS = ["01", "-01", "10", "-10"]
 # Three slab axes of a volume, each from both ends (arXiv 2508.03008, "tri-plane scan").
 TRI_PLANE = ["012", "-012", "102", "-102", "201", "-201"]

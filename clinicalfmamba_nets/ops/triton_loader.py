@@ -45,13 +45,13 @@ def _load() -> tuple[Kernels | None, str]:
         from clinicalfmamba_nets.ops.triton_gradients import gradients, local_adjoints
         from clinicalfmamba_nets.ops.triton_kernels import carry, local_states, outputs
     except Exception as error:  # a broken Triton raises more than ImportError
-        return None, f"Triton cannot be imported ({_told(error)})"
+        return None, f"Triton cannot be imported ({_reason(error)})"
     device = torch.device("cpu") if interpreting() else torch.cuda.current_device()
     try:
         x = torch.zeros(1, device=device)
         carry[(1, 1)](x, x, x, None, None, 1, 1, 1, REVERSE=False, BLOCK=16)
     except Exception as error:  # an old GPU, or no C compiler for Triton's launcher
-        return None, f"Triton cannot compile here ({_told(error)})"
+        return None, f"Triton cannot compile here ({_reason(error)})"
     kernels = Kernels(local_states, carry, outputs, local_adjoints, gradients)
     return kernels, "Triton's interpreter" if interpreting() else "Triton kernels"
 
@@ -68,5 +68,5 @@ def required() -> Kernels:
     return kernels
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

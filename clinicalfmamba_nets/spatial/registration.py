@@ -86,7 +86,8 @@ def register_rigid(
     moving: np.ndarray,
     moving_affine: np.ndarray,
     names: tuple[str, str] = ("the first image", "the second image"),
-    same_space: bool = True,
+    *,
+    same_frame_of_reference: bool = True,
     seed: int = 0,
     levels: tuple[float, ...] = LEVELS,
     tell: Tell | None = None,
@@ -104,7 +105,7 @@ def register_rigid(
         moving: second volume of the same head, any contrast and grid.
         moving_affine: its affine.
         names: how the two are called in messages.
-        same_space: whether the headers speak of one space; if not, the search starts from the centers alone.
+        same_frame_of_reference: whether the affines speak of one space; if not, the search starts from the centers.
         seed: of the samples.
         levels: distances of samples in mm, coarse to fine.
         tell: called with one line for each level; None for the log.
@@ -120,7 +121,7 @@ def register_rigid(
     _check_sides(moving, names[1])
     compare = Comparison(fixed, fixed_affine, moving, moving_affine)
     before = compare(np.eye(4))
-    if same_space and before.overlap < LEAST_OVERLAP:
+    if same_frame_of_reference and before.overlap < LEAST_OVERLAP:
         found = f"a field of view with {100 * before.overlap:.1f} % of it in common"
         remedy = "check that the pair is right, or set the origin of one so that they overlap"
         raise input_error(names[1], f"a volume of the same place as {names[0]}", found, remedy)
@@ -128,10 +129,10 @@ def register_rigid(
     center = (fixed_affine @ [*(side / 2 - 0.5 for side in fixed.shape), 1])[:3]
     search = RigidSearch((fixed, fixed_affine), (moving, moving_affine), center, seed)
     tell(f"registering {names[1]} to {names[0]}: mutual information {before.information:.3f} by the headers")
-    starts = _starts(fixed, fixed_affine, moving, moving_affine, same_space)
+    starts = _starts(fixed, fixed_affine, moving, moving_affine, same_frame_of_reference)
     matrix = _refined(search, starts, levels, compare, tell)
     after = compare.with_sharpness(matrix)
-    if same_space and after.information < _LEAST_GAIN * before.information:
+    if same_frame_of_reference and after.information < _LEAST_GAIN * before.information:
         matrix, after = np.eye(4), compare.with_sharpness(np.eye(4))
     _check_match(after, names)
     return _judged(RigidAlignment(matrix, center, before, after))
@@ -189,14 +190,18 @@ def _judged(alignment: RigidAlignment) -> RigidAlignment:
 
 
 def _starts(
-    fixed: np.ndarray, fixed_affine: np.ndarray, moving: np.ndarray, moving_affine: np.ndarray, same_space: bool
+    fixed: np.ndarray,
+    fixed_affine: np.ndarray,
+    moving: np.ndarray,
+    moving_affine: np.ndarray,
+    same_frame_of_reference: bool,
 ) -> list[np.ndarray]:
     """Return the shifts to start from: none, center to center, mass to mass; those within 2 mm of another left out."""
     ends = [
         [affine @ [*(side / 2 - 0.5 for side in volume.shape), 1], affine @ [*_mass(volume), 1]]
         for volume, affine in ((fixed, fixed_affine), (moving, moving_affine))
     ]
-    shifts = [np.zeros(3)] if same_space else []
+    shifts = [np.zeros(3)] if same_frame_of_reference else []
     for start, end in zip(*ends, strict=True):
         shift = (end - start)[:3]
         if all(np.linalg.norm(shift - other) > 2 for other in shifts):

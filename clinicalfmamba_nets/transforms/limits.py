@@ -166,7 +166,18 @@ def choose_limits(
         unit = "SUVbw"
     else:
         factor = None
-    limits = _chosen(channel, sample, head, voi, source, modality, hu, clip_undershoot, factor, name)
+    limits = _chosen(
+        channel,
+        sample,
+        head,
+        voi,
+        source=source,
+        modality=modality,
+        hu=hu,
+        clip_undershoot=clip_undershoot,
+        factor=factor,
+        name=name,
+    )
     limits.unit, limits.factor, limits.modality = unit, factor or 1.0, modality
     _tell_suv(limits, voi, source, modality, factor)
     low, high = limits.ends
@@ -181,6 +192,7 @@ def _chosen(
     sample: Tensor,
     head: Tensor,
     voi: VOI,
+    *,
     source: Mapping[str, Any],
     modality: str,
     hu: bool,
@@ -275,11 +287,11 @@ def _tell_suv(limits: Limits, voi: VOI, source: Mapping[str, Any], modality: str
         limits.notes.append(f"no SUV: {reason}")
 
 
-def told_value(value: float) -> str:
+def format_value(value: float) -> str:
     """Return a value as a person writes it.
 
     Example:
-        >>> told_value(23000.4), told_value(7.3123), told_value(-0.0)
+        >>> format_value(23000.4), format_value(7.3123), format_value(-0.0)
         ('23000', '7.31', '0')
     """
     return f"{value + 0:.0f}" if abs(value) >= 100 else f"{value + 0:.3g}"
@@ -289,7 +301,9 @@ def _text(limits: Limits, sample: Tensor, head: Tensor, modality: str) -> str:
     low, high = (limit * limits.factor for limit in limits.ends)
     unit = f" {limits.unit}" if limits.unit else ""
     words = (
-        f"{limits.name}{unit}" if limits.name.startswith("window") else f"{told_value(low)} to {told_value(high)}{unit}"
+        f"{limits.name}{unit}"
+        if limits.name.startswith("window")
+        else f"{format_value(low)} to {format_value(high)}{unit}"
     )
     if not limits.name.startswith(("window", "range")):
         words = f"{words} ({limits.name})"

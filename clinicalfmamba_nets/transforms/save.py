@@ -146,7 +146,9 @@ class SaveFused(Transform):
         settings = "; ".join(str(meta.get(WINDOW_KEY) or "").splitlines())
         palette = str(meta.get("palette") or "") if color else ""
         settings += f"; colors of palette {palette}" if palette else ""
-        write_dicom(path, array, source or None, place, None, references, bool(palette), settings)
+        write_dicom(
+            path, array, source or None, place, references=references, multiframe=bool(palette), settings=settings
+        )
 
     def _extension(self, source: str, array: np.ndarray, meta: Mapping[str, Any]) -> str:
         if array.ndim not in (3, 4) or array.shape[0] not in (1, 3):
@@ -199,6 +201,7 @@ class SaveImageFusedd(SaveImaged):
         keys: KeysCollection = "pred",
         image_key: str = "image",
         output_dir: str | os.PathLike[str] = ".",
+        *,
         output_postfix: str = "fused",
         output_ext: str = "",
         dtype: str | None = None,

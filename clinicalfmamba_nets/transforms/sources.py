@@ -67,7 +67,7 @@ class Source:
     color: bool = False
     value_range: float = 0.0
     dtype: str = "float32"
-    space: str = ""
+    frame_of_reference: str = ""
     patient: str = ""
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -109,7 +109,7 @@ def from_file(path: Any, two_channels: bool = False) -> Source:
         color=meta["color"],
         value_range=meta["value_range"] or 0.0,
         dtype=meta["dtype"],
-        space=meta.get("frame_of_reference", ""),
+        frame_of_reference=meta.get("frame_of_reference", ""),
         patient=meta.get("patient", ""),
         notes=list(meta["notes"]),
         warnings=list(meta.get("warnings", [])),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.blocks import mamba
-from clinicalfmamba_nets.blocks.recomputing import Again, not_kept
+from clinicalfmamba_nets.blocks.recomputing import Recomputed, recompute
 from clinicalfmamba_nets.ops import scan_backend, scan_orders
 
 
@@ -27,16 +27,16 @@ def test_lean_gradients_are_equal(monkeypatch, backend, cross) -> None:
         return torch.cat([p.grad.flatten() for p in block.parameters() if p.grad is not None])
 
     lean = gradients()
-    monkeypatch.setattr(mamba, "not_kept", lambda *tensors: contextlib.nullcontext())
+    monkeypatch.setattr(mamba, "recompute", lambda *tensors: contextlib.nullcontext())
     assert torch.equal(lean, gradients())
     assert lean.abs().max() > 0
 
 
 def test_a_tensor_is_computed_once_for_all_uses_and_anew_for_the_next_pass() -> None:
     calls, weight, x = [], torch.ones(3, requires_grad=True), torch.ones(3)
-    again = Again(lambda: calls.append(1) or 2 * x, uses=2)
+    again = Recomputed(lambda: calls.append(1) or 2 * x, uses=2)
     y = 2 * x
-    with not_kept((y, again)):
+    with recompute((y, again)):
         total = (y * weight).sum() + (y * weight * weight).sum()
     first = torch.autograd.grad(total, weight, retain_graph=True)[0]
     assert torch.equal(first, torch.full((3,), 6.0))

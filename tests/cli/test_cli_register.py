@@ -44,7 +44,7 @@ def test_the_alignment_is_told_and_its_transform_written(cli, pair, tmp_path, mo
     matrix = np.eye(4)
     matrix[0, 3] = 2.5
 
-    def found(*places, same_space):
+    def found(*places, same_frame_of_reference):
         before, after = registration.Similarity(0.1, 0.8), registration.Similarity(0.4, 0.9, 2.0)
         return registration.RigidAlignment(matrix, np.zeros(3), before, after)
 

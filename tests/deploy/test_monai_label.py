@@ -16,7 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline, channels_last
+from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline, spatial_first
 from clinicalfmamba_nets.io import read_image, write_image
 
 pytestmark = pytest.mark.slow
@@ -101,7 +101,7 @@ def bundle(toy_bundles, monkeypatch):
 
     def fuse(task, image, image2, name="fusion_2d"):
         pair = {"image": str(image), "image2": str(image2)}
-        return channels_last(FusionPipeline(task, bundle=name)(pair)["pred"])
+        return spatial_first(FusionPipeline(task, bundle=name)(pair)["pred"])
 
     return fuse
 

@@ -87,7 +87,7 @@ def test_volumes_of_two_spaces_are_brought_together_from_their_centers():
     far = motion((0, 0, 0), (0, 0, 900)) @ GRID
     with pytest.raises(FusionInputError, match=r"b: expected a volume of the same place as a, found .* 0\.0 %"):
         register_rigid(fixed, GRID, moving, far, ("a", "b"))
-    found = register_rigid(fixed, GRID, moving, far, same_space=False, levels=(8.0, 4.0))
+    found = register_rigid(fixed, GRID, moving, far, same_frame_of_reference=False, levels=(8.0, 4.0))
     assert np.linalg.norm(found.shift - [0, 0, 900]) < 1
     assert any("moved far" in warning for warning in found.warnings)
 

@@ -185,7 +185,18 @@ class PairEvaluator:
         pictures = [as_picture(image[:1]), as_picture(image[1:], chroma)] if chosen else []
         for name, network in networks.items():
             try:
-                fused = self._scored(run, case, name, network, entry, item, image, scores, names, chosen)
+                fused = self._scored(
+                    run,
+                    case,
+                    name,
+                    network,
+                    entry=entry,
+                    item=item,
+                    image=image,
+                    scores=scores,
+                    names=names,
+                    chosen=chosen,
+                )
             except Exception as error:
                 self._fail(run, case, name, error)
                 fused = torch.zeros_like(image[:1])
@@ -199,6 +210,7 @@ class PairEvaluator:
         case: str,
         name: str,
         network: nn.Module,
+        *,
         entry: Mapping[str, Any],
         item: Mapping[str, Any],
         image: Tensor,

@@ -24,6 +24,7 @@ def evaluation_items(
     task: str,
     transform: Any,
     datalist: str | os.PathLike | None = None,
+    *,
     split: str = "random3",
     runs: str | Sequence[str] = "run1",
     section: str = "testing",
@@ -57,7 +58,7 @@ def evaluation_items(
         return {Path(datalist).stem: Dataset(entries, transform)}
     names = [runs] if isinstance(runs, str) else list(runs)
     choice = (dataset_dir, task, None, split)
-    return {run: Dataset(pair_datalist(*choice, run, section, **cutting), transform) for run in names}
+    return {run: Dataset(pair_datalist(*choice, split_run=run, section=section, **cutting), transform) for run in names}
 
 
 def entry_of(items: Items, index: int) -> Mapping[str, Any]:

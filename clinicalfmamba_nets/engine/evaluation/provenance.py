@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from clinicalfmamba_nets.engine.run.seen_pairs import pair_name, told, trained_pairs
+from clinicalfmamba_nets.engine.run.seen_pairs import pair_name, some_names, trained_pairs
 
 DIGITS = 12
 
@@ -55,7 +55,7 @@ class Provenance:
 
     @staticmethod
     def _seen(both: Sequence[str], pairs: int) -> str:
-        text = f"was trained on {len(both)} of these {pairs} pairs ({told(both)})"
+        text = f"was trained on {len(both)} of these {pairs} pairs ({some_names(both)})"
         return f"{text}: its scores on them say nothing about new images"
 
     def lines(self) -> list[str]:

@@ -183,12 +183,12 @@ class VolumeInferer(WholeImageInferer):
         counts = [math.ceil((size - side) / step) + 1 for size, side, step in zip(sizes, window, steps, strict=True)]
         with fusing_bar(math.prod(counts) * len(image), "window", slow=4) as bar:
 
-            def told(part: Tensor) -> Tensor:
+            def counted(part: Tensor) -> Tensor:
                 result = network(part)
                 bar.update()
                 return result
 
-            fused = sliding_window_inference(image, window, 1, told, self.overlap, mode="gaussian")
+            fused = sliding_window_inference(image, window, 1, counted, self.overlap, mode="gaussian")
         assert isinstance(fused, Tensor)
         return fused
 

@@ -28,6 +28,7 @@ def pair_datalist(
     dataset_dir: str | os.PathLike,
     task: str,
     datalist: str | os.PathLike | None = None,
+    *,
     split: str = "random3",
     split_run: str = "run1",
     section: str = "testing",

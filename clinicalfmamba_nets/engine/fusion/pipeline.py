@@ -111,7 +111,7 @@ class FusionPipeline:
         return self._digest
 
 
-def channels_last(fused: torch.Tensor) -> NDArray:
+def spatial_first(fused: torch.Tensor) -> NDArray:
     """Turn (1, *spatial) into (*spatial), (3, *spatial) into (*spatial, 3), as float32 in main memory."""
     array = np.asarray(torch.as_tensor(fused).detach().cpu().numpy(), dtype=np.float32)
     return array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)

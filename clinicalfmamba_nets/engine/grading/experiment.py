@@ -58,6 +58,7 @@ class GradingExperiment:
         dataset_dir: str | os.PathLike,
         output_dir: str | os.PathLike,
         inputs: Sequence[str] = ALL_INPUTS,
+        *,
         runs: Sequence[str] = ("run1", "run2", "run3"),
         spatial_dims: int = 2,
         device: Any = None,

@@ -115,6 +115,7 @@ def grading_cases(
     dataset_dir: str | os.PathLike,
     split_run: str,
     section: str,
+    *,
     held_out: int = HELD_OUT,
     t2: str | None = None,
     flair: str | None = None,

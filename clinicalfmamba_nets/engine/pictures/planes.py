@@ -20,11 +20,11 @@ class Plane(NamedTuple):
 
     Attributes:
         axis: across which it lies: 0 sagittal, 1 coronal, 2 axial.
-        place: its index along that axis, in RAS order.
+        index: its index along that axis, in RAS order.
     """
 
     axis: int
-    place: int
+    index: int
 
 
 class Grid:
@@ -68,7 +68,7 @@ class Grid:
     def number(self, plane: Plane) -> tuple[int, int]:
         """Return the number of a slice as stored, from 1, and how many there are."""
         count = self.shape[plane.axis]
-        return (count - plane.place if plane.axis in self.backwards else plane.place + 1), count
+        return (count - plane.index if plane.axis in self.backwards else plane.index + 1), count
 
     def plane_of(self, axis: int, number: int) -> Plane:
         """Return the slice with a number as stored, from 1."""
@@ -77,7 +77,7 @@ class Grid:
     def position(self, plane: Plane) -> float:
         """Return where the middle of a slice lies along its axis, in RAS mm."""
         middle = [(side - 1) / 2 for side in self.shape]
-        middle[plane.axis] = plane.place
+        middle[plane.axis] = plane.index
         for axis in self.backwards:
             middle[axis] = self.shape[axis] - 1 - middle[axis]
         stored = np.ones(4)
@@ -89,9 +89,9 @@ class Grid:
         number, count = self.number(plane)
         if not self.placed:
             return f"slice {number} of {count}"
-        place = self.position(plane)
-        side = _WORDS[plane.axis][int(place >= 0)]
-        return f"{PLANES[plane.axis]}, slice {number} of {count}, {side} {abs(place):.1f} mm"
+        millimeters = self.position(plane)
+        side = _WORDS[plane.axis][int(millimeters >= 0)]
+        return f"{PLANES[plane.axis]}, slice {number} of {count}, {side} {abs(millimeters):.1f} mm"
 
     def letters(self, plane: Plane) -> tuple[str, str, str, str]:
         """Return the directions at the left, right, top and bottom of an upright picture."""
@@ -102,7 +102,7 @@ class Grid:
 
     def picture(self, array: NDArray, plane: Plane) -> NDArray:
         """Return a slice of a volume as stored, (X, Y, Z), upright: the patient's right (front) on the left."""
-        return np.flip(np.take(self.view(array), plane.place, axis=plane.axis).T, (0, 1))
+        return np.flip(np.take(self.view(array), plane.index, axis=plane.axis).T, (0, 1))
 
     def size(self, plane: Plane, longest: int, at_most: float = np.inf) -> tuple[int, int, float]:
         """Return width and height in pixels of a picture in proportion, and the mm of a pixel."""

@@ -17,7 +17,7 @@ _REMEDY = "start all processes by torchrun, or unset RANK and WORLD_SIZE to run 
 _Result = TypeVar("_Result")
 
 
-class Place(NamedTuple):
+class ProcessRank(NamedTuple):
     """One process among those of a run."""
 
     rank: int
@@ -25,33 +25,33 @@ class Place(NamedTuple):
     local_rank: int
 
 
-def launched_place() -> Place:
+def launched_rank() -> ProcessRank:
     """Read RANK, WORLD_SIZE and LOCAL_RANK; an empty variable is one that is not set.
 
     Raises:
         FusionInputError: a variable is no number, out of range, or set without those that belong to it.
 
     Example:
-        >>> launched_place()
-        Place(rank=0, processes=1, local_rank=0)
+        >>> launched_rank()
+        ProcessRank(rank=0, processes=1, local_rank=0)
     """
     count = _number("WORLD_SIZE", 1, None)
     rank = _number("RANK", 0, None)
     if count is None:
         if rank:
             raise input_error("WORLD_SIZE", f"the number of processes beside RANK={rank}", "none", _REMEDY)
-        return Place(0, 1, 0)
+        return ProcessRank(0, 1, 0)
     if rank is None and count > 1:
         raise input_error("RANK", f"a number below WORLD_SIZE={count}", "none", _REMEDY)
     if (rank or 0) >= count:
         raise input_error("RANK", f"a number below WORLD_SIZE={count}", str(rank), _REMEDY)
     if count == 1:
-        return Place(0, 1, 0)
+        return ProcessRank(0, 1, 0)
     if not os.environ.get("MASTER_ADDR", "").strip():
         raise input_error("MASTER_ADDR", f"the host at which WORLD_SIZE={count} processes meet", "none", _REMEDY)
     if _number("MASTER_PORT", 1, 65535) is None:
         raise input_error("MASTER_PORT", f"the port at which WORLD_SIZE={count} processes meet", "none", _REMEDY)
-    return Place(rank or 0, count, _number("LOCAL_RANK", 0, None) or 0)
+    return ProcessRank(rank or 0, count, _number("LOCAL_RANK", 0, None) or 0)
 
 
 def _number(variable: str, least: int, most: int | None) -> int | None:
@@ -64,11 +64,11 @@ def _number(variable: str, least: int, most: int | None) -> int | None:
     return int(text)
 
 
-def meet(place: Place, longest_wait: timedelta) -> None:
+def meet(own: ProcessRank, longest_wait: timedelta) -> None:
     """Form torch's process group of all processes; tells on the standard error when others are late.
 
     Args:
-        place: of this process, one of several.
+        own: of this process, one of several.
         longest_wait: of what the group does later.
 
     Raises:
@@ -77,20 +77,20 @@ def meet(place: Place, longest_wait: timedelta) -> None:
     host = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         interruptible(
-            lambda: _form_group(place, longest_wait),
-            f"process {place.rank} waits at {host} for all {place.processes} processes (RANK, WORLD_SIZE)",
+            lambda: _form_group(own, longest_wait),
+            f"process {own.rank} waits at {host} for all {own.processes} processes (RANK, WORLD_SIZE)",
         )
     except (RuntimeError, ValueError) as error:  # torch raises DistError, a RuntimeError, and ValueError
         minutes = f"{MEETING_TIME.total_seconds() / 60:g} minutes"
-        expected = f"{place.processes} processes at {host} within {minutes}"
+        expected = f"{own.processes} processes at {host} within {minutes}"
         found = f"too few ({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})"
-        raise input_error(f"WORLD_SIZE {place.processes}", expected, found, _REMEDY) from error
+        raise input_error(f"WORLD_SIZE {own.processes}", expected, found, _REMEDY) from error
 
 
-def _form_group(place: Place, longest_wait: timedelta) -> None:
+def _form_group(own: ProcessRank, longest_wait: timedelta) -> None:
     import torch.distributed as dist
 
-    store, rank, count = next(dist.rendezvous("env://", place.rank, place.processes, timeout=MEETING_TIME))
+    store, rank, count = next(dist.rendezvous("env://", own.rank, own.processes, timeout=MEETING_TIME))
     store = dist.PrefixStore("clinicalfmamba", store)
     store.set_timeout(MEETING_TIME)
     store.set(f"process {rank}", "here")

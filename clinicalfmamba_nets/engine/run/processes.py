@@ -8,24 +8,24 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TypeVar
 
-from clinicalfmamba_nets.engine.run.launcher import interruptible, launched_place, meet
+from clinicalfmamba_nets.engine.run.launcher import interruptible, launched_rank, meet
 from clinicalfmamba_nets.engine.run.record import RunReport
 
 _Case = TypeVar("_Case")
 _LONGEST_WAIT = timedelta(days=30)  # for the slowest process
 
 
-def process_place() -> tuple[int, int]:
+def process_rank() -> tuple[int, int]:
     """Return the rank of this process and the number of processes: (0, 1) where it was started alone.
 
     Raises:
         FusionInputError: the variables of torchrun are set by half, or hold nonsense.
 
     Example:
-        >>> process_place()
+        >>> process_rank()
         (0, 1)
     """
-    return launched_place()[:2]
+    return launched_rank()[:2]
 
 
 @contextlib.contextmanager
@@ -35,14 +35,14 @@ def joined_processes() -> Iterator[None]:
     Raises:
         FusionInputError: the others do not come within minutes.
     """
-    place = launched_place()
-    if place.processes == 1:
+    own = launched_rank()
+    if own.processes == 1:
         yield
         return
     import torch.distributed as dist
 
-    _take_own_gpu(place.local_rank)
-    meet(place, _LONGEST_WAIT)
+    _take_own_gpu(own.local_rank)
+    meet(own, _LONGEST_WAIT)
     try:
         yield
     except Exception:
@@ -63,7 +63,7 @@ def _take_own_gpu(local: int) -> None:
 
 def own_cases(cases: Sequence[_Case]) -> list[tuple[int, _Case]]:
     """Return the cases of this process with their numbers, from 1, in the whole list."""
-    rank, count = process_place()
+    rank, count = process_rank()
     return list(enumerate(cases, 1))[rank::count]
 
 
@@ -74,7 +74,7 @@ def merge_reports(report: RunReport, cases: Sequence[str]) -> None:
         report: of this process; its settings hold `weights`, a dictionary.
         cases: names of the whole list.
     """
-    if process_place()[1] == 1:
+    if process_rank()[1] == 1:
         return
     from clinicalfmamba_nets.engine.run.ranks import gather_objects
 

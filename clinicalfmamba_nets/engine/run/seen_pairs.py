@@ -29,11 +29,11 @@ def pair_names(entries: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(pair_name(entry) for entry in entries))
 
 
-def told(names: Iterable[str]) -> str:
+def some_names(names: Iterable[str]) -> str:
     """Say some names in a row: the first few, and how many more there are.
 
     Example:
-        >>> told(["a (x)", "b (y)"])
+        >>> some_names(["a (x)", "b (y)"])
         'a, b'
     """
     cases = [name.rsplit(" (", 1)[0] for name in names]
@@ -57,7 +57,7 @@ def other_list(before: Iterable[str], now: Iterable[str]) -> str | None:
 
 
 def _count(names: list[str], word: str) -> str:
-    some = f" ({told(names)})" if names else ""
+    some = f" ({some_names(names)})" if names else ""
     return f"{len(names)} {'pair is' if len(names) == 1 else 'pairs are'} {word}{some}"
 
 

@@ -65,6 +65,7 @@ class TrainingCheckpoint:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         scheduler: torch.optim.lr_scheduler.LRScheduler,
+        *,
         transform: Any = None,
         average: WeightAverage | None = None,
         evaluator: Engine | None = None,

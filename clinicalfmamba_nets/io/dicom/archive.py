@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.files import PathLike, printable, to_path
-from clinicalfmamba_nets.io.raw import MAX_COMPRESSION, damage_told
+from clinicalfmamba_nets.io.raw import MAX_COMPRESSION, refuse_damaged
 
 _START = b"PK\x03\x04"
 _MOST_BYTES, _MOST_FILES = 2**35, 200_000
@@ -45,7 +45,7 @@ def unpacked(path: PathLike) -> Path:
     key = (os.path.realpath(target), facts.st_mtime_ns, facts.st_size)
     if key not in _UNPACKED:
         folder = tempfile.TemporaryDirectory(prefix="clinicalfmamba-")
-        with damage_told(target, "ZIP archive"), zipfile.ZipFile(target) as archive:
+        with refuse_damaged(target, "ZIP archive"), zipfile.ZipFile(target) as archive:
             members = [item for item in archive.infolist() if not item.is_dir() and not _is_link(item)]
             _check(target, members, folder.name)
             for number, item in enumerate(members):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
-from clinicalfmamba_nets.io.dicom.marks import BY_NAME, TOLERANCE, shown
+from clinicalfmamba_nets.io.dicom.contrast_elements import BY_NAME, TOLERANCE, shown
 from clinicalfmamba_nets.io.dicom.series import Series
 from clinicalfmamba_nets.io.files import printable
 
@@ -90,8 +90,8 @@ def _names(rows: Sequence[Series]) -> str:
 
 def _matching(rows: Sequence[Series], rule: str) -> list[Series]:
     """Return the series that fit a rule; a bare word is what any of them fits first, in the order of the tests."""
-    name, mark, value = rule.partition("=")
-    if mark and name.strip().lower() in _KNOWN:
+    name, element, value = rule.partition("=")
+    if element and name.strip().lower() in _KNOWN:
         return [row for row in rows if _states(row, name.strip().lower(), value.strip())]
     word = rule.lower()
     tests: tuple[Callable[[Series], bool], ...] = (
@@ -114,7 +114,7 @@ _KNOWN: dict[str, Callable[[Series], float | str]] = {
     "seriesnumber": lambda row: row.header.number,
     "seriesinstanceuid": lambda row: row.header.series,
     "protocolname": lambda row: row.header.protocol,
-    **{key: functools.partial(Series.value, keyword=mark.keyword) for key, mark in BY_NAME.items()},
+    **{key: functools.partial(Series.value, keyword=element.keyword) for key, element in BY_NAME.items()},
 }
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from clinicalfmamba_nets.io.dicom.contrast_elements import BY_NAME, CONTRAST_ELEMENTS, TOLERANCE, ContrastElement, shown
 from clinicalfmamba_nets.io.dicom.geometry import parallel
 from clinicalfmamba_nets.io.dicom.header import Slice
 from clinicalfmamba_nets.io.dicom.kinds import is_scout_type
-from clinicalfmamba_nets.io.dicom.marks import BY_NAME, MARKS, TOLERANCE, Mark, shown
 from clinicalfmamba_nets.io.files import printable
 
 # Slices whose depths differ by less than this part of their usual distance, at most so many mm, lie on each other.
@@ -78,7 +78,7 @@ def _without_copies(slices: Sequence[Slice]) -> tuple[list[Slice], list[str], st
 
 def _without_scouts(slices: list[Slice]) -> tuple[list[Slice], list[str]]:
     """Leave out images that say to be localizers, and a few of another plane beside many of one."""
-    labelled = [item for item in slices if is_scout_type(str(item.marks.get("ImageType", "")))]
+    labelled = [item for item in slices if is_scout_type(str(item.contrast.get("ImageType", "")))]
     labelled = [] if len(labelled) == len(slices) else labelled
     lost = {id(item) for item in labelled}
     planes = sorted(_planes([item for item in slices if id(item) not in lost]), key=len)
@@ -113,7 +113,7 @@ def _planes(slices: Sequence[Slice]) -> list[list[Slice]]:
 
 
 def _contrasts(slices: list[Slice]) -> list[Part]:
-    """Split slices of one plane, by one mark after another, until no slices of a part lie on each other."""
+    """Split slices of one plane, by one element after another, until no slices of a part lie on each other."""
     places = _places(slices)
     if places is None:
         return [Part(slices)]
@@ -123,32 +123,32 @@ def _contrasts(slices: list[Slice]) -> list[Part]:
     if max(Counter(places).values()) == 1:
         return _interleaved(slices, places) or [Part(slices, warnings=_mixed(slices))]
     best = None
-    for mark in MARKS:
-        groups, notes = _groups(slices, places, mark)
-        if not _useful(groups, places, slices, mark):
+    for element in CONTRAST_ELEMENTS:
+        groups, notes = _groups(slices, places, element)
+        if not _useful(groups, places, slices, element):
             continue
         whole = all(_alone(group, places, slices) for _, group in groups)
         if whole or best is None:
-            best = (mark, groups, notes)
+            best = (element, groups, notes)
         if whole:
             break
     if best is None:
         return _time_points(slices, places) or [Part(slices, problem=_unsorted(places))]
-    mark, groups, notes = best
-    parts = [_named(part, mark, value) for value, group in groups for part in _contrasts(group)]
+    element, groups, notes = best
+    parts = [_named(part, element, value) for value, group in groups for part in _contrasts(group)]
     for part in parts:
         part.warnings = [*notes, *part.warnings]
     return parts
 
 
 def _stacks(slices: list[Slice], planes: list[list[Slice]]) -> list[Part]:
-    """Split stacks of several planes where a mark tells each plane; the geometry tells of what is left together."""
+    """Split stacks of several planes where an element tells each plane; the geometry tells of what is left together."""
     plane_of = {id(item): number for number, plane in enumerate(planes) for item in plane}
-    for mark in (BY_NAME["stackid"], *MARKS):
-        groups, notes = _groups(slices, list(plane_of.values()), mark)
+    for element in (BY_NAME["stackid"], *CONTRAST_ELEMENTS):
+        groups, notes = _groups(slices, list(plane_of.values()), element)
         pure = all(len({plane_of[id(item)] for item in group}) == 1 for _, group in groups)
         if len(groups) > 1 and pure and not notes and min(len(group) for _, group in groups) > 1:
-            return [_named(part, mark, value) for value, group in groups for part in _contrasts(group)]
+            return [_named(part, element, value) for value, group in groups for part in _contrasts(group)]
     return [Part(slices)]
 
 
@@ -156,32 +156,32 @@ def _time_points(slices: list[Slice], places: list[int]) -> list[Part]:
     """Split by the order of acquisition times where they differ from slice to slice; nothing where they do not tell."""
     counts = Counter(places)
     most = max(counts.values())
-    times = {item.marks.get("AcquisitionTime") for item in slices}
+    times = {item.contrast.get("AcquisitionTime") for item in slices}
     if len(counts) < 2 or set(counts.values()) != {most} or None in times or len(times) < len(slices):
         return []
     stacks: list[list[Slice]] = [[] for _ in range(most)]
     seen: Counter[int] = Counter()
     for item, place in sorted(
-        zip(slices, places, strict=True), key=lambda entry: str(entry[0].marks["AcquisitionTime"])
+        zip(slices, places, strict=True), key=lambda entry: str(entry[0].contrast["AcquisitionTime"])
     ):
         stacks[seen[place]].append(item)
         seen[place] += 1
     found = []
     for number, stack in enumerate(stacks, 1):
-        marked = [replace(item, marks={**item.marks, "TimePoint": float(number)}) for item in stack]
+        marked = [replace(item, contrast={**item.contrast, "TimePoint": float(number)}) for item in stack]
         found.append(Part(marked, (f"TimePoint={number}",)))
     return found
 
 
-def _named(part: Part, mark: Mark, value: Any) -> Part:
-    part.split = (f"{mark.keyword}={shown(value)}", *part.split)
+def _named(part: Part, element: ContrastElement, value: Any) -> Part:
+    part.split = (f"{element.keyword}={shown(value)}", *part.split)
     return part
 
 
 def _interleaved(slices: list[Slice], places: list[int]) -> list[Part]:
     """Split contrasts whose slices lie between each other at places of their own; nothing where there are none."""
-    for mark in MARKS[:3]:
-        groups, _ = _groups(slices, places, mark)
+    for element in CONTRAST_ELEMENTS[:3]:
+        groups, _ = _groups(slices, places, element)
         values = [value for value, _ in groups]
         if len(groups) < 2 or any(isinstance(value, str) for value in values):
             continue
@@ -190,7 +190,7 @@ def _interleaved(slices: list[Slice], places: list[int]) -> list[Part]:
         held = [sorted(where[id(item)] for item in group) for _, group in groups]
         mixed = all(low[0] < high[-1] and high[0] < low[-1] for low in held for high in held)
         if apart and mixed and min(map(len, held)) > 2:
-            return [_named(Part(group), mark, value) for value, group in groups]
+            return [_named(Part(group), element, value) for value, group in groups]
     return []
 
 
@@ -212,15 +212,15 @@ def _places(slices: Sequence[Slice]) -> list[int] | None:
 
 
 def _groups(
-    slices: Sequence[Slice], places: Sequence[int], mark: Mark
+    slices: Sequence[Slice], places: Sequence[int], element: ContrastElement
 ) -> tuple[list[tuple[Any, list[Slice]]], list[str]]:
-    """Sort slices by a mark, near values of one that is measured together; a slice without it where one lacks there."""
-    values = sorted({item.marks[mark.keyword] for item in slices if mark.keyword in item.marks}, key=_order)
+    """Sort slices by an element, near values of a measured one together; a slice without it goes where one lacks."""
+    values = sorted({item.contrast[element.keyword] for item in slices if element.keyword in item.contrast}, key=_order)
     leader: dict[Any, Any] = {}
     for value in values:
         last = next(reversed(leader.values()), None)
         near = (
-            mark.measured
+            element.measured
             and isinstance(value, float)
             and isinstance(last, float)
             and abs(value - last) <= TOLERANCE * max(abs(value), abs(last))
@@ -230,8 +230,8 @@ def _groups(
     held: dict[Any, set[int]] = defaultdict(set)
     bare = []
     for item, place in zip(slices, places, strict=True):
-        if mark.keyword in item.marks:
-            value = leader[item.marks[mark.keyword]]
+        if element.keyword in item.contrast:
+            value = leader[item.contrast[element.keyword]]
             groups[value].append(item)
             held[value].add(place)
         else:
@@ -245,7 +245,7 @@ def _groups(
             groups[free[0]].append(item)
             held[free[0]].add(place)
         told = _names([item.path for item, _ in bare])
-        notes.append(f"no {mark.keyword} in {told}: put where a slice was lacking")
+        notes.append(f"no {element.keyword} in {told}: put where a slice was lacking")
     elif bare:
         groups["none"] = [item for item, _ in bare]
     return list(groups.items()), notes
@@ -262,13 +262,15 @@ def _alone(group: Sequence[Slice], places: Sequence[int], slices: Sequence[Slice
     return len(set(held)) == len(held)
 
 
-def _useful(groups: list[tuple[Any, list[Slice]]], places: Sequence[int], slices: Sequence[Slice], mark: Mark) -> bool:
-    """Tell whether a mark sorts out slices that lie on each other, not slices of one contrast from one another."""
+def _useful(
+    groups: list[tuple[Any, list[Slice]]], places: Sequence[int], slices: Sequence[Slice], element: ContrastElement
+) -> bool:
+    """Tell whether an element sorts out slices that lie on each other, not slices of one contrast from one another."""
     counts = Counter(places)
     most = max(counts.values())
     if not 2 <= len(groups) <= most:
         return False
-    if mark.weak and (len(counts) == 1 or min(len(group) for _, group in groups) < 2):
+    if element.weak and (len(counts) == 1 or min(len(group) for _, group in groups) < 2):
         return False
     where = {id(item): place for item, place in zip(slices, places, strict=True)}
     seen: Counter[int] = Counter()
@@ -280,14 +282,16 @@ def _useful(groups: list[tuple[Any, list[Slice]]], places: Sequence[int], slices
 def _mixed(slices: Sequence[Slice]) -> list[str]:
     """Tell about one volume whose slices say to be of several contrasts."""
     told = []
-    for mark in MARKS[:4]:
-        values = [item.marks[mark.keyword] for item in slices if isinstance(item.marks.get(mark.keyword), float)]
+    for element in CONTRAST_ELEMENTS[:4]:
+        values = [
+            item.contrast[element.keyword] for item in slices if isinstance(item.contrast.get(element.keyword), float)
+        ]
         low, high = min(values, default=0.0), max(values, default=0.0)
         if high - low > TOLERANCE * abs(high):
-            told.append(f"{mark.keyword} differs from slice to slice ({low:g} to {high:g}): taken as one volume")
+            told.append(f"{element.keyword} differs from slice to slice ({low:g} to {high:g}): taken as one volume")
         elif values and len(values) < len(slices):
-            lacking = [item.path for item in slices if mark.keyword not in item.marks]
-            told.append(f"no {mark.keyword} in {_names(lacking)}: taken as a slice like the others")
+            lacking = [item.path for item in slices if element.keyword not in item.contrast]
+            told.append(f"no {element.keyword} in {_names(lacking)}: taken as a slice like the others")
     return told
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from clinicalfmamba_nets.io.dicom.header import Slice, quiet_pydicom
 from clinicalfmamba_nets.io.dicom.suv import Acquisition, acquisition_of, suv_factor
 from clinicalfmamba_nets.io.files import printable
-from clinicalfmamba_nets.io.raw import damage_told
+from clinicalfmamba_nets.io.raw import refuse_damaged
 
 Window = tuple[float, float, str]
 _UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCNTS": "counts", "PROPCPS": "counts"}
@@ -41,7 +41,7 @@ class SeriesFacts:
         Raises:
             FusionInputError: a header that is damaged where it is looked at.
         """
-        with damage_told(item.path, "DICOM image"), quiet_pydicom():
+        with refuse_damaged(item.path, "DICOM image"), quiet_pydicom():
             self._windows.append(_windows(dataset, item.frame))
             if self._first is None:
                 self._first = _small(dataset)
@@ -55,7 +55,7 @@ class SeriesFacts:
         Raises:
             FusionInputError: a header that is damaged where it is looked at.
         """
-        with damage_told(self._path or "", "DICOM image"), quiet_pydicom():
+        with refuse_damaged(self._path or "", "DICOM image"), quiet_pydicom():
             return self._info()
 
     def _info(self) -> tuple[dict[str, Any], list[str]]:

@@ -11,7 +11,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.dicom.archive import is_archive, unpacked
 from clinicalfmamba_nets.io.dicom.parsing import quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable, to_path
-from clinicalfmamba_nets.io.raw import damage_told
+from clinicalfmamba_nets.io.raw import refuse_damaged
 
 SELECTOR = "::"
 _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory
@@ -191,7 +191,7 @@ def _in_directory(path: Path) -> tuple[list[Path], list[str], list[Path]]:
     root = os.path.realpath(path.parent)
     found: list[Path] = []
     absent: list[Path] = []
-    with damage_told(path, "DICOMDIR"), quiet_pydicom():
+    with refuse_damaged(path, "DICOMDIR"), quiet_pydicom():
         for record in read_dataset(path).get("DirectoryRecordSequence") or []:
             parts = record.get("ReferencedFileID")
             parts = [parts] if isinstance(parts, str) else list(parts or [])

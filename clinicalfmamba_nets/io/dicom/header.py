@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clinicalfmamba_nets.io.dicom.contrast_elements import frame_contrast, nuclear_contrast
 from clinicalfmamba_nets.io.dicom.elements import Elements
-from clinicalfmamba_nets.io.dicom.marks import frame_marks, nuclear_marks
 from clinicalfmamba_nets.io.dicom.parsing import parse_header, quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.files import PathLike, printable, to_path
-from clinicalfmamba_nets.io.raw import damage_told
+from clinicalfmamba_nets.io.raw import refuse_damaged
 
 __all__ = ["Header", "Slice", "quiet_pydicom", "read_dataset", "read_header"]
 
@@ -44,7 +44,7 @@ class Slice:
     gap: float | None = None
     slope: float | None = None
     intercept: float | None = None
-    marks: dict[str, Any] = field(default_factory=dict)
+    contrast: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -74,7 +74,6 @@ class Header:
     frames: int = 1
     syntax: str = ""
     stored: int = 0
-    padding: tuple[int, int] | None = None
     image_type: tuple[str, ...] = ()
     has_lut: bool = False
     problem: str = ""
@@ -97,7 +96,7 @@ def read_header(path: PathLike) -> Header:
     """
     file = to_path(path)
     elements, syntax, left = parse_header(file)
-    with damage_told(path, "DICOM file"), quiet_pydicom():
+    with refuse_damaged(path, "DICOM file"), quiet_pydicom():
         known: dict[str, Any] = {key: elements.text(keyword) for key, keyword in _TEXTS.items()}
         try:
             header = _header(file, elements, known)
@@ -110,8 +109,6 @@ def read_header(path: PathLike) -> Header:
 
 
 def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
-    padding = elements.finite("PixelPaddingValue", 1)
-    limit = elements.finite("PixelPaddingRangeLimit", 1) or padding
     bits = elements.count("BitsAllocated", 0)
     header = Header(
         path,
@@ -125,7 +122,6 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
         bits_stored=elements.count("BitsStored", bits),
         signed=bool(elements.count("PixelRepresentation", 0)),
         frames=elements.count("NumberOfFrames", 1),
-        padding=None if padding is None or limit is None else (int(min(padding + limit)), int(max(padding + limit))),
         image_type=elements.texts("ImageType"),
         has_lut=bool(elements.items("ModalityLUTSequence")),
     )
@@ -146,7 +142,7 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
 
 
 def _slice(path: Path, elements: Elements, number: int, groups: Sequence[Elements]) -> Slice:
-    """Take the place and the marks of one frame from its functional groups, else from the file's own elements."""
+    """Take the place and the contrast of one frame from its functional groups, else from the file's own elements."""
 
     def look(keyword: str, sequence: str) -> Elements:
         for group in groups:
@@ -173,7 +169,7 @@ def _slice(path: Path, elements: Elements, number: int, groups: Sequence[Element
         look("SpacingBetweenSlices", "PixelMeasuresSequence").number("SpacingBetweenSlices"),
         look("RescaleSlope", "PixelValueTransformationSequence").number("RescaleSlope"),
         look("RescaleIntercept", "PixelValueTransformationSequence").number("RescaleIntercept"),
-        frame_marks(elements, look),
+        frame_contrast(elements, look),
     )
 
 
@@ -194,7 +190,7 @@ def _nuclear(path: Path, elements: Elements, frames: int) -> list[Slice]:
     first = _slice(path, elements, 0, [])
     order = elements.numbers("SliceVector") or tuple(range(1, frames + 1))
     step = next((value for value in (first.gap, first.thickness) if value), None)
-    marks = nuclear_marks(elements, frames)
+    contrast = nuclear_contrast(elements, frames)
     slices = []
     for number in range(min(frames, len(order))):
         position = first.position
@@ -204,7 +200,7 @@ def _nuclear(path: Path, elements: Elements, frames: int) -> list[Slice]:
         slices.append(
             Slice(
                 path, number, first.uid, position, first.orientation, first.spacing, first.thickness, first.gap,
-                first.slope, first.intercept, {**first.marks, **marks[number]},
+                first.slope, first.intercept, {**first.contrast, **contrast[number]},
             )
         )  # fmt: skip
     return slices

@@ -67,7 +67,7 @@ class NewSeries:
     sop_class: str
     series: str
     study: str
-    space: str
+    frame_of_reference: str
     number: int
     version: str
     time: datetime
@@ -146,7 +146,7 @@ def derived_header(source: Any, new: NewSeries, number: int, affine: np.ndarray)
             setattr(made, keyword, None)
     made.SOPClassUID, made.SOPInstanceUID = new.sop_class, generate_uid(prefix=None)
     made.StudyInstanceUID, made.SeriesInstanceUID = new.study, new.series
-    made.FrameOfReferenceUID = new.space
+    made.FrameOfReferenceUID = new.frame_of_reference
     _describe(made, new, number)
     _place(made, number, affine)
     name_equipment(made, source, new.version)

@@ -15,7 +15,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.dicom.elements import Elements
 from clinicalfmamba_nets.io.dicom.scanning import scan
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable
-from clinicalfmamba_nets.io.raw import damage_told
+from clinicalfmamba_nets.io.raw import refuse_damaged
 
 _QUIET = logging.ERROR + 1
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -64,7 +64,7 @@ def parse(path: PathLike, pixels: bool) -> tuple[Any, int]:
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     target = check_file(path, "a DICOM file")
-    with damage_told(path, "DICOM file"), quiet_pydicom():
+    with refuse_damaged(path, "DICOM file"), quiet_pydicom():
         with open(target, "rb") as file:
             if DEFLATED.encode() in file.read(_HEAD):
                 _check_deflated(target)

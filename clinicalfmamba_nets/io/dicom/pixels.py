@@ -18,7 +18,7 @@ from clinicalfmamba_nets.io.dicom.header import Header, Slice, quiet_pydicom, re
 from clinicalfmamba_nets.io.dicom.padding import padding_mask
 from clinicalfmamba_nets.io.dicom.pixel_format import NATIVE, is_color, is_subsampled
 from clinicalfmamba_nets.io.files import printable
-from clinicalfmamba_nets.io.raw import damage_told
+from clinicalfmamba_nets.io.raw import refuse_damaged
 
 _WHAT = "DICOM image"
 _OVERLAYS = range(0x6000, 0x6100, 2)
@@ -56,7 +56,7 @@ def stored_slices(slices: list[Slice], headers: dict[Any, Header]) -> Iterator[S
         if item.path != path:
             dataset, path = read_dataset(item.path, pixels=True), item.path
         header = headers[item.path]
-        with damage_told(item.path, _WHAT), quiet_pydicom():
+        with refuse_damaged(item.path, _WHAT), quiet_pydicom():
             if not dataset.get("PixelData"):
                 raise input_error(printable(item.path), "PixelData (7FE0,0010)", "none", "export the image again")
             yield _stored(dataset, header, item.frame)

@@ -56,79 +56,79 @@ def _meta(data: bytes) -> tuple[bytes, int]:
     """Return the transfer syntax and where the file meta information ends."""
     if data[128:132] != b"DICM":
         raise _NotPlainError
-    syntax, place = b"", 132
-    while data[place : place + 2] == b"\x02\x00":
-        tag, _, length, value = _explicit(data, place)
+    syntax, offset = b"", 132
+    while data[offset : offset + 2] == b"\x02\x00":
+        tag, _, length, value = _explicit(data, offset)
         if tag == 0x00020010:
             syntax = data[value : value + length].rstrip(b"\0 ")
-        place = value + length
+        offset = value + length
     if not syntax or not syntax.isascii() or syntax in (_BIG, _DEFLATED) or syntax == b"1.2.840.113619.5.2":
         raise _NotPlainError
-    return syntax, place
+    return syntax, offset
 
 
-def _explicit(data: bytes, place: int) -> tuple[int, bytes, int, int]:
+def _explicit(data: bytes, offset: int) -> tuple[int, bytes, int, int]:
     """Return tag, value representation, length and start of the value of an element in an explicit syntax."""
-    group, element = _HEAD.unpack_from(data, place)
-    kind = data[place + 4 : place + 6]
+    group, element = _HEAD.unpack_from(data, offset)
+    kind = data[offset + 4 : offset + 6]
     if kind in _SHORT:
-        return group << 16 | element, kind, _U16.unpack_from(data, place + 6)[0], place + 8
+        return group << 16 | element, kind, _U16.unpack_from(data, offset + 6)[0], offset + 8
     if kind in _LONG:
-        return group << 16 | element, kind, _U32.unpack_from(data, place + 8)[0], place + 12
+        return group << 16 | element, kind, _U32.unpack_from(data, offset + 8)[0], offset + 12
     raise _NotPlainError
 
 
-def _head(data: bytes, place: int, implicit: bool) -> tuple[int, bytes, int, int]:
+def _head(data: bytes, offset: int, implicit: bool) -> tuple[int, bytes, int, int]:
     if not implicit:
-        return _explicit(data, place)
-    group, element = _HEAD.unpack_from(data, place)
-    return group << 16 | element, b"", _U32.unpack_from(data, place + 4)[0], place + 8
+        return _explicit(data, offset)
+    group, element = _HEAD.unpack_from(data, offset)
+    return group << 16 | element, b"", _U32.unpack_from(data, offset + 4)[0], offset + 8
 
 
-def _elements(data: bytes, place: int, size: int, implicit: bool) -> tuple[dict[int, Any], int]:
+def _elements(data: bytes, offset: int, size: int, implicit: bool) -> tuple[dict[int, Any], int]:
     from pydicom.dataelem import RawDataElement
     from pydicom.tag import BaseTag
 
     found: dict[int, Any] = {}
-    while place < size:
-        tag, kind, length, value = _head(data, place, implicit)
+    while offset < size:
+        tag, kind, length, value = _head(data, offset, implicit)
         if tag in _PIXELS:
             break
         if tag in _LOOKED_INTO or tag < 0x00080000:
             raise _NotPlainError
         if length == _UNDEFINED:
-            place = _skipped(data, value, implicit, 0)
+            offset = _skipped(data, value, implicit, 0)
             continue
-        place = value + length
-        if place > len(data):
+        offset = value + length
+        if offset > len(data):
             raise _NotPlainError
         if kind != b"SQ":
             name = kind.decode("ascii") if kind else None
-            raw = data[value:place]
+            raw = data[value:offset]
             found[tag] = RawDataElement(BaseTag(tag), name, length, raw, value, implicit, True)
-    return found, place
+    return found, offset
 
 
-def _skipped(data: bytes, place: int, implicit: bool, depth: int) -> int:
-    """Return where a sequence of undefined length, whose first item starts at `place`, ends."""
+def _skipped(data: bytes, offset: int, implicit: bool, depth: int) -> int:
+    """Return where a sequence of undefined length, whose first item starts at `offset`, ends."""
     if depth > _DEEPEST:
         raise _NotPlainError
     while True:
-        tag, length = _item(data, place)
-        place += 8
+        tag, length = _item(data, offset)
+        offset += 8
         if tag == _SEQUENCE_END:
-            return place
+            return offset
         if tag != _ITEM:
             raise _NotPlainError
         if length != _UNDEFINED:
-            place += length
+            offset += length
             continue
-        while _item(data, place)[0] != _ITEM_END:
-            _, _, inner, value = _head(data, place, implicit)
-            place = _skipped(data, value, implicit, depth + 1) if inner == _UNDEFINED else value + inner
-        place += 8
+        while _item(data, offset)[0] != _ITEM_END:
+            _, _, inner, value = _head(data, offset, implicit)
+            offset = _skipped(data, value, implicit, depth + 1) if inner == _UNDEFINED else value + inner
+        offset += 8
 
 
-def _item(data: bytes, place: int) -> tuple[int, int]:
-    group, element = _HEAD.unpack_from(data, place)
-    return group << 16 | element, _U32.unpack_from(data, place + 4)[0]
+def _item(data: bytes, offset: int) -> tuple[int, int]:
+    group, element = _HEAD.unpack_from(data, offset)
+    return group << 16 | element, _U32.unpack_from(data, offset + 4)[0]

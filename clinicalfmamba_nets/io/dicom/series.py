@@ -119,7 +119,7 @@ class Series:
 
     def value(self, keyword: str) -> float | str:
         """Return what the slices that say anything of it say of an element, within 1 %; "" where they differ."""
-        found = {item.marks[keyword] for item in self.slices if keyword in item.marks}
+        found = {item.contrast[keyword] for item in self.slices if keyword in item.contrast}
         numbers = [value for value in found if isinstance(value, float)]
         one = len(numbers) == len(found) and numbers and max(numbers) - min(numbers) <= 0.01 * max(map(abs, numbers))
         return next(iter(found)) if len(found) == 1 else numbers[0] if one else ""

@@ -43,6 +43,7 @@ def write_dicom(
     array: np.ndarray,
     like: PathLike | None = None,
     affine: np.ndarray | None = None,
+    *,
     dtype: Any = None,
     references: Sequence[PathLike] = (),
     multiframe: bool = False,

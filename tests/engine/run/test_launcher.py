@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from clinicalfmamba_nets.engine.run import launcher
-from clinicalfmamba_nets.engine.run.launcher import interruptible, launched_place, meet
+from clinicalfmamba_nets.engine.run.launcher import interruptible, launched_rank, meet
 from clinicalfmamba_nets.errors import FusionInputError
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -33,7 +33,7 @@ def launched(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variables", "place"),
+    ("variables", "own"),
     [
         ({}, (0, 1, 0)),
         (dict.fromkeys(VARIABLES, ""), (0, 1, 0)),
@@ -44,9 +44,9 @@ def launched(monkeypatch):
         ({**WHOLE, "LOCAL_RANK": ""}, (1, 3, 0)),
     ],
 )
-def test_places(launched, variables, place) -> None:
+def test_places(launched, variables, own) -> None:
     launched(**variables)
-    assert launched_place() == place
+    assert launched_rank() == own
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_places(launched, variables, place) -> None:
 def test_what_is_set_by_half_or_nonsense_is_named(launched, variables, named) -> None:
     launched(**variables)
     with pytest.raises(FusionInputError, match=f"^{named}: expected .*torchrun") as raised:
-        launched_place()
+        launched_rank()
     assert "\n" not in str(raised.value)
 
 
@@ -73,7 +73,7 @@ def test_a_meeting_to_which_nobody_comes_ends(launched, monkeypatch, unused_port
     launched(**{**WHOLE, "RANK": "0", "MASTER_PORT": str(unused_port)})
     monkeypatch.setattr(launcher, "MEETING_TIME", timedelta(seconds=2))
     with pytest.raises(FusionInputError, match="WORLD_SIZE 3: expected 3 processes at 127.0.0.1:"):
-        meet(launched_place(), timedelta(days=1))
+        meet(launched_rank(), timedelta(days=1))
 
 
 def test_what_the_call_raises_is_raised() -> None:

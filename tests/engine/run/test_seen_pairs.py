@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from clinicalfmamba_nets.engine.run.seen_pairs import other_list, pair_names, told, trained_pairs
+from clinicalfmamba_nets.engine.run.seen_pairs import other_list, pair_names, some_names, trained_pairs
 
 
 def entries(*cases, folder="a"):
@@ -23,7 +23,7 @@ def test_what_differs_is_told_by_name():
     assert "in another order" in other_list(before, before[::-1])
     renamed = [{**entry, "image": "x/other.png"} for entry in entries("1", "2", "3")]
     assert "3 pairs are gone" in other_list(before, pair_names(renamed))
-    assert told(pair_names(entries(*"abcdefgh"))) == "a, b, c, d, e and 3 more"
+    assert some_names(pair_names(entries(*"abcdefgh"))) == "a, b, c, d, e and 3 more"
 
 
 def test_weights_tell_what_they_were_trained_on(tmp_path):

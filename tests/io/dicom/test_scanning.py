@@ -54,7 +54,7 @@ def test_made_headers_are_those_of_pydicom(make_series, monkeypatch, syntax):
             made.save_as(file, implicit_vr=syntax.is_implicit_VR, little_endian=True)
         found, expected = both_ways(file, monkeypatch)
         assert found == expected and found.description == "Schädel T2 軸位"
-        assert found.slices[0].marks["DiffusionBValue"] == 1000.0
+        assert found.slices[0].contrast["DiffusionBValue"] == 1000.0
         if syntax in (None, ImplicitVRLittleEndian):
             data = file.read_bytes()
             assert scan(data, len(data)) is not None, "this is what the fast way is for"

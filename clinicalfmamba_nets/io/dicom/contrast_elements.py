@@ -14,7 +14,7 @@ Look = Callable[[str, str], Elements]
 
 
 @dataclass(frozen=True)
-class Mark:
+class ContrastElement:
     """One element that tells contrasts apart: where it stands in a frame, and how its values compare.
 
     Args:
@@ -31,33 +31,35 @@ class Mark:
 
 
 # In the order in which they are tried.
-MARKS = (
-    Mark("EchoTime", ("EffectiveEchoTime", "MREchoSequence"), measured=True),
-    Mark("InversionTime", ("InversionTimes", "MRModifierSequence"), measured=True),
-    Mark("DiffusionBValue", ("DiffusionBValue", "MRDiffusionSequence"), measured=True),
-    Mark("FlipAngle", ("FlipAngle", "MRTimingAndRelatedParametersSequence"), measured=True),
-    Mark("ImageType", ("FrameType", "")),
-    Mark("SequenceName"),
-    Mark("ConvolutionKernel", ("ConvolutionKernel", "CTReconstructionSequence")),
-    Mark("SeriesDescription"),
-    Mark("ProtocolName"),
-    Mark("RepetitionTime", ("RepetitionTime", "MRTimingAndRelatedParametersSequence"), measured=True),
-    Mark("KVP", ("KVP", "CTXRayDetailsSequence"), measured=True),
-    Mark("EnergyWindow"),
-    Mark("RRInterval", weak=True),
-    Mark("TimeSlot", weak=True),
-    Mark("TimeSlice", weak=True),
-    Mark("Phase", weak=True),
-    Mark("StackID", ("StackID", "FrameContentSequence"), weak=True),
-    Mark("TemporalPositionIdentifier", ("TemporalPositionIndex", "FrameContentSequence"), weak=True),
-    Mark("FrameReferenceTime", weak=True),
-    Mark("AcquisitionTime", ("FrameAcquisitionDateTime", "FrameContentSequence"), weak=True),
-    Mark("TriggerTime", ("NominalCardiacTriggerDelayTime", "CardiacSynchronizationSequence"), weak=True),
-    Mark("AcquisitionNumber", ("FrameAcquisitionNumber", "FrameContentSequence"), weak=True),
-    Mark("DiffusionGradientOrientation", ("DiffusionGradientOrientation", "DiffusionGradientDirectionSequence")),
+CONTRAST_ELEMENTS = (
+    ContrastElement("EchoTime", ("EffectiveEchoTime", "MREchoSequence"), measured=True),
+    ContrastElement("InversionTime", ("InversionTimes", "MRModifierSequence"), measured=True),
+    ContrastElement("DiffusionBValue", ("DiffusionBValue", "MRDiffusionSequence"), measured=True),
+    ContrastElement("FlipAngle", ("FlipAngle", "MRTimingAndRelatedParametersSequence"), measured=True),
+    ContrastElement("ImageType", ("FrameType", "")),
+    ContrastElement("SequenceName"),
+    ContrastElement("ConvolutionKernel", ("ConvolutionKernel", "CTReconstructionSequence")),
+    ContrastElement("SeriesDescription"),
+    ContrastElement("ProtocolName"),
+    ContrastElement("RepetitionTime", ("RepetitionTime", "MRTimingAndRelatedParametersSequence"), measured=True),
+    ContrastElement("KVP", ("KVP", "CTXRayDetailsSequence"), measured=True),
+    ContrastElement("EnergyWindow"),
+    ContrastElement("RRInterval", weak=True),
+    ContrastElement("TimeSlot", weak=True),
+    ContrastElement("TimeSlice", weak=True),
+    ContrastElement("Phase", weak=True),
+    ContrastElement("StackID", ("StackID", "FrameContentSequence"), weak=True),
+    ContrastElement("TemporalPositionIdentifier", ("TemporalPositionIndex", "FrameContentSequence"), weak=True),
+    ContrastElement("FrameReferenceTime", weak=True),
+    ContrastElement("AcquisitionTime", ("FrameAcquisitionDateTime", "FrameContentSequence"), weak=True),
+    ContrastElement("TriggerTime", ("NominalCardiacTriggerDelayTime", "CardiacSynchronizationSequence"), weak=True),
+    ContrastElement("AcquisitionNumber", ("FrameAcquisitionNumber", "FrameContentSequence"), weak=True),
+    ContrastElement(
+        "DiffusionGradientOrientation", ("DiffusionGradientOrientation", "DiffusionGradientDirectionSequence")
+    ),
 )
-TIME_POINT = Mark("TimePoint", weak=True)  # counted here, where acquisition times differ from slice to slice
-BY_NAME = {mark.keyword.lower(): mark for mark in (*MARKS, TIME_POINT)}
+TIME_POINT = ContrastElement("TimePoint", weak=True)  # counted here, where acquisition times differ from slice to slice
+BY_NAME = {element.keyword.lower(): element for element in (*CONTRAST_ELEMENTS, TIME_POINT)}
 _TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 _VECTORS = ("EnergyWindow", "RRInterval", "TimeSlot", "TimeSlice", "Phase")
 _NUMBERS = {"TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "AcquisitionNumber"}
@@ -69,32 +71,36 @@ _PRIVATE_B = (
 )
 
 
-def frame_marks(elements: Elements, look: Look) -> dict[str, float | str]:
-    """Return the marks of one frame, numbers rounded to 4 digits behind the point.
+def frame_contrast(elements: Elements, look: Look) -> dict[str, float | str]:
+    """Return the contrast of one frame, numbers rounded to 4 digits behind the point.
 
     Args:
         elements: of the file.
         look: returns the group of a frame that holds an element, else `elements`: `look(keyword, sequence)`.
     """
     found: dict[str, float | str] = {}
-    for mark in MARKS:
-        keyword, sequence = mark.frame
+    for element in CONTRAST_ELEMENTS:
+        keyword, sequence = element.frame
         place = _frame_type(elements, look) if keyword == "FrameType" else elements
         place = look(keyword, sequence) if sequence else place
-        name = keyword if place is not elements and keyword else mark.keyword
-        if mark.keyword not in _VECTORS:
-            value = _value(place, name, mark.measured or mark.keyword in _NUMBERS)
-            value = _value(elements, mark.keyword, mark.measured) if value is None and place is not elements else value
+        name = keyword if place is not elements and keyword else element.keyword
+        if element.keyword not in _VECTORS:
+            value = _value(place, name, element.measured or element.keyword in _NUMBERS)
+            value = (
+                _value(elements, element.keyword, element.measured)
+                if value is None and place is not elements
+                else value
+            )
             if value is not None:
-                found[mark.keyword] = value
+                found[element.keyword] = value
     if "DiffusionBValue" not in found:
         private = _private_b(elements)
         found |= {} if private is None else {"DiffusionBValue": private}
     return found
 
 
-def nuclear_marks(elements: Elements, frames: int) -> list[dict[str, float | str]]:
-    """Return the marks of each frame of a nuclear medicine image: its energy window, time slot and the like."""
+def nuclear_contrast(elements: Elements, frames: int) -> list[dict[str, float | str]]:
+    """Return the contrast of each frame of a nuclear medicine image: its energy window, time slot and the like."""
     found: list[dict[str, float | str]] = [{} for _ in range(frames)]
     for name in _VECTORS:
         vector = elements.numbers(f"{name}Vector")
@@ -134,7 +140,7 @@ def _private_b(elements: Elements) -> float | None:
 
 
 def shown(value: Any) -> str:
-    r"""Return a mark as it stands in selectors: without what a shell or a selector reads otherwise.
+    r"""Return the value of an element as it stands in selectors: without what a shell or a selector reads otherwise.
 
     Example:
         >>> shown(11.0), shown("ORIGINAL\\PRIMARY\\M"), shown("T2 [ax], fast")
