@@ -29,7 +29,7 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     check_fuse_inputs(parser, options)
     from clinicalfmamba_nets.engine.fusion.batch import fuse_cases, write_overview
     from clinicalfmamba_nets.engine.fusion.inputs import collect_cases, phantom_case
-    from clinicalfmamba_nets.engine.run.processes import process_place
+    from clinicalfmamba_nets.engine.run.processes import process_rank
 
     output = Path(options.output)
     if options.phantom:
@@ -45,7 +45,7 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     asked = FuseOptions(output_ext=FORMATS.get(options.format, ""), **{name: getattr(options, name) for name in names})
     listed = [options.datalist] if options.datalist else []
     report = fuse_cases(cases, output, asked, tell_case, listed, tune_memory)
-    if process_place()[0]:
+    if process_rank()[0]:
         return int(bool(report.count("failed")))  # the first process tells about all
     if len(cases) > 1:
         counts = ", ".join(f"{report.count(status)} {status}" for status in ("done", "failed", "skipped"))
@@ -139,16 +139,16 @@ def tell_case(number: int, total: int, result: Any, seconds: float, details: Map
 def run_grade(parser: Parser, options: argparse.Namespace) -> int:
     """Grade one patient and tell the outcome."""
     check_grade_inputs(parser, options)
+    from clinicalfmamba_nets.engine.grading.log import grade_text
     from clinicalfmamba_nets.engine.grading.patient import grade_patient, patient_entry
+    from clinicalfmamba_nets.transforms.notes import split_notes
 
     entry = patient_entry(options.inputs, options.mask, options.series or ())
     switches = (options.model_dir, options.input, options.device, options.register)
     found = grade_patient(entry, options.output, *switches)
-    for note in filter(None, found["notes"].split("; ")):
+    for note in split_notes(found["notes"]):
         say(f"note: {note}")
-    from clinicalfmamba_nets.engine.grading.log import told_grade
-
-    say(told_grade(found, options.output))
+    say(grade_text(found, options.output))
     return 0
 
 

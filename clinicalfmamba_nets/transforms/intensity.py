@@ -16,8 +16,9 @@ from monai.utils import TransformBackends, convert_to_tensor
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.voi import apply_curve, sample_values
 from clinicalfmamba_nets.io import printable
-from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, shown, source_modality, told_value
+from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, format_value, shown, source_modality
 from clinicalfmamba_nets.transforms.misfit import information_of, measure_fit
+from clinicalfmamba_nets.transforms.notes import add_notes
 from clinicalfmamba_nets.transforms.restore import (
     COVERED_KEY,
     CURVE_KEY,
@@ -162,7 +163,7 @@ def _without_spikes(scaled: torch.Tensor, values: torch.Tensor, limits: Limits) 
     places = find_spikes(values, *limits.ends)
     soften_spikes(scaled, places)
     if len(places):
-        told = f"{len(places)} single voxel{'s' * (len(places) > 1)} of {told_value(float(values.max()))}"
+        told = f"{len(places)} single voxel{'s' * (len(places) > 1)} of {format_value(float(values.max()))}"
         limits.notes.append(f"{told} far beyond all others: kept from the network, white in the result")
     return places
 
@@ -195,7 +196,7 @@ def _record(meta: dict[str, Any], found: Sequence[Limits], image: MetaTensor, ho
         meta[CURVE_KEY] = knots
     meta[FACTS_KEY] = json.dumps([limits.facts() for limits in found])
     meta[WINDOW_KEY] = "\n".join(limits.text for limits in found)
-    notes, warnings = list(filter(None, [meta.get("notes")])), list(filter(None, [meta.get("warnings")]))
+    notes, warnings = [], []
     for channel, limits in enumerate(found):
         missing = int(torch.count_nonzero(holes[channel]))
         told = [*limits.notes, *([f"{missing} voxels of NaN taken as background"] if missing else [])]
@@ -206,9 +207,8 @@ def _record(meta: dict[str, Any], found: Sequence[Limits], image: MetaTensor, ho
         warnings += [f"{name}: {text}" for text in limits.warnings]
         if not limits.name.startswith("least"):
             notes.append(f"{name}, {limits.text}")
-    meta["notes"] = "; ".join(notes)
-    if warnings:
-        meta["warnings"] = "; ".join(warnings)
+    add_notes(meta, "notes", *notes)
+    add_notes(meta, "warnings", *warnings)
     _keep_uncovered(meta, image, holes)
 
 
@@ -228,8 +228,7 @@ def _record_fit(image: MetaTensor) -> None:
     image.meta["mutual_information"] = information_of(image.numpy()) if fit is None else fit.information
     if fit is None:
         return
-    if fit.warning:
-        image.meta["warnings"] = "; ".join(filter(None, [image.meta.get("warnings"), fit.warning]))
+    add_notes(image.meta, "warnings", fit.warning)
 
 
 class ScaleIntensityPair(WindowIntensityPair):

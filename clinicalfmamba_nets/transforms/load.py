@@ -15,6 +15,7 @@ from monai.utils import TransformBackends
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import is_dicom
+from clinicalfmamba_nets.transforms.notes import join_notes
 from clinicalfmamba_nets.transforms.placing import OTHER_GRID, REGISTER, Placement, put_on_grid
 from clinicalfmamba_nets.transforms.restore import COVERED_KEY
 from clinicalfmamba_nets.transforms.sources import (
@@ -172,7 +173,7 @@ class LoadImagePair(Transform):
 
     def _meta(self, first: Source, second: Source, placed: Placement) -> dict[str, Any]:
         notes = [f"{source.name}: {text}" for source in (first, second) for text in source.notes]
-        notes += [f"{second.name}: {placed.note}"] if placed.note else []
+        notes += [f"{second.name}: {text}" for text in placed.notes]
         warnings = [f"{source.name}: {text}" for source in (first, second) for text in source.warnings]
         warnings += [f"{second.name}: {text}" for text in placed.warnings]
         covered = {} if placed.covered is None else {COVERED_KEY: torch.from_numpy(placed.covered)}
@@ -186,8 +187,8 @@ class LoadImagePair(Transform):
             "value_range": first.value_range,
             "color": int(second.color),
             "coordinates": first.coordinates,
-            "notes": "; ".join(notes),
-            "warnings": "; ".join(warnings),
+            "notes": join_notes(notes),
+            "warnings": join_notes(warnings),
             "sources": PairSources.of(first.facts(), second.facts()),
         }
 
@@ -233,6 +234,7 @@ class LoadImagePaird(MapTransform):
         self,
         keys: Hashable | Sequence[Hashable] = "image",
         pair_key: str = "image2",
+        *,
         chroma_key: str | None = None,
         spatial_dims: int | None = None,
         chroma: str = "auto",

@@ -17,6 +17,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.colour import rgb_to_ycbcr, ycbcr_to_rgb
 from clinicalfmamba_nets.functional.voi import apply_curve
 from clinicalfmamba_nets.io.dicom.colour import palette_table
+from clinicalfmamba_nets.transforms.notes import add_notes
 from clinicalfmamba_nets.transforms.restore import COVERED_KEY, CURVE_KEY, FACTS_KEY, SCALE_KEY
 
 DEFAULT_PALETTE = "hot_iron"  # of PET and SPECT in previews
@@ -130,7 +131,7 @@ class ColorByPaletted(MapTransform):
         for key in self.key_iterator(d):
             if d[key].shape[0] != 1:
                 told = "the second image is in color: its own colors are kept, not the palette"
-                image.meta["notes"] = "; ".join(filter(None, [image.meta.get("notes"), told]))
+                add_notes(image.meta, "notes", told)
                 continue
             colored = self._colored(d[key], image)
             picture = colored.dim() == 3 and float(image.meta.get("value_range", 0)) > 0
@@ -142,7 +143,7 @@ class ColorByPaletted(MapTransform):
         meta = getattr(image, "meta", {})
         if shown_palette(meta) != "grey" and all(d[key].shape[0] == 1 for key in self.key_iterator(d)):
             told = f"the result is grey: palette {DEFAULT_PALETTE} writes one in color"
-            meta["notes"] = "; ".join(filter(None, [meta.get("notes"), told]))
+            add_notes(meta, "notes", told)
 
     def _colored(self, fused: Any, image: MetaTensor) -> MetaTensor:
         table = palette_table(str(self.palette))

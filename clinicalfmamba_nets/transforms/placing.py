@@ -21,13 +21,13 @@ class Placement:
     """What was done to the second image.
 
     Attributes:
-        note: in words, "" for nothing.
+        notes: in words.
         transform: text of an ITK transform file, "" for none.
         covered: where the second image covers the first, bool, None for everywhere.
         warnings: what changes the meaning of the picture.
     """
 
-    note: str = ""
+    notes: list[str] = field(default_factory=list)
     transform: str = ""
     covered: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ def put_on_grid(
     note, covered = _interpolated(first, second, other_grid == "resample" or register == "rigid")
     covered = _without_padding(covered, second)
     told = [*told, *filter(None, [note])]
-    return Placement("; ".join(told), transform, covered, check_coverage(first, second, covered, allow_partial))
+    return Placement(told, transform, covered, check_coverage(first, second, covered, allow_partial))
 
 
 def _check_patient(first: Source, second: Source) -> None:
@@ -89,9 +89,11 @@ def _check_orders(first: Source, second: Source) -> None:
 
 
 def _check_space(first: Source, second: Source) -> None:
-    if first.space and second.space and first.space != second.space:
-        expected = f"the FrameOfReferenceUID (0020,0052) of {first.name}, {first.space},"
-        raise input_error(second.name, expected, second.space, "register the two series first (register: rigid)")
+    if first.frame_of_reference and second.frame_of_reference and first.frame_of_reference != second.frame_of_reference:
+        expected = f"the FrameOfReferenceUID (0020,0052) of {first.name}, {first.frame_of_reference},"
+        raise input_error(
+            second.name, expected, second.frame_of_reference, "register the two series first (register: rigid)"
+        )
 
 
 def _register(first: Source, second: Source) -> tuple[list[str], str]:
@@ -104,11 +106,18 @@ def _register(first: Source, second: Source) -> tuple[list[str], str]:
         if lost or array.ndim != 3:
             found = "a single image" if array.ndim < 3 else "an image without a place in space"
             raise input_error(source.name, "a volume to register", found, "leave out --register (register: none)")
-    same_space = first.space == second.space or not (first.space and second.space)
+    same_frame_of_reference = first.frame_of_reference == second.frame_of_reference or not (
+        first.frame_of_reference and second.frame_of_reference
+    )
     assert first.affine is not None and second.affine is not None
     places = (np.asarray(first.affine, float), np.asarray(second.affine, float))
     alignment = register_rigid(
-        first.array, places[0], moving, places[1], (first.name, second.name), same_space=same_space
+        first.array,
+        places[0],
+        moving,
+        places[1],
+        (first.name, second.name),
+        same_frame_of_reference=same_frame_of_reference,
     )
     second.affine = alignment.moved(places[1])
     return [alignment.text(), *alignment.warnings], alignment.itk_text()
@@ -131,7 +140,7 @@ def _interpolated(first: Source, second: Source, mended: bool) -> tuple[str, np.
         volumes = first.array.ndim == planes[0].ndim == 3
         if (
             known != (PATIENT, PATIENT)
-            or not (first.space or mended)
+            or not (first.frame_of_reference or mended)
             or first.affine is None
             or second.affine is None
             or not volumes

@@ -16,6 +16,7 @@ from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 from clinicalfmamba_nets.engine.fusion.results import output_names
 from clinicalfmamba_nets.engine.run.tasks import bundle_of, bundle_tasks
 from clinicalfmamba_nets.transforms import SaveFused
+from clinicalfmamba_nets.transforms.notes import split_notes
 
 _logger = logging.getLogger(LOGGER)
 
@@ -68,7 +69,7 @@ class FusionOperator(Operator):
         pipeline = FusionPipeline(task, self.device, bundle=bundle, settings=self.settings)
         _logger.info("%s: %s and %s as %s", case.name, case.first.path, case.second and case.second.path, task)
         sample = pipeline(case.entry())
-        for text in filter(None, [exchanged, *sample["image"].meta.get("warnings", "").split("; ")]):
+        for text in filter(None, [exchanged, *split_notes(sample["image"].meta.get("warnings"))]):
             _logger.warning("%s: %s", case.name, text)
         op_output.emit({"case": case, "task": self.task, "sample": sample}, "fused")
 

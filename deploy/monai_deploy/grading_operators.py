@@ -20,6 +20,7 @@ from clinicalfmamba_nets.engine.grading.patient import grade_patient
 from clinicalfmamba_nets.io import atomic_file
 from clinicalfmamba_nets.io.dicom.report import COMMENT, Concept, own_concept, write_report
 from clinicalfmamba_nets.io.dicom.write import source_series
+from clinicalfmamba_nets.transforms.notes import split_notes
 
 _logger = logging.getLogger(LOGGER)
 TITLE = own_concept("GLIOMA_GRADING", "Grading of a glioma by software")
@@ -71,7 +72,7 @@ class GradingOperator(Operator):
 
 
 def _notes(patient: Mapping[str, Any]) -> list[str]:
-    return [*filter(None, patient["notes"].split("; "))]
+    return split_notes(patient["notes"])
 
 
 class ReportOperator(ResultOperator):

@@ -16,10 +16,10 @@ from selection import PAIR
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, printable
-from clinicalfmamba_nets.io.dicom.files import SELECTOR
 from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
+from clinicalfmamba_nets.io.dicom.opened import OpenedSeries
 from clinicalfmamba_nets.io.dicom.series import Series
-from clinicalfmamba_nets.io.dicom.study import choose_series, list_series, open_study
+from clinicalfmamba_nets.io.dicom.study import list_series, open_study
 
 LOGGER = "clinicalfmamba.deploy"
 _logger = logging.getLogger(LOGGER)
@@ -54,7 +54,7 @@ class StudyLoaderOperator(DICOMDataLoaderOperator):
 def _header(row: Series) -> Any:
     """Return the first header of a series, with what tells its contrast where only a frame of it tells that."""
     header = read_dataset(row.slices[0].path)
-    for keyword, value in row.slices[0].marks.items():
+    for keyword, value in row.slices[0].contrast.items():
         if keyword not in header and isinstance(value, float):
             setattr(header, keyword, value)
     return header
@@ -72,7 +72,8 @@ class PairOperator(Operator):
         study_selected_series_list: what the SDK's selector found.
 
     Named output:
-        case: `case`, and `image` and `image2` as `folder::selector`.
+        case: `case`, and `image` and `image2` as `folder::selector` that bring the opened series: no header is read
+            again for them.
     """
 
     def __init__(self, fragment: Fragment, *args: Any, folder: Path, rules: str, **kwargs: Any) -> None:
@@ -96,13 +97,14 @@ class PairOperator(Operator):
             FusionInputError: none or several series fit a rule, or the one that fits is no volume.
         """
         case = {"case": case_name(self.folder)}
+        study = open_study(self.folder)
+        rows = study.series
         if not self.rules:
-            study = open_study(self.folder)
             chosen = study.pair(option="--rules FILE")
             for text in chosen.warnings:
                 _logger.warning("%s", text)
-            return case | {name: study.path_of(row) for name, row in zip(PAIR, chosen.series, strict=True)}
-        rows, where = list_series(self.folder), printable(self.folder)
+            return case | {name: OpenedSeries(study, row) for name, row in zip(PAIR, chosen.series, strict=True)}
+        where = printable(self.folder)
         found = [study.series_by_selection_name for study in selected]
         complete = [names for names in found if all(name in names for name in PAIR)]
         if len(complete) != 1:
@@ -113,8 +115,7 @@ class PairOperator(Operator):
             if len(fitting) > 1:
                 told = _names([row for row in rows if row.selector in fitting])
                 raise input_error(where, f"one series that fits the rule of {name}", told, _REMEDY)
-            choose_series(rows, fitting[0], where)
-            case[name] = f"{self.folder}{SELECTOR}{fitting[0]}"
+            case[name] = OpenedSeries(study, study.choose(fitting[0]))
         if case["image"] == case["image2"]:
             raise input_error(where, "two series", f"the same one for both ({case['image']})", _REMEDY)
         return case

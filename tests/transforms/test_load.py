@@ -15,6 +15,7 @@ from PIL import Image
 
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.transforms import LoadImagePair, LoadImagePaird
+from clinicalfmamba_nets.transforms.notes import split_notes
 
 AFFINE = np.array([[-0.85, 0.31, 0, 12.5], [-0.31, -0.85, 0, -40], [0, 0, 5.5, 7], [0, 0, 0, 1]])
 RNG = np.random.default_rng(0)
@@ -243,7 +244,7 @@ def test_warnings_of_a_reader_are_kept_apart_from_its_notes(files, monkeypatch):
 
     monkeypatch.setattr(sources, "read_image", told)
     meta = LoadImagePair()(files / "a.nii.gz", files / "b.nii.gz")[0].meta
-    assert meta["warnings"] == "; ".join(f"{files / name}: 2 files left out" for name in ("a.nii.gz", "b.nii.gz"))
+    assert split_notes(meta["warnings"]) == [f"{files / name}: 2 files left out" for name in ("a.nii.gz", "b.nii.gz")]
     assert "left out" not in meta["notes"] and meta["sources"][1]["modality"] == "CT"
 
 

@@ -50,8 +50,8 @@ def test_a_registered_volume_is_moved_told_and_its_transform_written(files, tmp_
     matrix[:3, 3] = [1.0, -0.5, 1.5]
     asked = []
 
-    def found(fixed, place, moving, moving_place, names, same_space):
-        asked.append((fixed.shape, moving.shape, same_space))
+    def found(fixed, place, moving, moving_place, names, same_frame_of_reference):
+        asked.append((fixed.shape, moving.shape, same_frame_of_reference))
         before, after = registration.Similarity(0.1, 0.8), registration.Similarity(0.2, 0.9, 2.0)
         return registration.RigidAlignment(matrix, np.zeros(3), before, after, ("look at the sides",))
 
@@ -99,14 +99,16 @@ def test_two_patients_are_refused_without_naming_them(register):
 
 
 def test_two_spaces_are_refused_or_registered_from_the_centers(monkeypatch):
-    pair = source(name="one", space="1.2.3"), source(name="two", space="1.2.4")
+    pair = source(name="one", frame_of_reference="1.2.3"), source(name="two", frame_of_reference="1.2.4")
     with pytest.raises(FusionInputError, match="found 1.2.4; register the two series first"):
         put_on_grid(*pair)
     spaces = []
     alignment = SimpleNamespace(moved=lambda affine: affine, text=lambda: "done", warnings=(), itk_text=lambda: "#")
     monkeypatch.setattr(
-        registration, "register_rigid", lambda *places, same_space: spaces.append(same_space) or alignment
+        registration,
+        "register_rigid",
+        lambda *places, same_frame_of_reference: spaces.append(same_frame_of_reference) or alignment,
     )
     placed = put_on_grid(*pair, register="rigid")
-    assert (placed.note, placed.transform) == ("done", "#")
+    assert (placed.notes, placed.transform) == (["done"], "#")
     assert spaces == [False]

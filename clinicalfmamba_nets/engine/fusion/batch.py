@@ -16,14 +16,15 @@ from clinicalfmamba_nets.engine.fusion.case import Case, file_digest
 from clinicalfmamba_nets.engine.fusion.inputs import make_folder
 from clinicalfmamba_nets.engine.fusion.options import FuseOptions
 from clinicalfmamba_nets.engine.fusion.remote import fuse_remote
-from clinicalfmamba_nets.engine.fusion.results import Results, check_names, only_run, set_name
+from clinicalfmamba_nets.engine.fusion.results import Results, check_names, color_name, only_run, set_name
 from clinicalfmamba_nets.engine.run.failures import find_input_error
-from clinicalfmamba_nets.engine.run.processes import joined_processes, merge_reports, own_cases, process_place
+from clinicalfmamba_nets.engine.run.processes import joined_processes, merge_reports, own_cases, process_rank
 from clinicalfmamba_nets.engine.run.record import CaseResult, RunReport
 from clinicalfmamba_nets.engine.run.tasks import IMAGES, bundle_of, bundle_tasks, weights_path
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import printable
+from clinicalfmamba_nets.transforms.notes import split_notes
 
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
@@ -143,8 +144,9 @@ class CaseFuser:
                 )
             preview_case(sample, case, self.options.task, draft / names[1], self.options.slices)
             meta = sample["image"].meta
-            for item in draft.glob("*_fused_color*"):
-                details["fused_color"] = item.name
+            colored = color_name(case.name, self.results.extension(case))
+            if (draft / colored).exists():
+                details["fused_color"] = colored
             series = self.results.extension(case) == ".dcm"
             told = write_fusion_set(sample, case, draft, self.options.presentation, series, self.results.folder)
             if (draft / set_name(case.name)).exists():
@@ -152,7 +154,7 @@ class CaseFuser:
             details["intensity"] = json.loads(meta.get(FACTS_KEY, "[]"))
             details["scores"] = trust_scores(sample)
             for kind in ("notes", "warnings"):
-                details[kind] += told_texts(meta, kind)
+                details[kind] += split_notes(meta.get(kind))
             details["notes"] += told
         if "presentation" not in details:
             drop_fusion_set(case, self.results.folder)
@@ -211,7 +213,7 @@ def fuse_cases(
 
         require_highdicom()
     check_names(chosen)
-    rank, count = process_place()
+    rank, count = process_rank()
     output = make_folder(output_dir)
     with only_run(output) if rank == 0 else contextlib.nullcontext():
         results = Results(output, chosen, options.output_ext, [Path(path) for path in others])
@@ -259,8 +261,3 @@ def _fuse_one(fuser: CaseFuser, case: Case, report: RunReport, tell: Tell | None
         details = details | {"scores_text": scores_text(details["scores"], case.labels(fuser.options.task))}
     if tell is not None:
         tell(*place, result, seconds, details, fuser.results.folder)
-
-
-def told_texts(meta: Mapping[str, Any], kind: str) -> list[str]:
-    """Return the "notes" or "warnings" of a loaded pair as a list."""
-    return [text for text in meta.get(kind, "").split("; ") if text]

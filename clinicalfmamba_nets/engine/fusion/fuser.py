@@ -18,6 +18,7 @@ from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 from clinicalfmamba_nets.engine.run.tasks import VOLUMES, bundle_of, bundle_tasks, find_task
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionWarning, input_error
+from clinicalfmamba_nets.transforms.notes import split_notes
 
 Image = NDArray | torch.Tensor | str | os.PathLike
 _MOST_KEPT = 4
@@ -91,7 +92,7 @@ class Fuser:
         task, bundle, pair, told = self._chosen(pair, reading)
         sample = self._pipeline(task, bundle)(pair)
         meta = sample["image"].meta
-        told += [text for kind in ("warnings", "notes") for text in meta.get(kind, "").split("; ") if text]
+        told += [*split_notes(meta.get("warnings")), *split_notes(meta.get("notes"))]
         for text in dict.fromkeys(told):
             warnings.warn(text, FusionWarning, stacklevel=4)
         return torch.as_tensor(sample["pred"]).detach()

@@ -17,7 +17,7 @@ from typing import Any
 
 from clinicalfmamba_nets.engine.fusion.case import Case, content_digest
 from clinicalfmamba_nets.engine.run.record import RUN_FILE, Records
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import printable
 from clinicalfmamba_nets.io.files import safe_name
 
@@ -44,6 +44,16 @@ def set_name(name: str) -> str:
         '7_presentation'
     """
     return f"{safe_name(name)}_presentation"
+
+
+def color_name(name: str, extension: str) -> str:
+    """Return the name of the colored result beside a case's grey one.
+
+    Example:
+        >>> color_name("7", ".nii.gz"), color_name("7", ".dcm")
+        ('7_fused_color.nii.gz', '7_fused_color')
+    """
+    return f"{safe_name(name)}_fused_color{'' if extension == '.dcm' else extension}"
 
 
 class Results:
@@ -163,14 +173,33 @@ class Results:
                 "fused": content_digest(draft / names[0]),
                 **record.get("sha256", {}),
             }
+            stale = self._stale_color(case, draft)
             self.records.add(record)
             swap_in(draft, self.folder)
+            if stale is not None:
+                os.replace(stale, draft / "stale")
         except Exception as error:
             if kept:
                 error.add_note(f"the earlier {' and '.join(kept)} stay as they were")
             raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
+
+    def _stale_color(self, case: Case, draft: Path) -> Path | None:
+        """Return the colored result of an earlier run that this one makes none of: its grey image is replaced."""
+        name = color_name(case.name, self.extension(case))
+        target = self.folder / name
+        if (draft / name).exists() or not os.path.lexists(target):
+            return None
+        try:
+            self.refuse_inputs([name])
+            if target.is_dir():
+                from clinicalfmamba_nets.io.dicom.write import check_replaceable
+
+                check_replaceable(target)
+        except FusionInputError:
+            return None  # an input of this run, or another one's folder: it stays
+        return target
 
 
 def swap_in(draft: Path, folder: Path) -> None:

@@ -23,6 +23,7 @@ from clinicalfmamba_nets.engine.run.weights import require_weights
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import atomic_file, case_name, check_file, is_dicom, printable
 from clinicalfmamba_nets.io.dicom.files import find_dicom_files, split_selector
+from clinicalfmamba_nets.transforms.notes import join_notes
 
 CHANNELS = {"t2": (0,), "flair": (1,), "t2_flair": (0, 1)}
 FUSED = ("eh_dran", "clinicalfmamba")
@@ -93,6 +94,7 @@ class GradingImages:
         cache_dir: str | os.PathLike,
         fusion: nn.Module | None = None,
         fusion_weights: str | os.PathLike | None = None,
+        *,
         least_shown: float = LEAST_SHOWN,
         device: torch.device | str = "cpu",
         other_grid: str = "refuse",
@@ -130,7 +132,7 @@ class GradingImages:
                 case = printable(entry["case"])
                 raise error if case in str(error) else FusionInputError(f"{case}: {error}") from error
             about = {key: value for key, value in entry.items() if key not in ("image", "image2", "seg")}
-            about |= {"image": str(path), "volume": entry["case"], "notes": "; ".join(kept["notes"])}
+            about |= {"image": str(path), "volume": entry["case"], "notes": join_notes(kept["notes"])}
             about["region"] = TUMOR if "seg" in entry else BRAIN
             for index, place in enumerate(kept["places"]):
                 case = f"{entry['case']}_z{place:03d}" if self.spatial_dims == 2 else entry["case"]

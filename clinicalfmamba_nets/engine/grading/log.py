@@ -18,6 +18,7 @@ from clinicalfmamba_nets.engine.run.record import machine_facts, write_json
 from clinicalfmamba_nets.io import atomic_file, case_name, printable
 from clinicalfmamba_nets.metrics.grading import POOLS, THRESHOLD, grading_scores, patient_scores, reliability
 from clinicalfmamba_nets.metrics.roc import auc_interval, roc_points
+from clinicalfmamba_nets.transforms.notes import join_notes, split_notes
 
 SLICES, PATIENTS, METRICS, PLOTS = "slices.csv", "patients.csv", "metrics.json", "plots.png"
 GRADES = "grades.json"
@@ -94,7 +95,7 @@ class GradingLog:
         scores = {found["case"]: found["score"] for found in self.rows if found["patient"] == name}
         grade = {"grade": grade_of(row["mean"]), "probability": row["mean"], "greatest": row["max"]}
         about = self.about[name]
-        notes = "; ".join(filter(None, [*map(training_note, self.weights[:1]), about.get("notes", "")]))
+        notes = join_notes([*map(training_note, self.weights[:1]), *split_notes(about.get("notes"))])
         return {"patient": name, **grade, **about, "notes": notes, "slices": scores}
 
 
@@ -108,7 +109,7 @@ def grade_of(probability: float) -> str:
     return "high" if probability >= THRESHOLD else "low"
 
 
-def told_grade(patient: Mapping[str, Any], output_dir: str | os.PathLike) -> str:
+def grade_text(patient: Mapping[str, Any], output_dir: str | os.PathLike) -> str:
     """Return what `grades.json` tells about a patient, for a terminal.
 
     Args:

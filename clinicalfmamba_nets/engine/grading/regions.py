@@ -15,6 +15,7 @@ from clinicalfmamba_nets.io import printable, read_image
 from clinicalfmamba_nets.spatial import match_grids
 from clinicalfmamba_nets.spatial.grids import reorder
 from clinicalfmamba_nets.transforms import LoadImagePair, ScaleIntensityPair
+from clinicalfmamba_nets.transforms.notes import split_notes
 
 TUMOR, BRAIN = "tumor mask", "whole brain"  # what the region was cut by
 _MOST_LABELS = 16  # of a tumor mask
@@ -101,11 +102,11 @@ def read_region(
     volumes = [*pair.as_tensor().numpy(), *([] if mask is None else [mask])]
     upright = [reorder(volume, affine.copy(), np.eye(4))[0] for volume in volumes]
     image = ScaleIntensityPair(clip_undershoot=True)(np.stack(upright[:2])).as_tensor()
-    notes = [*filter(None, pair.meta["notes"].split("; ")), *_told(image, mask is None, affine)]
+    notes = [*split_notes(pair.meta["notes"]), *_notes(image, mask is None, affine)]
     return tumor_region(image, None if mask is None else upright[2], roi_size, printable(entry["case"])), notes
 
 
-def _told(image: Tensor, whole: bool, affine: NDArray) -> list[str]:
+def _notes(image: Tensor, whole: bool, affine: NDArray) -> list[str]:
     """Return what makes a region another image than the network was trained on."""
     sides = np.linalg.norm(affine[:3, :3], axis=0)
     if whole:

@@ -19,7 +19,8 @@ from clinicalfmamba_nets.functional.colour import ycbcr_to_rgb
 from clinicalfmamba_nets.functional.voi import apply_curve
 from clinicalfmamba_nets.io.dicom.colour import palette_table
 from clinicalfmamba_nets.io.files import atomic_file
-from clinicalfmamba_nets.transforms.limits import told_value
+from clinicalfmamba_nets.transforms.limits import format_value
+from clinicalfmamba_nets.transforms.notes import split_notes
 from clinicalfmamba_nets.transforms.palette import shown_palette
 from clinicalfmamba_nets.transforms.restore import COVERED_KEY, CURVE_KEY, FACTS_KEY, SCALE_KEY, WINDOW_KEY
 
@@ -122,7 +123,7 @@ class Shown:
         bar = None
         if self.table is not None and len(facts) > 1:
             unit = f" {facts[1]['unit']}" if facts[1]["unit"] else ""
-            bar = (self.table, told_value(facts[1]["low"]), f"{told_value(facts[1]['high'])}{unit}")
+            bar = (self.table, format_value(facts[1]["low"]), f"{format_value(facts[1]['high'])}{unit}")
         first, second = self.labels[:2]
         told = f"in the range of {first}" + (f", colors of {second}" if bar or self.chroma is not None else "")
         signs = np.zeros((256, 3), np.uint8)
@@ -152,7 +153,7 @@ def draw_preview(sample: Mapping[str, Any], labels: Sequence[str], title: str = 
     """
     shown = Shown(sample, labels)
     rows = [_row(shown, plane) for plane in shown.planes(slices)]
-    told = [text for text in str(shown.meta.get("warnings", "")).split("; ") if text]
+    told = split_notes(shown.meta.get("warnings"))
     foot = Foot(f"{title} - {NOTICE}" if title else NOTICE, [f"warning: {text}" for text in told[:5]])
     return draw_sheet(shown.columns(), rows, foot)
 

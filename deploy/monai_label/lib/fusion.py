@@ -16,6 +16,7 @@ from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 from clinicalfmamba_nets.engine.run.tasks import bundle_tasks
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.transforms import SaveFused
+from clinicalfmamba_nets.transforms.notes import split_notes
 from lib.pairs import PairTask, device_of, metadata
 
 _logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class FusionTask(PairTask):
         meta = sample["image"].meta
         fused = SaveFused(tempfile.gettempdir())(sample.get("pred_color", sample["pred"]), meta, uuid.uuid4().hex)
         _logger.info("%s %s: %s", self.bundle, task, fused)
-        notes += filter(None, [exchanged, meta.get("warnings", ""), meta.get("notes", "")])
+        notes += [*filter(None, [exchanged]), *split_notes(meta.get("warnings")), *split_notes(meta.get("notes"))]
         return str(fused), {"task": task, "notes": notes, "weights_sha256": pipeline.weights_digest()}
 
     def _task(self, request: Mapping[str, Any], case: Case) -> tuple[str, list[str]]:

@@ -18,6 +18,7 @@ from clinicalfmamba_nets.engine.grading.log import GRADES
 from clinicalfmamba_nets.engine.grading.patient import grade_patient
 from clinicalfmamba_nets.io import write_image
 from clinicalfmamba_nets.transforms import LoadImagePair
+from clinicalfmamba_nets.transforms.notes import split_notes
 from lib.pairs import PairTask, device_of
 
 _logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class GradingTask(PairTask):
             "input": about["settings"]["input"],
             "weights_sha256": list(about["weights"].values()),
             "notice": about["notice"],
-            "notes": [*filter(None, found["notes"].split("; "))],
+            "notes": split_notes(found["notes"]),
         }
 
 

@@ -1,0 +1,63 @@
+"""What one run leaves of an earlier one in the folder of its results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clinicalfmamba_nets.engine.fusion.case import Case
+from clinicalfmamba_nets.engine.fusion.results import Results, color_name
+from clinicalfmamba_nets.io import write_image
+
+GREY, COLOR = np.arange(64, dtype=np.uint8).reshape(8, 8), "7_fused_color.png"
+
+
+def made(folder, images, colored, fail=False):
+    """Make the results of case 7 from two images, as a run does."""
+    case = Case.of({"case": "7", "image": str(images / "a.png"), "image2": str(images / "b.png")})
+    results = Results(folder, [case])
+    with results.made(case, dict(case.entry())) as draft:
+        names = [*results.names(case), *([color_name("7", ".png")] if colored else [])]
+        for name in names:
+            write_image(draft / name, GREY)
+        if fail:
+            raise RuntimeError("on the way")
+    return sorted(item.name for item in folder.iterdir() if item.suffix == ".png")
+
+
+@pytest.fixture
+def images(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        write_image(tmp_path / "in" / f"{name}.png", GREY if name == "a" else GREY.T)
+    (tmp_path / "out").mkdir()
+    return tmp_path / "in"
+
+
+def test_a_colored_result_of_an_earlier_run_goes_with_the_grey_one_it_belonged_to(tmp_path, images):
+    out = tmp_path / "out"
+    assert made(out, images, True) == ["7_fused.png", COLOR, "7_preview.png"]
+    assert made(out, images, True) == ["7_fused.png", COLOR, "7_preview.png"]
+    assert made(out, images, False) == ["7_fused.png", "7_preview.png"]
+
+
+def test_a_failed_run_keeps_the_colored_result_too(tmp_path, images):
+    out = tmp_path / "out"
+    made(out, images, True)
+    with pytest.raises(RuntimeError):
+        made(out, images, False, fail=True)
+    assert (out / COLOR).is_file()
+
+
+@pytest.mark.parametrize("name", ["8_fused_color.png", "7_fused_color.nii.gz", "7_fused_color_old.png"])
+def test_other_colored_files_stay(tmp_path, images, name):
+    (tmp_path / "out" / name).write_bytes(b"mine")
+    made(tmp_path / "out", images, False)
+    assert (tmp_path / "out" / name).read_bytes() == b"mine"
+
+
+def test_a_folder_of_somebody_else_stays(tmp_path, images):
+    (tmp_path / "out" / COLOR).mkdir()
+    (tmp_path / "out" / COLOR / "notes.txt").write_text("mine")
+    made(tmp_path / "out", images, False)
+    assert (tmp_path / "out" / COLOR / "notes.txt").read_text() == "mine"
