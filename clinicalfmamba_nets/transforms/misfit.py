@@ -16,6 +16,7 @@ MOST_GAIN = 1.02
 _TURNS, _SHIFTS = (-16.0, -8.0, 8.0, 16.0), (-8.0, 8.0)  # degrees about each axis, mm along it
 _STEP, _SAMPLES = 4.0, 48  # mm between the voxels that are compared, voxels along an axis that are kept
 _LEAST_VOXELS = 2000  # of each head; fewer tell nothing
+_LEAST_ENTROPY = 0.1  # nats of each image in the head; one that is all but constant there tells nothing
 
 
 class Fit(NamedTuple):
@@ -65,15 +66,32 @@ def measure_fit(pair: np.ndarray, affine: np.ndarray, covered: np.ndarray | None
     spacing = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
     sides = pair[0][box].shape
     steps = [max(1, min(round(_STEP / voxel), side // _SAMPLES)) for voxel, side in zip(spacing, sides, strict=True)]
-    thinned = pair[(slice(None), *box)][(slice(None), *(slice(None, None, step) for step in steps))]
+    thinned = _dark_around(pair[(slice(None), *box)][(slice(None), *(slice(None, None, step) for step in steps))])
     if min((volume > 0.05).sum() for volume in thinned) < _LEAST_VOXELS or min(thinned.shape[1:]) < 3:
         return None
     place = np.diag([*(spacing * steps), 1.0])  # axis by axis: a move is one in the image's own directions
     compare = Comparison(thinned[0], place, thinned[1], place)
-    information = compare(np.eye(4)).information
-    moved = [(compare(matrix).information, words) for words, matrix in _moves(thinned[0], place)]
-    best, words = max(moved)
+    if compare.head < _LEAST_VOXELS:  # a thin slab: every voxel counts
+        compare = Comparison(thinned[0], place, thinned[1], place, step=0)
+    if compare.head < _LEAST_VOXELS:
+        return None
+    found = compare(np.eye(4))
+    information = found.information
+    if found.entropy < _LEAST_ENTROPY:
+        return None
+    moved = [(compare(matrix), words) for words, matrix in _moves(thinned[0], place)]
+    # A slab that is turned out of its plane meets itself in a strip, which tells of the strip alone.
+    best, words = max((one.information if one.overlap >= 0.5 else 0.0, words) for one, words in moved)
     return Fit(information, best / max(information, 1e-3), words)
+
+
+def _dark_around(pair: np.ndarray) -> np.ndarray:
+    """Turn volumes whose edges are their brightest part dark side out: a head must be told from what is around it."""
+    turned = []
+    for volume in pair:
+        edges = np.concatenate([volume[[0, -1]].ravel(), volume[:, [0, -1]].ravel()])
+        turned.append(1 - volume if np.median(edges) > 0.5 else volume)
+    return np.stack(turned)
 
 
 def information_of(pair: np.ndarray) -> float:

@@ -44,3 +44,34 @@ def test_a_moved_head_is_told(volumes):
 def test_flat_images_and_few_voxels_tell_nothing():
     assert measure_fit(np.random.default_rng(0).random((2, 30, 30)), np.eye(4)) is None
     assert measure_fit(np.random.default_rng(0).random((2, 8, 8, 8)), np.eye(4)) is None
+
+
+@pytest.fixture(scope="module")
+def slab() -> np.ndarray:
+    x, y = np.meshgrid(np.linspace(-1, 1, 64), np.linspace(-1, 1, 64), indexing="ij")
+    radius = np.sqrt(x**2 + (y / 0.9) ** 2)
+    inner = np.hypot(x - 0.3, y + 0.2) < 0.25
+    tissue = 0.4 + 0.3 * np.cos(7 * x + 1) * np.cos(5 * y) + 0.2 * inner
+    first = np.where(radius < 0.8, tissue, 0.0)
+    second = np.where(radius < 0.8, np.where(radius > 0.7, 1.0, 0.2 + 0.8 * (1 - tissue) ** 2), 0.0)
+    return np.stack([np.repeat(image[..., None], 12, axis=2) for image in (first, second)]).astype(np.float32)
+
+
+@pytest.mark.parametrize("thickness", [0.3, 0.625, 1.0, 3.0])
+def test_a_thin_slab_has_too_few_voxels_for_a_verdict_only_where_all_of_them_are(slab, thickness):
+    affine = np.diag([-1.0, -1.0, thickness, 1.0])
+    assert told(*slab, affine) == ""
+    turned = rotate(slab[1], 25, axes=(0, 1), reshape=False, order=1)
+    assert "--register rigid" in told(slab[0], np.roll(turned, 6, axis=0), affine)
+
+
+def test_an_image_without_structure_in_the_head_tells_nothing(slab):
+    mask = np.where(slab[0] > 0, 0.99 + 0.01 * slab[1], 0.0).astype(np.float32)
+    assert told(slab[0], mask, np.diag([1.0, 1.0, 2.0, 1.0])) == ""
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_image_brightest_around_the_head_is_no_misfit(slab, which):
+    slab = slab.copy()
+    slab[which] = 1 - slab[which]
+    assert told(*slab, np.diag([1.0, 1.0, 2.0, 1.0])) == ""
