@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,20 +74,24 @@ def _pair_facts(fused: Tensor, image_a: Tensor, image_b: Tensor) -> dict[str, li
     return facts
 
 
+class _Asked(NamedTuple):
+    data_range: float | None = None
+    names: Iterable[str] | None = None
+    with_ct: bool = True
+    inside_head: bool = True
+
+
 @torch.no_grad()
 def score_pair(
-    fused: Tensor,
-    image_a: Tensor,
-    image_b: Tensor | None = None,
-    data_range: float | None = None,
-    names: Iterable[str] | None = None,
-    with_ct: bool = True,
-    inside_head: bool = True,
+    fused: Tensor, image_a: Tensor, image_b: Tensor | None = None, **asked: Any
 ) -> tuple[dict[str, float], list[str]]:
     """Score one fused image as `compute_all`, and return what it would warn of.
 
     Args:
-        fused: see `compute_all`, as all other arguments.
+        fused: see `compute_all`.
+        image_a: see `compute_all`.
+        image_b: see `compute_all`.
+        asked: `data_range`, `names`, `with_ct` and `inside_head` of `compute_all`.
 
     Returns:
         The scores by name, and the remarks, one line each.
@@ -103,14 +107,15 @@ def score_pair(
     first, second = _sources(image_a, image_b)
     images = {"fused": fused, "image_a": first, "image_b": second}
     images = {name: _with_batch(name, image) for name, image in images.items()}
-    unit = intensity_range(list(images.values()), data_range)
+    asked_for = _Asked(**asked)
+    unit = intensity_range(list(images.values()), asked_for.data_range)
     frame = torch.ones_like(images["fused"], dtype=torch.bool)
     same_shape = images["image_a"].shape == images["image_b"].shape == frame.shape
     head = head_region(images["image_a"], images["image_b"], unit) if same_shape else frame
     results: dict[str, float] = {}
     facts = _pair_facts(**images)
-    for name in check_names(names, with_ct):
-        two = inside_head and name not in OWN_REGION
+    for name in check_names(asked_for.names, asked_for.with_ct):
+        two = asked_for.inside_head and name not in OWN_REGION
         regions = torch.cat([frame, head], dim=1) if two else frame
         with heard() as told:
             try:
@@ -161,7 +166,9 @@ def compute_all(
         >>> sorted(compute_all((image_a + image_b) / 2, image_a, image_b, names=["psnr"], inside_head=False))
         ['psnr', 'psnr_a', 'psnr_b', 'psnr_min']
     """
-    scores, remarks = score_pair(fused, image_a, image_b, data_range, names, with_ct, inside_head)
+    scores, remarks = score_pair(
+        fused, image_a, image_b, data_range=data_range, names=names, with_ct=with_ct, inside_head=inside_head
+    )
     for text in remarks:
         warnings.warn(text, FusionWarning, stacklevel=2)
     return scores
