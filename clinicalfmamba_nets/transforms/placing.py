@@ -57,7 +57,7 @@ def put_on_grid(
         FusionInputError: the two do not lie on one grid, or not in one space, and this must not be mended; or
             registration finds that they do not belong together.
     """
-    _check_patient(first, second)
+    warnings = _check_patient(first, second)
     _check_orders(first, second)
     if register == "rigid":
         told, transform = _register(first, second)
@@ -67,16 +67,28 @@ def put_on_grid(
     note, covered = _interpolated(first, second, other_grid == "resample" or register == "rigid")
     covered = _without_padding(covered, second)
     told = [*told, *filter(None, [note])]
-    return Placement(told, transform, covered, check_coverage(first, second, covered, allow_partial))
+    warnings += check_coverage(first, second, covered, allow_partial)
+    return Placement(told, transform, covered, warnings)
 
 
-def _check_patient(first: Source, second: Source) -> None:
-    """Refuse DICOM series of two patients; their IDs are not repeated in the message."""
-    if first.patient and second.patient and first.patient != second.patient:
-        found = "another one (PatientID)"
-        raise input_error(
-            second.name, f"the patient (0010,0020) of {first.name}", found, "choose series of one patient"
-        )
+def _check_patient(first: Source, second: Source) -> list[str]:
+    """Refuse DICOM series of two patients, and warn of one whose name or birth date changes; neither is repeated."""
+    tags = (
+        ("PatientID (0010,0020)", first.patient, second.patient),
+        ("PatientBirthDate (0010,0030)", first.birth_date, second.birth_date),
+        ("PatientName (0010,0010)", _plain_name(first.patient_name), _plain_name(second.patient_name)),
+    )
+    unlike = [tag for tag, one, other in tags if one and other and one != other]
+    if unlike and (unlike[0] == tags[0][0] or not (first.patient and second.patient)):
+        name, number = unlike[0].split()
+        expected, found = f"the patient {number} of {first.name}", f"another one ({name})"
+        raise input_error(second.name, expected, found, "choose series of one patient")
+    return [f"the same PatientID with another {tag}: make sure that both are one patient" for tag in unlike]
+
+
+def _plain_name(name: str) -> str:
+    """Family and given name without case, order of components, and what is written between them."""
+    return " ".join(sorted(name.partition("=")[0].replace("^", " ").replace(",", " ").casefold().split()[:2]))
 
 
 def _check_orders(first: Source, second: Source) -> None:

@@ -69,6 +69,8 @@ class Source:
     dtype: str = "float32"
     frame_of_reference: str = ""
     patient: str = ""
+    birth_date: str = ""
+    patient_name: str = ""
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     kind: str = "array"
@@ -111,6 +113,8 @@ def from_file(path: Any, two_channels: bool = False) -> Source:
         dtype=meta["dtype"],
         frame_of_reference=meta.get("frame_of_reference", ""),
         patient=meta.get("patient", ""),
+        birth_date=meta.get("birth_date", ""),
+        patient_name=meta.get("patient_name", ""),
         notes=list(meta["notes"]),
         warnings=list(meta.get("warnings", [])),
         kind=meta["format"],

@@ -98,6 +98,38 @@ def test_two_patients_are_refused_without_naming_them(register):
     assert "Miller4" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("facts", "tag"),
+    [
+        (({"birth_date": "19600101"}, {"birth_date": "19610101"}), r"\(0010,0030\).*PatientBirthDate"),
+        (({"patient_name": "Smith^Ann"}, {"patient_name": "Miller^Ann"}), r"\(0010,0010\).*PatientName"),
+        (({"patient": "7", "patient_name": "Smith^A"}, {"patient_name": "Smith^B"}), "PatientName"),
+    ],
+)
+def test_without_both_ids_name_and_birth_date_tell_patients_apart(facts, tag):
+    pair = [source(name=name, **known) for name, known in zip(("one", "two"), facts, strict=True)]
+    with pytest.raises(FusionInputError, match=f"two: expected the patient .*{tag}") as told:
+        put_on_grid(*pair)
+    assert not any(word in str(told.value) for word in ("Smith", "Miller", "1960", "1961"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "tag"),
+    [
+        ({"patient_name": "Smith^Ann"}, {"patient_name": "Miller^Ann"}, "PatientName"),
+        ({"birth_date": "19600101"}, {"birth_date": "19600102"}, "PatientBirthDate"),
+        ({"patient_name": "SMITH^ANN^M"}, {"patient_name": "Smith, Ann"}, ""),
+        ({"patient_name": "Ann Smith"}, {"patient_name": "Smith^Ann=X"}, ""),
+        ({"patient_name": "Smith^Ann"}, {}, ""),
+    ],
+)
+def test_one_id_with_another_name_or_birth_date_is_a_warning(first, second, tag):
+    pair = source(name="one", patient="7", **first), source(name="two", patient="7", **second)
+    warnings = put_on_grid(*pair).warnings
+    assert [tag in text for text in warnings] == [True] * bool(tag)
+    assert not any("Smith" in text or "1960" in text for text in warnings)
+
+
 def test_two_spaces_are_refused_or_registered_from_the_centers(monkeypatch):
     pair = source(name="one", frame_of_reference="1.2.3"), source(name="two", frame_of_reference="1.2.4")
     with pytest.raises(FusionInputError, match="found 1.2.4; register the two series first"):

@@ -204,8 +204,10 @@ def _told(candidates: list[Series], rows: Sequence[Series]) -> str:
         return "no image series"
     usable = [row for row in candidates if not row.problem]
     found = f"{len(usable)} of {len(images)} ({_names(images)})"
+    studies = len({row.header.study for row in images})
+    found += f" of {studies} studies (StudyInstanceUID)" if studies > 1 else ""
     broken = [row for row in candidates if row.problem]
-    if broken and len(usable) < 2:
+    if broken:
         found += f", #{broken[0].row}: {broken[0].problem}"
     roles = [f"#{row.row} is {row.role}" for row in rows if row.image and row.role]
     return found + (f", {', '.join(roles[:_SHOWN])}" if roles and len(candidates) < 2 else "")

@@ -24,6 +24,8 @@ _TEXTS = {
     "number": "SeriesNumber",
     "description": "SeriesDescription",
     "patient": "PatientID",
+    "birth_date": "PatientBirthDate",
+    "patient_name": "PatientName",
     "model": "ManufacturerModelName",
     "protocol": "ProtocolName",
 }
@@ -60,6 +62,8 @@ class Header:
     number: str = ""
     description: str = ""
     patient: str = ""
+    birth_date: str = ""
+    patient_name: str = ""
     model: str = ""
     protocol: str = ""
     rows: int = 0

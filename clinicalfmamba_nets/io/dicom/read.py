@@ -95,6 +95,8 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
         "modality": series.modality,
         "frame_of_reference": series.frame_of_reference,
         "patient": series.patient,
+        "birth_date": series.birth_date,
+        "patient_name": series.patient_name,
         **info,
         "background": None if background is None else np.moveaxis(background, (0, 1, 2), (2, 1, 0)),
         "notes": notes,

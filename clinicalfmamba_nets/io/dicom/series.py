@@ -74,6 +74,16 @@ class Series:
         return next((header.patient for header in self.headers.values() if header.patient), "")
 
     @property
+    def birth_date(self) -> str:
+        """PatientBirthDate, of any slice that has one."""
+        return next((header.birth_date for header in self.headers.values() if header.birth_date), "")
+
+    @property
+    def patient_name(self) -> str:
+        """PatientName, of any slice that has one."""
+        return next((header.patient_name for header in self.headers.values() if header.patient_name), "")
+
+    @property
     def frame_of_reference(self) -> str:
         """FrameOfReferenceUID, of any slice that has one."""
         return next((header.frame_of_reference for header in self.headers.values() if header.frame_of_reference), "")

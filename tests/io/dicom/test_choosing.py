@@ -39,12 +39,29 @@ def study(make_series):
     return add
 
 
+def test_the_problem_of_a_series_that_may_be_meant_is_told_with_the_choice(study):
+    study("MR", 6, edit=lambda place, made: setattr(made, "ImagePositionPatient", [0, 0, 3 * place + 9 * (place > 3)]))
+    study("CT", 6), study("MR", 4)
+    with pytest.raises(FusionInputError, match=r"found 2 of 3 .*, #1: expected slices every 3 mm, .*; name both"):
+        open_study(study("SR", 1, Rows=None, Columns=None, PixelData=None)).pair()
+
+
+def test_several_studies_are_told_with_the_choice(study):
+    for number in ("1.2.1", "1.2.2"):
+        study("MR", StudyInstanceUID=number), study("CT", StudyInstanceUID=number)
+    with pytest.raises(FusionInputError, match=r"found 4 of 4 .* of 2 studies \(StudyInstanceUID\); name both"):
+        open_study(study("SR", 1, Rows=None, Columns=None, PixelData=None)).pair()
+
+
 LEFT_OUT = {
     "by ImageType": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesDescription": "head"},
     "by name": {"SeriesDescription": "AAHead_Scout_64ch"},
     "topogram": {"SeriesDescription": "Topogram 0.6 T20s"},
     "survey": {"SeriesDescription": "Survey_32ch_Head"},
     "three planes": {"SeriesDescription": "3-Plane Loc"},
+    "in French": {"SeriesDescription": "Rep\xe9rage axial", "SpecificCharacterSet": "ISO_IR 192"},
+    "in German": {"SeriesDescription": "Uebersicht_3E"},
+    "by a product's name": {"SeriesDescription": "SmartBrain"},
     "dose report": {"SeriesDescription": "Dose Report"},
     "protocol": {"SeriesDescription": "Patient Protocol"},
     "own result": {"ManufacturerModelName": MODEL, "SeriesDescription": "Not for diagnostic use: fused MR+CT"},
