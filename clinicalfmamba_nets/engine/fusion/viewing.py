@@ -25,6 +25,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import read_image
 from clinicalfmamba_nets.io.files import safe_name
 from clinicalfmamba_nets.spatial import match_grids
+from clinicalfmamba_nets.transforms.notes import split_notes
 
 PAGE = "view.html"
 RECORDED = ("task", "bundle", "settings", "version", "time", "weights", "sha256")
@@ -175,7 +176,7 @@ def _on_grid(planes: NDArray, info: Mapping[str, Any], image: Any, name: str) ->
 
 
 def _texts(sample: Mapping[str, Any], kind: str) -> list[str]:
-    return [text for text in sample["image"].meta.get(kind, "").split("; ") if text]
+    return split_notes(sample["image"].meta.get(kind))
 
 
 def _check_unchanged(case: Case, record: Mapping[str, Any]) -> None:
