@@ -100,8 +100,8 @@ def archive_cases(options: argparse.Namespace, output: Path) -> Sequence[Any]:
     lines = os.environ.get(HEADERS_VARIABLE, "").splitlines()
     headers = parse_headers([*lines, *(options.dicomweb_header or ())])
     keep = options.keep_fetched or options.html
-    studies, chosen = study_uids(options.study), (options.series or (), options.task or "", options.store, keep)
-    return remote_cases(options.dicomweb, studies, output, headers, *chosen)
+    chosen = {"series": options.series or (), "task": options.task or "", "store": options.store, "keep": keep}
+    return remote_cases(options.dicomweb, study_uids(options.study), output, headers, **chosen)
 
 
 def tune_memory() -> None:

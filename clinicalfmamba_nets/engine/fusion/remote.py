@@ -159,6 +159,7 @@ def remote_cases(
     studies: Sequence[str],
     output: Path,
     headers: Mapping[str, str],
+    *,
     series: Sequence[str] = (),
     task: str = "",
     store: bool = False,
