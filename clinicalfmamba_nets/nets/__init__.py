@@ -8,6 +8,7 @@ from clinicalfmamba_nets.nets.baselines import AverageFusion, GuidedFilterFusion
 from clinicalfmamba_nets.nets.clinicalfmamba import ClinicalFMamba, clinicalfmamba_2d, clinicalfmamba_3d
 from clinicalfmamba_nets.nets.eh_dran import EHDRAN, EHDRANReconstruction
 from clinicalfmamba_nets.nets.official_checkpoint import from_official_state_dict
+from clinicalfmamba_nets.nets.swin_fusion import SwinFusion
 
 __all__ = [
     "AverageFusion",
@@ -17,6 +18,7 @@ __all__ = [
     "GuidedFilterFusion",
     "LaplacianPyramidFusion",
     "MaximumFusion",
+    "SwinFusion",
     "clinicalfmamba_2d",
     "clinicalfmamba_3d",
     "from_official_state_dict",
