@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -45,26 +44,18 @@ COMPILER = find_compiler()
 
 
 class BuildWithKernels(build_py):
-    """Copies the package, then adds one library per instruction set to the copy."""
+    """Copies the package, then adds to the copy the libraries for torch and for ONNX Runtime, for every processor."""
 
     def run(self) -> None:
         super().run()
         if not COMPILER or self.editable_mode:
             return
+        variant = BUILDER.whole_variant(platform.machine())
         folder = Path(self.build_lib, NATIVE, "lib")
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda variant: self._compile(variant, folder), self._variants()))
-
-    @staticmethod
-    def _variants() -> tuple[str, ...]:
-        return BUILDER.variants_of_machine(platform.machine())
-
-    @staticmethod
-    def _compile(variant: str, folder: Path) -> None:
         try:
             BUILDER.compile_library(variant, folder / BUILDER.installed_library(variant).name, COMPILER)
         except BUILDER.BuildError as error:
-            print(f"native kernels for {variant} left out: {error}")
+            print(f"native kernels left out: {error}")
 
 
 class PlatformDistribution(Distribution):

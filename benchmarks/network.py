@@ -29,7 +29,7 @@ from benchmarks.roofline import describe_machine
 from clinicalfmamba_nets.blocks import mamba
 from clinicalfmamba_nets.losses import FusionLoss
 from clinicalfmamba_nets.nets import clinicalfmamba_2d
-from clinicalfmamba_nets.ops import scan_backend
+from clinicalfmamba_nets.ops import native, scan_backend
 from clinicalfmamba_nets.ops.native.allocator import tune_allocator
 
 
@@ -43,7 +43,10 @@ def _scan_flops(u, projected, dt_weight, *others, **_):  # type: ignore[no-untyp
 
 # The products within the native kernels, from the shapes of their arguments; a gradient takes two for each.
 OPS = torch.ops.clinicalfmamba
+native.load()  # registers them
 PROJECTIONS = {
+    OPS.permuted_conv1d_silu: _conv_flops,
+    OPS.permuted_selective_scan: _scan_flops,
     OPS.permuted_conv1d_silu_forward: _conv_flops,
     OPS.permuted_conv1d_silu_backward: lambda du, dprojected, *others, **_: 2 * _conv_flops(*others),
     OPS.permuted_selective_scan_states: _scan_flops,

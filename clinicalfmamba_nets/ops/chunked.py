@@ -11,12 +11,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clinicalfmamba_nets.ops.recording import recording
+from clinicalfmamba_nets.ops.recording import recording, traced
 
 # A recorded graph holds every turn of a loop: its chunks have this many tokens, and this many are linked to a block.
 RECORDED_CHUNK = 8
 # A trace cannot loop over a length it does not know: it always takes this many doublings, enough for 262,144 tokens.
 TRACED_DOUBLINGS = 12
+# TorchScript keeps a loop as a loop: it takes this many tokens from memory at once.
+SCRIPTED_CHUNK = 16
+
+
+def _scan_in_turn(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = SCRIPTED_CHUNK
+) -> tuple[Tensor, Tensor]:
+    """As :func:`scan_tokens`, in inference: chunk after chunk, of a size that stays in the cache.
+
+    Only the state goes from token to token; decays and inputs of a chunk are computed at once, and its outputs are one
+    batched matrix product.
+    """
+    rate = A.transpose(1, 2).contiguous()  # (G, N, D)
+    length = u.shape[1]
+    delta = delta.transpose(0, 1).contiguous()  # (L, G, D)
+    driven = delta * u.transpose(0, 1)
+    into = B.transpose(0, 1).unsqueeze(3).contiguous()  # (L, G, N, 1)
+    out_of = C.transpose(0, 1).unsqueeze(2).contiguous()  # (L, G, 1, N)
+    state = torch.zeros_like(rate)
+    outputs = [driven[:0]]
+    for first in range(0, length, chunk):
+        decay = (delta[first : first + chunk].unsqueeze(2) * rate).exp_()  # (T, G, N, D)
+        states = into[first : first + chunk] * driven[first : first + chunk].unsqueeze(2)
+        for t in range(states.shape[0]):
+            state = states[t].addcmul_(decay[t], state)
+        outputs.append(torch.matmul(out_of[first : first + chunk], states).squeeze(2))
+    return torch.cat(outputs).transpose(0, 1), state.transpose(1, 2)
+
+
+scan_in_turn = torch.jit.script(_scan_in_turn)
 
 
 def scan_tokens(
@@ -44,6 +74,8 @@ def scan_tokens(
         >>> tuple(y.shape), tuple(last.shape)
         ((2, 40, 3), (2, 3, 4))
     """
+    if (torch.jit.is_scripting() or traced()) and not torch.is_grad_enabled():
+        return scan_in_turn(u, delta, A, B, C)
     if chunk == 0:
         chunk = 32 if torch.is_grad_enabled() else 64
     groups, length, channels = u.shape

@@ -34,5 +34,5 @@ def gated_norm(
     """
     if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
         if resolve_backend(y, 8, tensors=(y, z, weight, bias)) == "native" and y.shape[3] % native.GATED == 0:
-            return torch.ops.clinicalfmamba.gated_norm(y, z, weight, bias, divisor)
+            return native.gated_norm(y, z, weight, bias, divisor)
     return gated_norm_plain(y, z, weight, bias, divisor)

@@ -46,7 +46,7 @@ def permuted_conv1d_silu(
     if not torch.jit.is_scripting():
         name = resolve_backend(x, 8, tensors=(x, weight, bias, x_proj))
         if name == "native" and weight.shape[3] in native.TAPS:
-            return torch.ops.clinicalfmamba.permuted_conv1d_silu(x, weight, bias, x_proj, order)
+            return native.permuted_conv1d_silu(x, weight, bias, x_proj, order)
         if torch.is_grad_enabled() and not recording() and not beyond_kernels(x, weight, bias, x_proj):
             # One map for each tap, and the projection's input: recompute them in the backward pass instead.
             return checkpoint(conv1d_silu_plain, x, weight, bias, x_proj, order, use_reentrant=False)
@@ -87,7 +87,7 @@ def permuted_selective_scan(
         tensors = u, projected, dt_weight, A, D, delta_bias
         name = resolve_backend(u, A.shape[3], tensors=tensors)
         if name == "native":
-            return torch.ops.clinicalfmamba.permuted_selective_scan(u, projected, dt_weight, A, D, delta_bias, order)
+            return native.permuted_selective_scan(u, projected, dt_weight, A, D, delta_bias, order)
         if name == "cuda" or name == "reference":
             return _scan_grouped(name, u, projected, dt_weight, A, D, delta_bias, order)
         if torch.is_grad_enabled() and not recording() and not beyond_kernels(*tensors):

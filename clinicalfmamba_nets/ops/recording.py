@@ -22,3 +22,21 @@ def recording() -> bool:
         return False
     else:  # noqa: RET505  (TorchScript drops this branch only when it is written as one)
         return torch.jit.is_tracing() or torch.compiler.is_exporting()
+
+
+def traced() -> bool:
+    """Tell whether torch.jit.trace is watching, whose graph may hold loops of scripted functions.
+
+    ONNX's older exporter traces as well, and cannot: it does not count.
+
+    Returns:
+        True while TorchScript is traced.
+
+    Example:
+        >>> traced()
+        False
+    """
+    if torch.jit.is_scripting():
+        return False
+    else:  # noqa: RET505  (TorchScript drops this branch only when it is written as one)
+        return torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export()

@@ -165,6 +165,7 @@ def test_a_fork_in_the_middle_of_training_does_not_hang() -> None:
     code = (
         "import os, torch\n"
         "from clinicalfmamba_nets.ops import native\n"
+        "native.load()\n"
         "torch.set_num_threads(2)\n"
         "a = [torch.randn(4, 64, 99), torch.randn(4, 64, 99), -torch.rand(64, 8), torch.randn(4, 1, 8, 99),"
         " torch.randn(4, 1, 8, 99), None, None, None, True]\n"

@@ -14,6 +14,7 @@ _ERRORS = {
     1: "the number of states or taps is not one of those compiled",
     2: "out of memory",
     3: "order: each row must be a permutation of the token numbers 0 to L - 1",
+    4: "this library was built for another processor",
 }
 _SIZES = {"cfm_scan": 112, "cfm_conv": 26, "cfm_gate": 20}  # fields of each struct
 NO_STRIDES = (0, 0, 0, 0, 0)

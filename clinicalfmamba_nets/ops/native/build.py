@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-SOURCE_DIR = Path(__file__).resolve().parent / "src"
+SOURCE_DIR = Path(__file__).resolve().parent / "src"  # the kernels; in its folder hosts what others load them by
 LIBRARY_DIR = Path(__file__).resolve().parent / "lib"  # filled at install time
 
 COMMON_FLAGS = (
@@ -41,6 +41,15 @@ VARIANTS: dict[str, tuple[int, str]] = {
     "x86-64-v2": (4, "-msse4.2"),
     "generic": (4, ""),
 }
+# What an installed library holds: every variant of a machine type, of which it chooses as it is loaded.
+WHOLE = {"x86-64": ("x86-64-v4", "x86-64-v3", "x86-64-v2")}
+# Names that each variant has as its own; see src/hosts/dispatch.cpp.
+OWN_NAMES = (
+    *("cfm", "cfm_scan_forward", "cfm_scan_backward", "cfm_conv_forward", "cfm_conv_backward", "cfm_gate_forward"),
+    *("cfm_gate_backward", "cfm_vector_width", "cfm_tile_tokens", "cfm_peak_fma", "cfm_exp_rate", "cfm_triad"),
+)
+ONCE = "parallel.cpp"  # compiled once for all variants
+HOSTS = {"torch": "torch_ops.cpp", "onnxruntime": "onnxruntime_ops.cpp"}
 BUILD_SECONDS = 300
 WORKPLACE = ".building-"  # folders with this start hold what a build has not finished
 
@@ -63,8 +72,13 @@ def variants_of_machine(machine: str) -> tuple[str, ...]:
     return ("generic",)
 
 
+def whole_variant(machine: str) -> str:
+    """Name of the library that holds all variants of a machine type."""
+    return "x86-64" if len(variants_of_machine(machine)) > 1 else "generic"
+
+
 def sources() -> list[Path]:
-    """The C++ files to compile, in a fixed order."""
+    """The C++ files of the kernels, in a fixed order."""
     return sorted(SOURCE_DIR.glob("*.cpp"))
 
 
@@ -98,9 +112,10 @@ def _version(compiler: tuple[str, ...]) -> str:
 def source_key(variant: str) -> str:
     """Hash of everything that decides what a compiler makes of the sources: text and flags."""
     digest = hashlib.sha256()
-    for path in sorted([*sources(), *SOURCE_DIR.glob("*.h*")]):
+    for path in sorted([*SOURCE_DIR.rglob("*.cpp"), *SOURCE_DIR.rglob("*.h*")]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    digest.update(" ".join(_flags(variant)).encode())
+    for part in WHOLE.get(variant, (variant,)):
+        digest.update(" ".join(_flags(part)).encode())
     return digest.hexdigest()[:16]
 
 
@@ -136,12 +151,17 @@ def library_of_any_compiler(variant: str) -> Path | None:
     return None
 
 
+def onnxruntime_library(library: Path) -> Path:
+    """The library for ONNX Runtime beside the one for torch, built with it."""
+    return library.with_name(library.name.replace("clinicalfmamba-", "clinicalfmamba-onnxruntime-", 1))
+
+
 def compile_library(variant: str, target: Path, compiler: list[str]) -> None:
-    """Compile one variant into ``target``; the file appears whole or not at all.
+    """Compile a library for torch, and beside it the one for ONNX Runtime; each appears whole or not at all.
 
     Args:
-        variant: a name of :data:`VARIANTS`.
-        target: the library to write; its folder is made.
+        variant: a name of :data:`VARIANTS` or :data:`WHOLE`.
+        target: the library to write, ``clinicalfmamba-...``; its folder is made.
         compiler: the command from :func:`find_compiler`.
 
     Raises:
@@ -152,20 +172,56 @@ def compile_library(variant: str, target: Path, compiler: list[str]) -> None:
         folder = tempfile.mkdtemp(prefix=WORKPLACE, dir=target.parent)
     except OSError as error:
         raise _not_writable(target.parent, error) from None
+    parts = WHOLE.get(variant, (variant,))
     try:
-        with ThreadPoolExecutor(os.cpu_count()) as files_at_once:
-            objects = {path: str(Path(folder, path.name).with_suffix(".o")) for path in sources()}
-            flags = [*compiler, *_flags(variant)]
-            commands = [[*flags, "-c", str(path), "-o", made] for path, made in objects.items()]
-            list(files_at_once.map(lambda command: _run(command, folder), commands))
-        library = str(Path(folder, "library.so"))
-        _run([*flags, "-shared", *_link_flags(), *objects.values(), "-o", library, "-lpthread"], folder)
-        os.chmod(library, 0o755)
-        os.replace(library, target)
+        objects = _compile_objects(parts, folder, compiler)
+        hosts = {host: Path(folder, f"{host}.so") for host in reversed(HOSTS)}
+        for host, library in hosts.items():
+            others = [made for name, made in objects.items() if name not in HOSTS.values() or name == HOSTS[host]]
+            _link(others, library, compiler, folder, needs_torch=host == "torch")
+            os.chmod(library, 0o755)
+        os.replace(hosts["onnxruntime"], onnxruntime_library(target))
+        os.replace(hosts["torch"], target)
     except (OSError, subprocess.SubprocessError) as error:
         raise BuildError(f"{compiler[0]} could not be run: {error}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compile_objects(parts: Sequence[str], folder: str, compiler: list[str]) -> dict[str, str]:
+    """Compile all files, the kernels once for each variant; returns the object files by what they were made of."""
+    named = f"-DCFM_VARIANTS={' '.join(f'VARIANT({_word(part)})' for part in parts)}"
+    shared = [path for path in (*sources(), *sorted((SOURCE_DIR / "hosts").glob("*.cpp"))) if _is_shared(path)]
+    jobs = {path.name: [*COMMON_FLAGS, named, str(path)] for path in shared}
+    for part in parts:
+        own = [f"-D{name}={name}_{_word(part)}" for name in OWN_NAMES]
+        files = [path for path in sources() if not _is_shared(path)]
+        jobs |= {f"{part} {path.name}": [*_flags(part), *own, str(path)] for path in files}
+    objects = {name: str(Path(folder, f"{number}.o")) for number, name in enumerate(jobs)}
+    with ThreadPoolExecutor(os.cpu_count()) as files_at_once:
+        commands = [[*compiler, *words, "-c", "-o", objects[name]] for name, words in jobs.items()]
+        list(files_at_once.map(lambda command: _run(command, folder), commands))
+    return objects
+
+
+def _is_shared(path: Path) -> bool:
+    return path.name == ONCE or path.parent.name == "hosts"
+
+
+def _word(variant: str) -> str:
+    return variant.replace("-", "_")
+
+
+def _link(objects: Sequence[str], library: Path, compiler: list[str], folder: str, needs_torch: bool) -> None:
+    """Link a library; that for torch asks for torch's by name, of which the build needs no more than the name."""
+    words = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+    if needs_torch and not words:
+        empty, named = Path(folder, "empty.cpp"), Path(folder, "libtorch_cpu.so")
+        empty.touch()
+        _run([*compiler, "-shared", "-nostdlib", f"-Wl,-soname,{named.name}", str(empty), "-o", str(named)], folder)
+        words = ["-Wl,--no-as-needed", str(named)]
+    libraries = [*words, "-lpthread", "-ldl"] if sys.platform != "darwin" else words
+    _run([*compiler, "-shared", *objects, "-o", str(library), *libraries], folder)
 
 
 def _run(command: list[str], folder: str) -> None:
@@ -258,10 +314,6 @@ def _locked(handle: int, fcntl: Any, folder: Path) -> bool:
 def _flags(variant: str) -> list[str]:
     width, isa = VARIANTS[variant]
     return [*COMMON_FLAGS, *isa.split(), f"-DCFM_WIDTH={width}"]
-
-
-def _link_flags() -> list[str]:
-    return ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
 
 
 def _end_with_caller() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
-from clinicalfmamba_nets.ops.native import abi
+from clinicalfmamba_nets.ops.native import abi, registry
 from clinicalfmamba_nets.ops.native.eager import is_plain, is_plain_gradient, wants_gradient
 from clinicalfmamba_nets.ops.plain import conv1d_silu_plain
 
@@ -138,20 +138,27 @@ class _EagerConvolution(torch.autograd.Function):
         return *run(du, dprojected, *ctx.saved_tensors), None
 
 
-def _permuted_conv1d_silu(
+def permuted_conv1d_silu(
     x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor
 ) -> tuple[Tensor, Tensor]:
     """u (S, K, B, L, D) and its projection; see :func:`clinicalfmamba_nets.ops.permuted_conv1d_silu`."""
     refuse_beyond_kernels("permuted_conv1d_silu", x, weight, bias, x_proj)
-    if not is_plain(x, weight, bias, x_proj, order):
+    wanted = wants_gradient(x, weight, bias, x_proj)
+    if is_plain(x, weight, bias, x_proj, order):
+        run: Any = _EagerConvolution.apply if wanted else _forward
+        return run(x, weight, bias, x_proj, order)
+    if wanted:
         return ops.permuted_conv1d_silu_forward(x, weight, bias, x_proj, order)
-    if wants_gradient(x, weight, bias, x_proj):
-        return _EagerConvolution.apply(x, weight, bias, x_proj, order)
-    return _forward(x, weight, bias, x_proj, order)
+    return ops.permuted_conv1d_silu(x.float(), weight.float(), bias.float(), x_proj.float(), order)
 
 
-_library = torch.library.Library("clinicalfmamba", "FRAGMENT")
-_library.define(
-    "permuted_conv1d_silu(Tensor x, Tensor weight, Tensor bias, Tensor x_proj, Tensor order) -> (Tensor, Tensor)"
-)
-_library.impl("permuted_conv1d_silu", _permuted_conv1d_silu, "CompositeImplicitAutograd")
+def _differentiable(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    tensors = x, weight, bias, x_proj
+    if is_plain(*tensors, order) or wants_gradient(*tensors):
+        return permuted_conv1d_silu(*tensors, order)
+    refuse_beyond_kernels("permuted_conv1d_silu", *tensors)
+    return registry.below_autograd(ops.permuted_conv1d_silu, *tensors, order)
+
+
+_SCHEMA = "(Tensor x, Tensor weight, Tensor bias, Tensor x_proj, Tensor order) -> (Tensor, Tensor)"
+registry.register(registry.Operator("permuted_conv1d_silu", _SCHEMA, _forward, _fake_forward, _differentiable))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
-from clinicalfmamba_nets.ops.native import abi
+from clinicalfmamba_nets.ops.native import abi, registry
 from clinicalfmamba_nets.ops.native.eager import is_plain, is_plain_gradient, wants_gradient
 from clinicalfmamba_nets.ops.plain import gated_norm_plain
 
@@ -118,15 +118,25 @@ class _EagerGate(torch.autograd.Function):
         return _all_gradients(ctx, dout, _backward if is_plain_gradient(dout) else ops.gated_norm_backward)
 
 
-def _gated_norm(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float) -> Tensor:
+def gated_norm(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float) -> Tensor:
     """(S, B, L, D); see :func:`clinicalfmamba_nets.ops.gated_norm`."""
     refuse_beyond_kernels("gated_norm", y, z, weight, bias)
-    if not is_plain(y, z, weight, bias):
+    wanted = wants_gradient(y, z, weight, bias)
+    if is_plain(y, z, weight, bias):
+        run: Any = _EagerGate.apply if wanted else _forward
+        return run(y, z, weight, bias, divisor)
+    if wanted:
         return ops.gated_norm_forward(y, z, weight, bias, divisor)
-    run: Any = _EagerGate.apply if wants_gradient(y, z, weight, bias) else _forward
-    return run(y, z, weight, bias, divisor)
+    single = [x if x is None else x.float() for x in (y, z, weight, bias)]
+    return ops.gated_norm(*single, divisor)
 
 
-_library = torch.library.Library("clinicalfmamba", "FRAGMENT")
-_library.define("gated_norm(Tensor y, Tensor z, Tensor? weight, Tensor? bias, float divisor) -> Tensor")
-_library.impl("gated_norm", _gated_norm, "CompositeImplicitAutograd")
+def _differentiable(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float) -> Tensor:
+    if is_plain(y, z, weight, bias) or wants_gradient(y, z, weight, bias):
+        return gated_norm(y, z, weight, bias, divisor)
+    refuse_beyond_kernels("gated_norm", y, z, weight, bias)
+    return registry.below_autograd(ops.gated_norm, y, z, weight, bias, divisor)
+
+
+_SCHEMA = "(Tensor y, Tensor z, Tensor? weight, Tensor? bias, float divisor) -> Tensor"
+registry.register(registry.Operator("gated_norm", _SCHEMA, _forward, _fake_forward, _differentiable))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from clinicalfmamba_nets.ops.native import build
+from clinicalfmamba_nets.ops.native import build, registry
 
 SWITCH = "CLINICALFMAMBA_NATIVE"
 FUNCTIONS = tuple(f"cfm_{kernel}_{way}" for kernel in ("scan", "conv", "gate") for way in ("forward", "backward"))
@@ -35,6 +35,27 @@ def load() -> ctypes.CDLL | None:
             if _state is None:
                 _state = _load()
     return _state[0]
+
+
+def load_if_built() -> None:
+    """Load the library where that takes no compiling, so that exported programs find their operators."""
+    variant = variant_of_cpu(torch.backends.cpu.get_cpu_capability(), platform.machine())
+    with contextlib.suppress(build.BuildError, OSError):
+        installed = build.installed_library(build.whole_variant(platform.machine()))
+        if installed.exists() or build.cached_library(variant, build.find_compiler()).exists():
+            load()
+
+
+def library_path(host: str = "torch") -> Path:
+    """The library that other programs load, for torch or for ``onnxruntime``; built now if it is not there.
+
+    Raises:
+        RuntimeError: there is none here; the message says why.
+    """
+    if load() is None:
+        raise RuntimeError(f"the operators' library is not here: {reason()}")
+    path, _ = _find(variant_of_cpu(torch.backends.cpu.get_cpu_capability(), platform.machine()))
+    return path if host == "torch" else build.onnxruntime_library(path)
 
 
 def available() -> bool:
@@ -84,14 +105,20 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             function.argtypes, function.restype = [ctypes.c_void_p], ctypes.c_int
         for name in ("cfm_vector_width", "cfm_tile_tokens"):
             getattr(library, name).restype = ctypes.c_int64
+        library.cfm_variant.restype = ctypes.c_char_p
+        used = library.cfm_variant()
+        if used is None:
+            return None, f"{path} was built for another processor"
     except (build.BuildError, OSError, AttributeError) as error:
         return None, " ".join(str(error).split())
     _share_threads(library)
+    registry.complete_operators()
+    variant = used.decode().replace("_", "-")
     return library, f"{variant}, {8 * 4 * library.cfm_vector_width()}-bit vectors, {where}"
 
 
 def _find(variant: str) -> tuple[Path, str]:
-    installed = build.installed_library(variant)
+    installed = build.installed_library(build.whole_variant(platform.machine()))
     if installed.exists():
         return installed, "built at install"
     if not _is_cached(variant):

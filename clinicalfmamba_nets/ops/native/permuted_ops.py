@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
-from clinicalfmamba_nets.ops.native import abi
+from clinicalfmamba_nets.ops.native import abi, registry
 from clinicalfmamba_nets.ops.native.eager import is_plain, is_plain_gradient, wants_gradient
 from clinicalfmamba_nets.ops.plain import permuted_scan_plain
 
@@ -181,22 +181,38 @@ class _EagerScan(torch.autograd.Function):
         return _all_gradients(ctx, dy, _backward if is_plain_gradient(dy) else ops.permuted_selective_scan_backward)
 
 
-def _permuted_selective_scan(
+def permuted_selective_scan(
     u: Tensor, projected: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, order: Tensor
 ) -> Tensor:
     """y (S, B, L, D); see :func:`clinicalfmamba_nets.ops.permuted_selective_scan`."""
     tensors = [t.float() for t in (u, projected, dt_weight, A, D, delta_bias)]
     refuse_beyond_kernels("permuted_selective_scan", *tensors)
-    save, plain = wants_gradient(*tensors), is_plain(*tensors, order)
-    if plain and save:
-        return _EagerScan.apply(*tensors, order)
-    run: Any = _forward if plain else ops.permuted_selective_scan_states
-    return run(*tensors, order, save)[0]
+    wanted = wants_gradient(*tensors)
+    if is_plain(*tensors, order):
+        return _EagerScan.apply(*tensors, order) if wanted else _infer(*tensors, order)
+    if wanted:
+        return ops.permuted_selective_scan_states(*tensors, order, True)[0]
+    return ops.permuted_selective_scan(*tensors, order)
 
 
-_library = torch.library.Library("clinicalfmamba", "FRAGMENT")
-_library.define(
-    "permuted_selective_scan(Tensor u, Tensor projected, Tensor dt_weight, Tensor A, Tensor D, Tensor delta_bias, "
-    "Tensor order) -> Tensor"
+def _infer(*tensors: Tensor) -> Tensor:
+    """Without the states that a backward pass starts from."""
+    run: Any = _forward
+    return run(*tensors, False)[0]
+
+
+def _fake_infer(u: Tensor, projected: Tensor, dt_weight: Tensor, A: Tensor, D: Tensor, *others: Tensor) -> Tensor:
+    return _outputs(u, A, False)[0]
+
+
+def _differentiable(*tensors: Tensor) -> Tensor:
+    if is_plain(*tensors) or wants_gradient(*tensors):
+        return permuted_selective_scan(*tensors)
+    refuse_beyond_kernels("permuted_selective_scan", *tensors)
+    return registry.below_autograd(ops.permuted_selective_scan, *tensors)
+
+
+_SCHEMA = (
+    "(Tensor u, Tensor projected, Tensor dt_weight, Tensor A, Tensor D, Tensor delta_bias, Tensor order) -> Tensor"
 )
-_library.impl("permuted_selective_scan", _permuted_selective_scan, "CompositeImplicitAutograd")
+registry.register(registry.Operator("permuted_selective_scan", _SCHEMA, _infer, _fake_infer, _differentiable))

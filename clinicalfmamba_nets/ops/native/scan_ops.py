@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.derivatives import gradients_to_differentiate, refuse_beyond_kernels
-from clinicalfmamba_nets.ops.native import abi
+from clinicalfmamba_nets.ops.native import abi, registry
 from clinicalfmamba_nets.ops.native.eager import is_plain, is_plain_gradient, wants_gradient
 from clinicalfmamba_nets.ops.plain import selective_scan_plain
 
@@ -234,11 +234,11 @@ def selective_scan(
 ) -> tuple[Tensor, Any]:
     """y (B, D, L) and the last state (B, D, N) if it is wanted; see :func:`clinicalfmamba_nets.ops.selective_scan`."""
     if not is_plain(u, delta, A, B, C, D, z, delta_bias):  # who asks for derivatives has been told in resolve_backend
-        return ops.selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+        return _in_graph(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     tensors = _arguments(u, delta, A, B, C, D, z, delta_bias)
     if wants_gradient(*tensors):
         return _EagerScan.apply(*tensors, delta_softplus, with_last)
-    y, last = torch.empty_like(tensors[0]), _room_for_last(u, A, with_last)
+    y, last = torch.empty_like(tensors[0]), _room_for_last(tensors[0], A, with_last)
     _run(tensors, delta_softplus, y, last, None)
     return y, last
 
@@ -248,16 +248,40 @@ def _arguments(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, *rest:
     return _single(u), _single(delta), _single(A), _single(B), _single(C), *rest
 
 
-def _registered_scan(*arguments: Any) -> tuple[Tensor, Tensor]:
+def _in_graph(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """The registered operators: with the states that a backward pass starts from, or without."""
     tensors, softplus = _arguments(*arguments[:-1]), arguments[-1]
     refuse_beyond_kernels("selective_scan", *tensors)
-    y, last, _ = ops.selective_scan_states(*tensors, softplus, wants_gradient(*tensors))
-    return y, last
+    if wants_gradient(*tensors):
+        return ops.selective_scan_states(*tensors, softplus, True)[:2]
+    return ops.selective_scan(*(x if x is None else _single(x) for x in tensors), softplus)
 
 
-_library = torch.library.Library("clinicalfmamba", "FRAGMENT")
-_library.define(
-    "selective_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
+def _differentiable(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *tensors, softplus = arguments
+    if is_plain(*tensors):
+        return selective_scan(*tensors, softplus, True)
+    if wants_gradient(*tensors):
+        return _in_graph(*arguments)
+    refuse_beyond_kernels("selective_scan", *tensors)
+    return registry.below_autograd(ops.selective_scan, *arguments)
+
+
+def _infer(*arguments: Any) -> tuple[Tensor, Tensor]:
+    """The kernel, with dense results."""
+    *tensors, softplus = arguments
+    u, _, A, *_ = tensors
+    y, last = u.new_empty(u.shape), _room_for_last(u, A, True)
+    _run(tensors, softplus, y, last, None)
+    return y, last  # type: ignore[return-value]
+
+
+def _fake_infer(u: Tensor, delta: Tensor, A: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    return u.new_empty(u.shape), u.new_empty((*u.shape[:2], A.shape[1]))
+
+
+_SCHEMA = (
+    "(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, "
     "bool delta_softplus) -> (Tensor, Tensor)"
 )
-_library.impl("selective_scan", _registered_scan, "CompositeImplicitAutograd")
+registry.register(registry.Operator("selective_scan", _SCHEMA, _infer, _fake_infer, _differentiable))

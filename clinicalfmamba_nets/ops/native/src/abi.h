@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #define CFM_EXPORT __attribute__((visibility("default")))
+#define CFM_OPERATORS_VERSION 1 /* of what exported programs call: names, arguments and meaning */
 
 #ifdef __cplusplus
 extern "C" {
@@ -88,7 +89,7 @@ typedef struct {
 } CfmGate;
 
 /* Each returns 0, or 1 where N or width is not one of the compiled ones, 2 where memory ran out,
-   3 where order is not a permutation. */
+   3 where order is not a permutation, 4 where the library was built for another processor. */
 CFM_EXPORT int cfm_scan_forward(const CfmScan* scan);
 CFM_EXPORT int cfm_scan_backward(const CfmScan* scan);
 CFM_EXPORT int cfm_conv_forward(const CfmConv* conv);
@@ -97,6 +98,7 @@ CFM_EXPORT int cfm_gate_forward(const CfmGate* gate);
 CFM_EXPORT int cfm_gate_backward(const CfmGate* gate);
 CFM_EXPORT int64_t cfm_vector_width(void);
 CFM_EXPORT int64_t cfm_tile_tokens(void);
+CFM_EXPORT const char* cfm_variant(void); /* the kernels that this processor runs, null for none: see dispatch.cpp */
 CFM_EXPORT void cfm_use_openmp(void* gomp_parallel);
 
 /* For benchmarks: see roofline.cpp. */

@@ -73,18 +73,18 @@ void work_on(void* job) { static_cast<Job*>(job)->work(); }
 
 }  // namespace
 
-void run_tasks(int64_t tasks, int threads, void (*body)(const void*, int64_t), const void* context) {
+}  // namespace cfm
+
+extern "C" void cfm_run_tasks(int64_t tasks, int threads, void (*body)(const void*, int64_t), const void* context) {
     threads = static_cast<int>(std::clamp<int64_t>(tasks, 1, threads));
-    Job job{tasks, threads, body, context};
+    cfm::Job job{tasks, threads, body, context};
     if (threads == 1) return job.work();
-    if (OmpParallel parallel = omp_parallel.load()) return parallel(work_on, &job, static_cast<unsigned>(threads), 0);
+    if (cfm::OmpParallel parallel = cfm::omp_parallel.load()) return parallel(cfm::work_on, &job, static_cast<unsigned>(threads), 0);
     std::vector<std::thread> helpers;
-    for (int i = 1; i < threads; ++i) helpers.emplace_back(work_on, &job);
+    for (int i = 1; i < threads; ++i) helpers.emplace_back(cfm::work_on, &job);
     job.work();
     for (std::thread& helper : helpers) helper.join();
 }
-
-}  // namespace cfm
 
 extern "C" CFM_EXPORT void cfm_use_openmp(void* gomp_parallel) {
     static const int registered = pthread_atfork(nullptr, nullptr, cfm::forget_pool_in_child);
