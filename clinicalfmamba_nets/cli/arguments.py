@@ -221,6 +221,23 @@ def train_parser() -> Parser:
     return with_run_options(parser, "folder for checkpoints, curves and logs")
 
 
+def export_parser() -> Parser:
+    """Arguments of `export`."""
+    usage = ["--task TASK --format FORMAT -o FILE [options]", "--task grading --model_dir DIR --format FORMAT -o FILE"]
+    parser = Parser("export", usage, "Write a network with its weights as a program that runs without this package.")
+    told = "ts: TorchScript; pt2: torch.export; aoti: compiled for this kind of processor; onnx: ONNX"
+    parser.add_argument("--format", choices=["ts", "pt2", "aoti", "onnx"], required=True, help=told)
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="the program")
+    parser.add_argument("--task", default="ct_mri", help="ct_mri (default), spect_mri, ..., or grading")
+    parser.add_argument("--bundle", help="fusion_2d or fusion_3d; default: by the task")
+    told = "torch's own operations alone (ts, pt2): slower, for hosts that cannot load a library"
+    parser.add_argument("--portable", action="store_true", help=told)
+    told = "also copy the operators' library there, for hosts without this package"
+    parser.add_argument("--library", metavar="DIR", help=told)
+    parser.add_argument("--model_dir", "--model-dir", metavar="DIR", help="of grading: folder of a training")
+    return with_common_options(parser)
+
+
 def info_parser() -> Parser:
     """Arguments of `info`."""
     parser = Parser(
@@ -254,6 +271,7 @@ PARSERS: dict[str, tuple[Callable[[], Parser], str]] = {
     "evaluate": (evaluate_parser, "measure fused test pairs beside the free baselines"),
     "score": (score_parser, "score folders of fused images of any program"),
     "train": (train_parser, "train the network of a bundle"),
+    "export": (export_parser, "write a network as a program for C++, torch or ONNX Runtime"),
     "info": (info_parser, "show versions, bundles, weights, device and scan backend"),
 }
 

@@ -22,6 +22,7 @@ from clinicalfmamba_nets import __version__
 from clinicalfmamba_nets.cli.arguments import PARSERS, PROGRAM, Parser, nearest, overview, say
 from clinicalfmamba_nets.cli.checks import check_fuse_inputs, check_grade_inputs
 from clinicalfmamba_nets.cli.measuring import run_evaluate, run_score, run_train
+from clinicalfmamba_nets.cli.programs import run_export
 
 
 def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
@@ -190,6 +191,7 @@ COMMANDS: dict[str, Callable[[Parser, argparse.Namespace], int]] = {
     "evaluate": run_evaluate,
     "score": run_score,
     "train": run_train,
+    "export": run_export,
     "info": run_info,
 }
 

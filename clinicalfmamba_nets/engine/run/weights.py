@@ -97,7 +97,8 @@ def start_from_weights(network: nn.Module, path: str | os.PathLike | None) -> No
     network.load_state_dict(state)
 
 
-def _with_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:
+def with_weights(network: nn.Module, path: str | os.PathLike) -> nn.Module:
+    """Give a network the weights of a file, for inference; see `require_weights`."""
     network.load_state_dict(require_weights(network, path))
     facts = {"file": str(path), "sha256": file_digest(path)}
     network.weights_file = facts  # type: ignore[assignment]
@@ -132,10 +133,10 @@ def trained_networks(
         FusionInputError: a file is not there or does not fit.
     """
     if RUN_MARK not in str(ckpt_path):
-        return {label: _with_weights(network, ckpt_path)}
+        return {label: with_weights(network, ckpt_path)}
     names = [runs] if isinstance(runs, str) else runs
     paths = {run: str(ckpt_path).replace(RUN_MARK, run) for run in names}
-    return {label: {run: _with_weights(copy.deepcopy(network), path) for run, path in paths.items()}}
+    return {label: {run: with_weights(copy.deepcopy(network), path) for run, path in paths.items()}}
 
 
 def shipped_networks(bundle_root: str | os.PathLike, tasks: Sequence[str]) -> dict[str, nn.Module]:
@@ -184,4 +185,4 @@ def _built(bundle_root: Path, task: str) -> nn.Module:
     parser.read_config(str(bundle_root / "configs" / "inference.json"))
     parser.update({"task": task, "bundle_root": str(bundle_root)})
     with torch.random.fork_rng(devices=[]):  # building a network draws its first weights
-        return _with_weights(parser.get_parsed_content("network_def"), parser.get_parsed_content("ckpt_path"))
+        return with_weights(parser.get_parsed_content("network_def"), parser.get_parsed_content("ckpt_path"))

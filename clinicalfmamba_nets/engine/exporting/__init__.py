@@ -1,0 +1,1 @@
+"""Programs for hosts without this package: TorchScript, torch.export, AOTInductor and ONNX, written and loaded."""

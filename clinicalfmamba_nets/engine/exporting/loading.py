@@ -1,0 +1,156 @@
+"""Exported programs, loaded: whatever their form, a function of a tensor."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, OPERATORS_VERSION, ProgramFacts
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.ops import native
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program that was loaded.
+
+    Args:
+        facts: what its file tells.
+        run: from the input to the output.
+    """
+
+    facts: ProgramFacts
+    run: Callable[[Tensor], Tensor]
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Run the program.
+
+        Args:
+            image: as `facts.input` says, on the processor.
+
+        Raises:
+            FusionInputError: another type, or a size below the smallest.
+        """
+        if image.dtype != torch.float32 or image.device.type != "cpu":
+            found = f"{image.dtype} on {image.device}".replace("torch.", "")
+            raise input_error("image", "float32 on the processor", found, "convert it")
+        if min(image.shape[2:], default=0) < self.facts.smallest:
+            smallest = f"sizes of {self.facts.smallest} or more"
+            raise input_error("image", smallest, str(tuple(image.shape)), "give a larger image")
+        with torch.no_grad():
+            return self.run(image)
+
+
+def read_facts(path: str | os.PathLike) -> ProgramFacts:
+    """Tell what an exported program is, without loading it.
+
+    Raises:
+        FusionInputError: no such file, or not one of `clinicalfmamba export`.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise input_error(file, "an exported program", "no such file", "write one: clinicalfmamba export")
+    return ProgramFacts.parse(_zipped_facts(file) if zipfile.is_zipfile(file) else _onnx_facts(file), file)
+
+
+def _zipped_facts(file: Path) -> str:
+    """The facts within TorchScript, torch.export and AOTInductor files, which are archives."""
+    with zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            if name.endswith(f"extra/{FACTS_FILE}"):
+                return archive.read(name).decode()
+            if name.endswith("_metadata.json"):
+                return str(json.loads(archive.read(name)).get(FACTS_FILE, ""))
+    return ""
+
+
+def _onnx_facts(file: Path) -> str:
+    try:
+        import onnx
+
+        model = onnx.load(file, load_external_data=False)
+    except ImportError:
+        raise input_error(file, "the package onnx to read it", "none", "pip install onnx onnxruntime") from None
+    except Exception as error:
+        raise input_error(file, "an exported program", "another kind of file", "export it again") from error
+    return next((item.value for item in model.metadata_props if item.key == FACTS_FILE), "")
+
+
+def load_program(path: str | os.PathLike) -> Program:
+    """Load a program that `clinicalfmamba export` has written.
+
+    Args:
+        path: the file, of any format.
+
+    Returns:
+        The program; it takes every batch and size.
+
+    Raises:
+        FusionInputError: another file, operators of another version, no library of operators, another processor.
+
+    Example:
+        >>> from clinicalfmamba_nets.engine.exporting.write import export_program
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> path = export_program("ct_mri", "ts", f"{folder}/ct_mri.ts")
+        >>> load_program(path)(torch.rand(1, 2, 40, 50)).shape
+        torch.Size([1, 1, 40, 50])
+    """
+    file, facts = Path(path), read_facts(path)
+    if facts.operators_version > OPERATORS_VERSION:
+        expected = f"operators of version {OPERATORS_VERSION} or earlier"
+        raise input_error(file, expected, f"version {facts.operators_version}", "install a newer clinicalfmamba")
+    if facts.operators_version and facts.format != "onnx" and not native.available():
+        raise input_error(file, "the operators' library", native.reason(), "load a portable program")
+    return Program(facts, _LOADERS[facts.format](file, facts))
+
+
+def _load_torchscript(file: Path, facts: ProgramFacts) -> Callable[[Tensor], Tensor]:
+    return torch.jit.load(str(file))
+
+
+def _load_exported(file: Path, facts: ProgramFacts) -> Callable[[Tensor], Tensor]:
+    return torch.export.load(str(file)).module()
+
+
+def _load_aot_inductor(file: Path, facts: ProgramFacts) -> Callable[[Tensor], Tensor]:
+    capability = torch.backends.cpu.get_cpu_capability()
+    if facts.processor != capability:
+        raise input_error(file, f"a processor with {facts.processor}", capability, "export the program on this machine")
+    package = torch._inductor.aoti_load_package(str(file))
+    return lambda image: _one(package(image.contiguous()))
+
+
+def _one(result: Any) -> Tensor:
+    return result[0] if isinstance(result, list | tuple) else result
+
+
+def _load_onnx(file: Path, facts: ProgramFacts) -> Callable[[Tensor], Tensor]:
+    """A session of ONNX Runtime with the operators' library, or with the model's own functions where it is not here."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise input_error(file, "the package onnxruntime", "none", "pip install onnxruntime") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    if facts.operators_version and native.available():
+        options.register_custom_ops_library(str(native.library_path("onnxruntime")))
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda image: torch.from_numpy(session.run(None, {name: image.numpy()})[0])
+
+
+_LOADERS: dict[str, Callable[[Path, ProgramFacts], Callable[[Tensor], Tensor]]] = {
+    "ts": _load_torchscript,
+    "pt2": _load_exported,
+    "aoti": _load_aot_inductor,
+    "onnx": _load_onnx,
+}

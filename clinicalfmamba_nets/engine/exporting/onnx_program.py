@@ -1,0 +1,101 @@
+"""ONNX form of a network: operators of an own domain, each with a function that stands in for it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, ProgramFacts
+from clinicalfmamba_nets.engine.exporting.onnx_functions import DOMAIN, fallback_functions
+from clinicalfmamba_nets.engine.exporting.torch_programs import exported_program, recorded
+from clinicalfmamba_nets.errors import input_error
+
+INPUT, OUTPUT = "image", "pred"
+# Operator: inputs (an "order" is int64, all others float32), number of results, whether it has a divisor.
+_OPERATORS: dict[str, tuple[tuple[str, ...], int, bool]] = {
+    "permuted_conv1d_silu": (("x", "weight", "bias", "x_proj", "order"), 2, False),
+    "permuted_selective_scan": (("u", "projected", "dt_weight", "A", "D", "delta_bias", "order"), 1, False),
+    "gate": (("y", "z"), 1, True),
+    "gated_norm": (("y", "z", "weight", "bias"), 1, True),
+}
+
+
+def write_onnx(network: nn.Module, facts: ProgramFacts, path: Path) -> None:
+    """Write an ONNX file that runs with the operators' library, and without it by functions.
+
+    Raises:
+        FusionInputError: the packages of ONNX are not installed.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  the exporter needs it
+    except ImportError as error:
+        found = f"no package {error.name}"
+        raise input_error("export --format onnx", "onnx and onnxscript", found, "pip install onnx onnxscript") from None
+    program = exported_program(network, facts)
+    table = _translations() if facts.operators_version else {}
+    with recorded(facts), contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+        made = torch.onnx.export(
+            program, dynamo=True, custom_translation_table=table, input_names=[INPUT], output_names=[OUTPUT]
+        )
+        whole = Path(folder, "program.onnx")
+        made.save(str(whole), external_data=False)  # type: ignore[union-attr]
+        model = onnx.load(whole)
+    if facts.operators_version:
+        _add_functions(model)
+    item = model.metadata_props.add()
+    item.key, item.value = FACTS_FILE, facts.text()
+    onnx.save(model, path)
+
+
+def _add_functions(model: Any) -> None:
+    """Put the functions into a model, which then runs without the library."""
+    opset = next(entry.version for entry in model.opset_import if not entry.domain)
+    del model.functions[:]
+    model.functions.extend(fallback_functions(opset))
+    if DOMAIN not in [entry.domain for entry in model.opset_import]:
+        own = model.opset_import.add()
+        own.domain, own.version = DOMAIN, 1
+
+
+def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """What torch's exporter writes for each operator."""
+    own = {name: _onnx_operator(name) for name in _OPERATORS}
+    operators = torch.ops.clinicalfmamba
+
+    def gated_norm(y: Any, z: Any, weight: Any, bias: Any, divisor: float) -> Any:
+        if weight is None or bias is None:
+            return own["gate"](y, z, divisor=divisor)
+        return own["gated_norm"](y, z, weight, bias, divisor=divisor)
+
+    return {
+        operators.permuted_conv1d_silu.default: lambda *tensors: own["permuted_conv1d_silu"](*tensors),
+        operators.permuted_selective_scan.default: lambda *tensors: own["permuted_selective_scan"](*tensors),
+        operators.gated_norm.default: gated_norm,
+    }
+
+
+def _onnx_operator(name: str) -> Callable[..., Any]:
+    """An operator of the own domain as the exporter calls it."""
+    from onnx.defs import OpSchema
+    from onnxscript.values import Op, Opset
+
+    inputs, results, has_divisor = _OPERATORS[name]
+    types = {word: "tensor(int64)" if word == "order" else "tensor(float)" for word in inputs}
+    attributes = [OpSchema.Attribute("divisor", OpSchema.AttrType.FLOAT, "of the gated values")] if has_divisor else []
+    schema = OpSchema(
+        name,
+        DOMAIN,
+        1,
+        inputs=[OpSchema.FormalParameter(word, kind) for word, kind in types.items()],
+        outputs=[OpSchema.FormalParameter(f"result{number}", "tensor(float)") for number in range(results)],
+        attributes=attributes,
+    )
+    return Op(Opset(DOMAIN, 1), name, schema)

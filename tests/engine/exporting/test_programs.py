@@ -1,0 +1,200 @@
+"""Exported programs: right at every size and batch, with their facts, refused where they cannot run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE
+from clinicalfmamba_nets.engine.exporting.loading import load_program, read_facts
+from clinicalfmamba_nets.engine.exporting.write import copy_library, export_network
+from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.nets import clinicalfmamba_2d, clinicalfmamba_3d
+from clinicalfmamba_nets.ops import native
+
+pytestmark = [
+    pytest.mark.skipif(not native.available(), reason=f"no native kernels: {native.reason()}"),
+    pytest.mark.filterwarnings("ignore"),  # of torch's exporters and loaders
+]
+TINY = {"features": 4, "dim": 32, "depth": 1, "d_state": 4}
+NETWORKS = {
+    "mix": lambda: clinicalfmamba_2d(**TINY, decoder_depth=1, head="mix"),
+    "gain": lambda: clinicalfmamba_2d(**TINY, decoder_depth=1, head="gain", num_down=2),
+    "3d": lambda: clinicalfmamba_3d(**TINY, head="gain"),
+}
+SIZES = {"mix": ((1, 64, 48), (3, 45, 61)), "gain": ((1, 31, 64),), "3d": ((1, 24, 17, 32), (2, 16, 24, 16))}
+CASES = [
+    pytest.param("mix", "ts", False, id="ts"),
+    pytest.param("gain", "ts", True, id="portable ts"),
+    pytest.param("3d", "ts", False, id="ts 3d"),
+    *(
+        pytest.param(*case, id=" ".join(map(str, case)), marks=pytest.mark.slow)
+        for case in [
+            ("mix", "pt2", False),
+            ("3d", "pt2", False),
+            ("gain", "pt2", True),
+            ("mix", "aoti", False),
+            ("mix", "onnx", False),
+            ("3d", "onnx", False),
+            ("3d", "ts", True),
+        ]
+    ),
+]
+
+
+def network_of(name: str) -> torch.nn.Module:
+    """A tiny network with random weights."""
+    torch.manual_seed(0)
+    return NETWORKS[name]().eval()
+
+
+def export(name: str, file_format: str, folder, portable: bool = False):
+    """Export a tiny network; returns it and the path."""
+    network = network_of(name)
+    bundle = "fusion_3d" if name == "3d" else "fusion_2d"
+    return network, export_network(
+        network, "t2_flair", bundle, file_format, folder / f"program.{file_format}", portable
+    )
+
+
+def images_of(name: str) -> list[torch.Tensor]:
+    """Batches of several sizes."""
+    generator = torch.Generator().manual_seed(1)
+    return [torch.rand(batch, 2, *sizes, generator=generator) for batch, *sizes in SIZES[name]]
+
+
+@pytest.mark.parametrize(("name", "file_format", "portable"), CASES)
+def test_a_program_gives_what_the_network_gives_at_every_size(name, file_format, portable, tmp_path) -> None:
+    network, path = export(name, file_format, tmp_path, portable)
+    program = load_program(path)
+    assert program.facts.operators_version == (0 if portable else 1)
+    assert (program.facts.format, program.facts.task) == (file_format, "t2_flair")
+    for image in images_of(name):
+        with torch.no_grad():
+            torch.testing.assert_close(program(image), network(image), atol=2e-5, rtol=0)
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_operators_are_in_the_graph_and_their_absence_in_the_portable_one(tmp_path) -> None:
+    for portable in (False, True):
+        _, path = export("mix", "ts", tmp_path, portable)
+        with zipfile.ZipFile(path) as archive:
+            text = " ".join(archive.read(name).decode() for name in archive.namelist() if name.endswith(".py"))
+        assert ("ops.clinicalfmamba." in text) != portable
+
+
+def test_another_format_size_or_kind_of_number_is_refused(tmp_path) -> None:
+    network, path = export("mix", "ts", tmp_path)
+    program = load_program(path)
+    with pytest.raises(FusionInputError, match="sizes of 8 or more"):
+        program(torch.rand(1, 2, 7, 64))
+    with pytest.raises(FusionInputError, match="expected float32 on the processor, found float64"):
+        program(torch.rand(1, 2, 64, 64).double())
+    with pytest.raises(FusionInputError, match="one of ts, pt2, aoti, onnx"):
+        export_network(network, "t2_flair", "fusion_2d", "exe", tmp_path / "x")
+    with pytest.raises(FusionInputError, match="runs without the library too"):
+        export_network(network, "t2_flair", "fusion_2d", "onnx", tmp_path / "x", portable=True)
+
+
+def test_files_that_are_no_program_are_refused(tmp_path) -> None:
+    with pytest.raises(FusionInputError, match="no such file"):
+        read_facts(tmp_path / "nothing.ts")
+    plain = tmp_path / "plain.ts"
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), plain)
+    with pytest.raises(FusionInputError, match="expected a program of clinicalfmamba export"):
+        load_program(plain)
+
+
+def change_facts(path, **changes) -> None:
+    """Write other facts into a TorchScript file."""
+    extra = {FACTS_FILE: ""}
+    program = torch.jit.load(path, _extra_files=extra)
+    extra[FACTS_FILE] = json.dumps({**json.loads(extra[FACTS_FILE]), **changes})
+    torch.jit.save(program, path, _extra_files=extra)
+
+
+def test_operators_of_a_later_version_are_refused(tmp_path) -> None:
+    _, path = export("mix", "ts", tmp_path)
+    change_facts(path, operators_version=99)
+    with pytest.raises(FusionInputError, match="found version 99; install a newer clinicalfmamba"):
+        load_program(path)
+
+
+def test_without_the_library_the_loader_says_so(tmp_path, monkeypatch) -> None:
+    _, path = export("mix", "ts", tmp_path)
+    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(native, "reason", lambda: "switched off")
+    with pytest.raises(FusionInputError, match="expected the operators' library, found switched off"):
+        load_program(path)
+
+
+def test_a_compiled_program_of_another_processor_is_refused(tmp_path, monkeypatch) -> None:
+    _, path = export("mix", "ts", tmp_path)
+    change_facts(path, format="aoti", processor="AVX1024")
+    with pytest.raises(FusionInputError, match="expected a processor with AVX1024"):
+        load_program(path)
+
+
+def plain_host(*words, cwd) -> subprocess.CompletedProcess:
+    """Run the example that does without this package, in an interpreter that cannot import it."""
+    script = cwd / "run_program.py"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    blocked = f"import sys, runpy; sys.modules['clinicalfmamba_nets'] = None; sys.argv[0] = {str(script)!r}; "
+    code = blocked + "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file_format", ["ts", "pt2", "aoti", "onnx"])
+def test_a_plain_host_runs_every_format(file_format, tmp_path, checkout) -> None:
+    network, path = export("mix", file_format, tmp_path)
+    shutil.copy(checkout / "deploy" / "programs" / "run_program.py", tmp_path)
+    library = copy_library(tmp_path, "onnxruntime" if file_format == "onnx" else "torch")
+    image = images_of("mix")[1]
+    np.save(tmp_path / "pair.npy", image.numpy())
+    words = [path, "--pair", "pair.npy", "-o", "fused.npy"]
+    done = plain_host(*words, "--library", library, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        expected = network(image)
+    torch.testing.assert_close(torch.from_numpy(np.load(tmp_path / "fused.npy")), expected, atol=2e-5, rtol=0)
+    (tmp_path / "fused.npy").unlink()
+    done = plain_host(*words, cwd=tmp_path)
+    if file_format == "onnx":  # its functions stand in for the operators
+        torch.testing.assert_close(torch.from_numpy(np.load(tmp_path / "fused.npy")), expected, atol=1e-4, rtol=0)
+    else:
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+        assert "expected the operators' library, version 1, found none" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_host_in_cpp_runs_a_program(tmp_path, checkout) -> None:
+    if not (shutil.which("cmake") and shutil.which("c++")):
+        pytest.skip("no cmake or no C++ compiler on this machine")
+    network, path = export("mix", "ts", tmp_path)
+    library = copy_library(tmp_path)
+    source, build = checkout / "deploy" / "programs" / "cpp", tmp_path / "build"
+    prefix = f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}"
+    for command in (["cmake", "-S", source, "-B", build, prefix], ["cmake", "--build", build]):
+        made = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600)
+        assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
+    image = images_of("mix")[1]
+    words = [str(build / "run_program"), str(path), str(library), *map(str, (image.shape[0], *image.shape[2:]))]
+    done = subprocess.run(words, input=image.numpy().tobytes(), capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        expected = network(image)
+    fused = torch.frombuffer(bytearray(done.stdout), dtype=torch.float32).view(expected.shape)
+    torch.testing.assert_close(fused, expected, atol=2e-5, rtol=0)
+    words[2] = "-"
+    done = subprocess.run(words, input=image.numpy().tobytes(), capture_output=True, text=False, timeout=300)
+    assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"expected the operators' library" in done.stderr
