@@ -1,4 +1,4 @@
-"""Fusion as an application: study folder -> two series -> fused series in DICOM, and a preview."""
+"""Fusion as an application: study folder -> two series -> fused series in DICOM, a preview and a page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from typing import Any
 
-from fusion_operators import FusionOperator, PreviewOperator, SeriesWriterOperator
+from fusion_operators import FusionOperator, PageOperator, PreviewOperator, SeriesWriterOperator
 from monai.deploy.conditions import CountCondition
 from monai.deploy.core import Application
 from monai.deploy.operators import DICOMSeriesSelectorOperator
@@ -51,8 +51,10 @@ class FusionApp(Application):
         )
         write = SeriesWriterOperator(self, output_dir=chosen.output, name="write")
         preview = PreviewOperator(self, output_dir=chosen.output, name="preview")
+        page = PageOperator(self, output_dir=chosen.output, name="page")
         self.add_flow(load, select, {("dicom_study_list", "dicom_study_list")})
         self.add_flow(select, pair, {("study_selected_series_list", "study_selected_series_list")})
         self.add_flow(pair, fuse, {("case", "case")})
         self.add_flow(fuse, write, {("fused", "fused")})
         self.add_flow(fuse, preview, {("fused", "fused")})
+        self.add_flow(fuse, page, {("fused", "fused")})

@@ -14,7 +14,9 @@ from clinicalfmamba_nets.engine.fusion.case import Case
 from clinicalfmamba_nets.engine.fusion.inputs import make_folder
 from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 from clinicalfmamba_nets.engine.fusion.results import output_names
+from clinicalfmamba_nets.engine.fusion.viewing import write_case_page
 from clinicalfmamba_nets.engine.run.tasks import bundle_of, bundle_tasks
+from clinicalfmamba_nets.io.files import safe_name
 from clinicalfmamba_nets.transforms import SaveFused
 from clinicalfmamba_nets.transforms.notes import split_notes
 
@@ -38,8 +40,8 @@ class FusionOperator(Operator):
         case: `case`, `image`, `image2`.
 
     Named output:
-        fused: `case`, its images in order, the `task` that was named or None, and `sample`, what `FusionPipeline`
-            returns.
+        fused: `case`, its images in order, the `task` that was named or None, `sample`, what `FusionPipeline`
+            returns, and `made_by`: task, bundle, settings and weights.
     """
 
     def __init__(
@@ -71,7 +73,8 @@ class FusionOperator(Operator):
         sample = pipeline(case.entry())
         for text in filter(None, [exchanged, *split_notes(sample["image"].meta.get("warnings"))]):
             _logger.warning("%s: %s", case.name, text)
-        op_output.emit({"case": case, "task": self.task, "sample": sample}, "fused")
+        made_by = {"task": task, "bundle": bundle, "settings": self.settings, "weights": pipeline.weights_digest()}
+        op_output.emit({"case": case, "task": self.task, "sample": sample, "made_by": made_by}, "fused")
 
     def _task(self, case: Case) -> str:
         task, note = case.task()
@@ -110,3 +113,16 @@ class PreviewOperator(ResultOperator):
         _, name = output_names(fused["case"].name, ".dcm")
         path = preview_case(fused["sample"], fused["case"], fused["task"], make_folder(self.output_dir) / name)
         _logger.info("preview  %s", path)
+
+
+class PageOperator(ResultOperator):
+    """Writes the interactive page of both series and the fused one, `<case>_view.html`, for any browser."""
+
+    port = "fused"
+
+    def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
+        """Write one page."""
+        fused = op_input.receive(self.port)
+        path = make_folder(self.output_dir) / f"{safe_name(fused['case'].name)}_view.html"
+        write_case_page(path, fused["case"], fused["sample"], fused["made_by"])
+        _logger.info("page     %s", path)

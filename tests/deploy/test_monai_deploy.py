@@ -81,7 +81,7 @@ def test_rules_choose_two_contrasts_and_the_output_equals_the_bundles(run_app, s
     out = tmp_path / "out"
     done = run_app(small_study, out, "--rules", APP / "rules" / "pd_with_t2.json")
     assert done.returncode == 0, done.stderr
-    assert sorted(item.name for item in out.iterdir()) == ["study_fused", "study_preview.png"]
+    assert sorted(item.name for item in out.iterdir()) == ["study_fused", "study_preview.png", "study_view.html"]
     expected = fused_by_the_bundle(small_study, "EchoTime=11", "EchoTime=92", "t2_flair")
     assert_equals(out, expected, f"{small_study}::EchoTime=11")
     made = _headers(out)[0]
@@ -111,6 +111,7 @@ def test_the_bundle_for_volumes_fuses_the_whole_series(run_app, shared_data, tmp
     assert expected.shape == (64, 64, 35)
     assert_equals(out, expected, f"{study}::EchoTime=11")
     assert (out / "study_preview.png").is_file()
+    assert '"status": "done"' in (out / "study_view.html").read_text()
 
 
 def test_an_unclear_choice_leaves_no_output(run_app, small_study, tmp_path):

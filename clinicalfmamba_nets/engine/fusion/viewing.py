@@ -88,18 +88,10 @@ class Viewing:
         sample["pred"] = self._fused(record, sample["image"])
         details = self.report.get("details", {}).get(record["case"], {})
         named = self.report.get("settings", {}).get("task") if told else None
-        facts = {
-            "status": told.get("status", "done"),
-            "labels": list(case.labels(named)),
-            "scores": details.get("scores") or trust_scores(sample),
-            "warnings": details.get("warnings") or _texts(sample, "warnings"),
-            "notes": details.get("notes") or _texts(sample, "notes"),
-            "record": {key: record.get(key) for key in RECORDED},
-            "sources": [source.path for source in case.sources],
-            "fused": record["fused"],
-        }
-        share = self._share(record, sample["image"])
-        return page_case(sample, raw, facts, share, self.anonymous)
+        known = {key: details.get(key) for key in ("scores", "warnings", "notes")} | {"fused": record["fused"]}
+        facts = told_facts(case, sample, record, named) | {key: value for key, value in known.items() if value}
+        facts["status"] = told.get("status", "done")
+        return page_case(sample, raw, facts, self._share(record, sample["image"]), self.anonymous)
 
     def _fused(self, record: Mapping[str, Any], image: Any) -> torch.Tensor:
         """Read the result on the grid of the pair: (1, *spatial), or (3, *spatial) in color."""
@@ -137,6 +129,37 @@ def write_view(folder: str | os.PathLike, anonymous: bool = False, name: str = P
     if not viewing.records and not viewing.report.get("outputs"):
         raise input_error(Path(folder) / RUN_FILE, "results to show", "none", "fuse images into this folder first")
     return write_pages(Path(folder) / name, viewing.cases(), viewing.facts()), viewing.failed
+
+
+def write_case_page(path: Path, case: Case, sample: Mapping[str, Any], made_by: Mapping[str, Any]) -> Path:
+    """Write the page of a single case that was just fused, for programs that keep no `run.json`.
+
+    Args:
+        path: the HTML file.
+        case: its images in the order in which they were fused.
+        sample: what `FusionPipeline` returned for it.
+        made_by: `task`, `bundle`, `settings` (those of the bundle, by name) and `weights` (their SHA-256).
+
+    Returns:
+        The path.
+    """
+    _, raw = load_pair(case, made_by)
+    facts = told_facts(case, sample, made_by, None) | {"name": case.name}
+    write_pages(path, [page_case(sample, raw, facts)], {"version": __version__, "notice": NOTICE})
+    return path
+
+
+def told_facts(case: Case, sample: Mapping[str, Any], record: Mapping[str, Any], named: str | None) -> dict[str, Any]:
+    """Return what a page tells of a case; `named` is the task that the user named."""
+    return {
+        "status": "done",
+        "labels": list(case.labels(named)),
+        "scores": trust_scores(sample),
+        "warnings": _texts(sample, "warnings"),
+        "notes": _texts(sample, "notes"),
+        "record": {key: record[key] for key in RECORDED if key in record},
+        "sources": [source.path for source in case.sources],
+    }
 
 
 def load_pair(case: Case, record: Mapping[str, Any]) -> tuple[dict[str, Any], NDArray]:

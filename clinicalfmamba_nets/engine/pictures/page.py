@@ -108,9 +108,11 @@ def _pieces(common: Mapping[str, Any], index: list[dict], own: str, texts: Seque
     told = {"run": common["run"], "palettes": common["palettes"], "cases": index, "own": own}
     yield f'<script type="application/json" id="facts">{json_text(told)}</script>\n'
     yield middle
-    for script in [common["niivue"], *((_VIEWER / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)]:
-        if script:
-            yield f"<script>\n{inline_text(script)}\n</script>\n"
+    if common["niivue"]:
+        yield f'<script type="text/plain" id="niivue">{inline_text(common["niivue"])}</script>\n'
+    for script_name in SCRIPTS:
+        script = (_VIEWER / f"{script_name}.js").read_text(encoding="utf-8")
+        yield f"<script>\n{inline_text(script)}\n</script>\n"
     yield end
 
 

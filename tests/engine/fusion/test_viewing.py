@@ -8,9 +8,10 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from clinicalfmamba_nets.engine.fusion.case import Case, content_digest
-from clinicalfmamba_nets.engine.fusion.viewing import Viewing, write_view
+from clinicalfmamba_nets.engine.fusion.viewing import Viewing, load_pair, write_case_page, write_view
 from clinicalfmamba_nets.engine.pictures.page_layers import unpack
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import write_image
@@ -116,3 +117,16 @@ def test_results_of_earlier_runs_are_shown_too(tmp_path):
     report = json.loads((tmp_path / "run.json").read_text()) | {"records": records}
     (tmp_path / "run.json").write_text(json.dumps(report))
     assert [case.facts["name"] for case in Viewing(tmp_path).cases()] == ["2", "1"]
+
+
+def test_a_case_that_keeps_no_report_has_a_page_of_its_own(tmp_path):
+    record = result(tmp_path)
+    case = Case.of({key: record[key] for key in ("case", "image", "image2")})
+    sample, raw = load_pair(case, record)
+    sample["pred"] = torch.from_numpy(raw[:1] // 2)
+    path = write_case_page(tmp_path / "own.html", case, sample, record)
+    facts, numbers = page_of(path)
+    (told,) = facts["cases"]
+    assert told["name"] == "7" and told["labels"] == ["MRI", "CT"] and told["record"]["weights"] == "w" * 64
+    low, step = (told["layers"]["b"][key] for key in ("low", "step"))
+    assert numbers["b"].max() * step + low == raw[1].max()

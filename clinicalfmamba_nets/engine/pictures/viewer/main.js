@@ -47,6 +47,7 @@ CFM.View = class {
     const { kase, titles } = this;
     const planes = [2, 1, 0].filter((axis) => kase.shape.every((count, other) => other === axis || count > 1));
     stage.className = this.layout;
+    this.told = false;
     if (this.layout === "four") for (const name of ["a", "b", "fused", "difference"]) add(this.axis, titles[name], [name]);
     else if (this.layout === "volume") CFM.showVolume(this, stage);
     else if (planes.length === 1) add(planes[0]);
@@ -62,8 +63,11 @@ CFM.View = class {
     if (!this.layers) return;
     for (const pane of this.panes) pane.draw();
     for (const slider of document.querySelectorAll("#slices input")) slider.value = this.cross[slider.dataset.axis];
-    for (const box of $("windows").children) box.update();
-    CFM.showBar(this);
+    if (!this.told) {
+      for (const box of $("windows").children) box.update();
+      CFM.showBar(this);
+      this.told = true;
+    }
     CFM.tellValues(this, this.pointed ?? this.cross);
     CFM.followVolume(this);
   }
@@ -80,6 +84,7 @@ CFM.View = class {
     const { layout, axis } = this;
     Object.assign(this, changes);
     if ("paletteName" in changes) this.palette = CFM.palette(this.paletteName);
+    this.told = false;
     if (!this.layers) return;
     if (this.layout !== layout || this.axis !== axis) this.arrange();
     else this.later();
@@ -127,6 +132,7 @@ CFM.View = class {
     const { layout } = this;
     Object.assign(this, FIRST, { layout, windows: { a: null, b: null }, cross: this.kase.shape.map((count) => Math.floor(count / 2)), paletteName: this.kase.palette });
     this.palette = CFM.palette(this.paletteName);
+    this.told = false;
     CFM.prepareTables(this);
     this.draw();
   }
@@ -139,6 +145,7 @@ CFM.View = class {
 
   setWindow(name, window) {
     this.windows[name] = window;
+    this.told = false;
     CFM.prepareTables(this);
     this.later();
   }

@@ -19,23 +19,22 @@ CFM.Pane = class {
     this.listen();
   }
 
-  // Draw again; `moved` alone keeps the pixels of the slice.
   draw() {
     const { view, canvas } = this;
     const ratio = globalThis.devicePixelRatio || 1;
-    canvas.width = Math.max(1, Math.round(this.box.clientWidth * ratio));
-    canvas.height = Math.max(1, Math.round(this.box.clientHeight * ratio));
+    const size = [this.box.clientWidth, this.box.clientHeight].map((side) => Math.max(1, Math.round(side * ratio)));
+    if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
     this.ratio = ratio;
     this.plane = CFM.planeOf(view.kase, this.axis, view.cross[this.axis]);
     const [back, front] = this.pictures ?? [view.back, view.front];
     this.pixels = CFM.compose(view, this.plane, back, front);
-    this.slice.width = this.plane.width;
-    this.slice.height = this.plane.height;
+    if (this.slice.width !== this.plane.width) this.slice.width = this.plane.width;
+    if (this.slice.height !== this.plane.height) this.slice.height = this.plane.height;
     this.slice.getContext("2d").putImageData(new ImageData(this.pixels, this.plane.width, this.plane.height), 0, 0);
     this.place();
     const context = canvas.getContext("2d");
     context.imageSmoothingEnabled = view.smooth;
-    context.imageSmoothingQuality = "high";
+    context.clearRect(0, 0, canvas.width, canvas.height);
     context.drawImage(this.slice, this.left, this.top, this.width, this.height);
     this.drawMarks(context);
     this.head.textContent = this.title ?? "";

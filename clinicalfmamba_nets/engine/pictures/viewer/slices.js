@@ -99,8 +99,10 @@ function mixing(view, plane) {
 
 // Mix two images pixel by pixel, out = (1 - share) below + share above; return RGBA of the slice.
 CFM.compose = function (view, plane, back, front) {
+  const plain = view.mode === "blink" ? Number(view.blink) : view.mode === "blend" ? view.alpha : 0.5;
+  if (!front || plain === 0) return withEnd(view, plane, painted(view, back, plane));
+  if (plain === 1) return withEnd(view, plane, painted(view, front, plane));
   const below = painted(view, back, plane);
-  if (!front) return withEnd(view, plane, below);
   const above = painted(view, front, plane);
   const share = mixing(view, plane);
   for (let row = 0, at = 0; row < plane.height; row++)

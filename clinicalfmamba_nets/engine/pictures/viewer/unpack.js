@@ -1,5 +1,5 @@
 "use strict";
-// Unpacks the images of the page: base64, zlib, differences of 16-bit numbers with low bytes before high bytes.
+// Unpacks the images of the page: base64, zlib, folded differences of 16-bit numbers, low bytes before high bytes.
 const CFM = (globalThis.CFM = { pages: null });
 
 CFM.bytesOf = function (text) {
@@ -20,7 +20,8 @@ CFM.numbersOf = function (bytes) {
   const numbers = new Uint16Array(count);
   let value = 0;
   for (let i = 0; i < count; i++) {
-    value = (value + bytes[i] + (bytes[count + i] << 8)) & 65535;
+    const folded = bytes[i] | (bytes[count + i] << 8);
+    value = (value + ((folded >> 1) ^ -(folded & 1))) & 65535;
     numbers[i] = value;
   }
   return numbers;

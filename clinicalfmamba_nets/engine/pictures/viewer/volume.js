@@ -3,7 +3,15 @@
 
 const VIEWS = { render: 4, axial: 0, coronal: 1, sagittal: 2, multi: 3 };
 
-CFM.canShowVolume = (view) => Boolean(globalThis.niivue) && view.kase.placed && Math.min(...view.kase.shape) > 1;
+CFM.canShowVolume = (view) => Boolean($("niivue")) && view.kase.placed && Math.min(...view.kase.shape) > 1;
+
+// Start NiiVue's program, which the page holds as text until it is wanted.
+CFM.startNiivue = function () {
+  if (globalThis.niivue) return;
+  const script = document.createElement("script");
+  script.textContent = $("niivue").textContent;
+  document.body.appendChild(script);
+};
 
 // Return a layer as a NIfTI file: stored numbers, slope 1, one matrix in both forms.
 CFM.niftiOf = function (kase, numbers) {
@@ -87,6 +95,7 @@ CFM.showVolume = async function (view, stage) {
   const canvas = box.appendChild(document.createElement("canvas"));
   const told = box.appendChild(document.createElement("p"));
   told.textContent = "opening";
+  CFM.startNiivue();
   const viewer = new globalThis.niivue.Niivue({
     dragAndDropEnabled: false, isSliceMM: true, isRadiologicalConvention: true, backColor: [0, 0, 0, 1], show3Dcrosshair: true,
     logLevel: "error", isResizeCanvas: true, sagittalNoseLeft: true,
