@@ -11,6 +11,7 @@ from clinicalfmamba_nets.ops import recording
 
 LOGIT_BOUND = 5.0
 PREFERENCE = 6.0
+FIRST_SPREAD = 0.01  # of the logit's weights: a fresh network is a soft maximum with little noise on it
 
 
 class SigmoidHead(nn.Module):
@@ -154,6 +155,8 @@ class MixHead(nn.Module):
             nn.LeakyReLU(0.2, inplace=True),
         )
         self.conv = conv(channels, 1, 3, padding=1)
+        nn.init.normal_(self.conv.weight, std=FIRST_SPREAD)
+        nn.init.zeros_(self.conv.bias)
         self.preference = nn.Parameter(torch.tensor([PREFERENCE]))  # of the brighter input
 
     def weights(self, decoded: Tensor, image: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ RUNS = 3
 SEED = 20250803
 # CT-MRI and SPECT-MRI share the MRI of cases 21 and 28.
 LINKED_CASES = ((21, 28),)
-# The three PET-MRI cases are three directions of one head, so that no split by case separates heads.
-ONE_HEAD = "pet_mri"
+# The three PET-MRI cases are directions of one head: a split by case separates series alone. Run 1 tests the axial
+# one, the direction that is read first.
+ONE_HEAD, AXIAL = "pet_mri", 41
 
 
 def _task_folder(dataset_dir: PathLike, task: str) -> Path:
@@ -65,12 +66,10 @@ def _drawn_names(names: list[str], task: str, split: str, run: str, section: str
     number = int(run.removeprefix("run")) - 1
     if split == "mydatasets":
         raise input_error(f"{task}, split {split}", "its list file", "none", "set datalist_dir, or use random3")
-    if split == "case3" and task == ONE_HEAD:
-        raise input_error(f"{task}, split {split}", "several heads", "one in three directions", "use random3")
     if split == "random3":
         tests = random_splits(names, TASKS[task][2], RUNS, SEED)
     else:
-        tests = case_splits(names, case_number, LINKED_CASES, RUNS, SEED)
+        tests = case_splits(names, case_number, ((AXIAL,),) if task == ONE_HEAD else LINKED_CASES, RUNS, SEED)
     test = set(tests[number])
     return [name for name in names if (name in test) == (section == "testing")]
 
@@ -108,7 +107,8 @@ def aanlib_datalist(
         dataset_dir: folder that holds `CT-MRI/MRI/2004.png` and so on, directly or under `aanlib`.
         task: "ct_mri", "spect_mri" or "pet_mri".
         split: "random3" (three runs, random slices, as in the paper: slices of one head are on both sides), "case3"
-            (three runs, whole cases) or "mydatasets" (the split of the collection; list file only).
+            (three runs, whole cases; of PET-MRI whole series of one head) or "mydatasets" (the split of the collection;
+            list file only).
         run: "run1", "run2", "run3" or 1, 2, 3; of no effect for "mydatasets".
         section: "training" or "testing".
         datalist_dir: folder of the list files; None for `datalists` in or beside `dataset_dir`.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from clinicalfmamba_nets.functional.gradients import sobel_gradients
 from clinicalfmamba_nets.functional.ranges import BatchCheck
+from clinicalfmamba_nets.losses.correlation import difference_correlation
 from clinicalfmamba_nets.losses.edges import edge_overshoot, edge_preservation
 from clinicalfmamba_nets.losses.information import information_fidelity
 from clinicalfmamba_nets.losses.structures import plateau_error, spot_loss
@@ -28,11 +29,12 @@ OWN_TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "overshoot": edge_overshoot,
     "plateau": plateau_error,
     "spots": spot_loss,
+    "correlation": lambda pred, image: 1 - difference_correlation(pred, image).mean() / 2,
 }
 
 
 class FusionLoss(nn.Module):
-    """Weighted sum of named terms between a fused image and its two sources: three of the paper, five of ours.
+    """Weighted sum of named terms between a fused image and its two sources: three of the paper, six of ours.
 
     - ``pixel``: mean |f - max(x, y)|.
     - ``gradient``: ``magnitude``: mean of | |grad f| - max(|grad x|, |grad y|) | with |grad| the sum of the absolute
@@ -48,6 +50,7 @@ class FusionLoss(nn.Module):
     - ``overshoot``: `edge_overshoot`, gradients beyond the stronger source's.
     - ``plateau``: `plateau_error`, flat bright regions that are not flat or not bright.
     - ``spots``: `spot_loss`, small bright spots that no longer stand out.
+    - ``correlation``: 1 - half the `difference_correlation`, what each source adds to the image.
 
     Source: "ClinicalFMamba", arXiv 2508.03008, section 2.5, weights 2 / 10 / 5. The paper writes an L2 norm for the
     gradient; the published 2D code has the L1 form above. The published 3D code compares with the maximum of the
@@ -66,6 +69,7 @@ class FusionLoss(nn.Module):
         overshoot_weight: weight of ``overshoot``.
         plateau_weight: weight of ``plateau``.
         spot_weight: weight of ``spots``.
+        correlation_weight: weight of ``correlation``.
 
     Raises:
         ValueError: unknown ``gradient`` or ``p``.
@@ -91,6 +95,7 @@ class FusionLoss(nn.Module):
         overshoot_weight: float = 0.0,
         plateau_weight: float = 0.0,
         spot_weight: float = 0.0,
+        correlation_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if gradient not in ("magnitude", "signed"):
@@ -98,7 +103,7 @@ class FusionLoss(nn.Module):
         if p not in (1, 2):
             raise ValueError(f"p: expected 1 or 2, found {p!r}")
         self.weights = {"pixel": pixel_weight, "gradient": gradient_weight, "ssim": ssim_weight}
-        own = (edge_weight, information_weight, overshoot_weight, plateau_weight, spot_weight)
+        own = (edge_weight, information_weight, overshoot_weight, plateau_weight, spot_weight, correlation_weight)
         self.weights |= {name: weight for name, weight in zip(OWN_TERMS, own, strict=True) if weight}
         self.gradient, self.p, self.ssim_balance = gradient, p, ssim_balance
         self.check = BatchCheck("image")

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from clinicalfmamba_nets.functional.structures import dilated, plateaus
 from clinicalfmamba_nets.functional.windows import box_window, filter_separable
 
-FLAT_WINDOW, FLAT_RANGE, APART = 5, 0.02, 0.3
 SPOT_WINDOW, SPOT_HEIGHT = 15, 0.15
 CROWD_WINDOW, CROWDED = 31, 0.12  # spots that fill this share of the window are texture, or the skull
 LEAST_SPOTS = 0.5  # squared heights of a batch: less is noise, and counts less
-
-
-def _dilated(image: Tensor, size: int) -> Tensor:
-    """Maximum over a square or cubic window, one axis after the other, (B, C, *S)."""
-    pool = F.max_pool2d if image.dim() == 4 else F.max_pool3d
-    dims = image.dim() - 2
-    for axis in range(dims):
-        window = [size if other == axis else 1 for other in range(dims)]
-        image = pool(image, window, 1, [extent // 2 for extent in window])
-    return image
 
 
 def plateau_error(fused: Tensor, image: Tensor) -> Tensor:
@@ -42,15 +31,13 @@ def plateau_error(fused: Tensor, image: Tensor) -> Tensor:
         >>> round(plateau_error(image.mean(1, keepdim=True), image).item(), 2)
         0.5
     """
-    brighter, which = image.max(1, keepdim=True)
-    extent = _dilated(image, FLAT_WINDOW) + _dilated(-image, FLAT_WINDOW)  # maximum - minimum
-    there = (extent.gather(1, which) < FLAT_RANGE) & (brighter - image.amin(1, keepdim=True) > APART)
-    return ((fused - brighter).abs() * there).sum() / there.sum().clamp_min(1)
+    there = plateaus(image)
+    return ((fused - image.amax(1, keepdim=True)).abs() * there).sum() / there.sum().clamp_min(1)
 
 
 def _opened(image: Tensor) -> Tensor:
     """Opening with a window of 15 pixels: the image without bright spots narrower than that."""
-    return _dilated(-_dilated(-image, SPOT_WINDOW), SPOT_WINDOW)
+    return dilated(-dilated(-image, SPOT_WINDOW), SPOT_WINDOW)
 
 
 def spot_loss(fused: Tensor, image: Tensor) -> Tensor:

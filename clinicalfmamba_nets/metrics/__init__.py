@@ -14,12 +14,15 @@ from .fsim import FSIMMetric, compute_fsim
 from .fusion_metric import FusionMetric
 from .mi import MutualInformationMetric, compute_mi
 from .ms_ssim import MultiScaleSSIMMetric, compute_ms_ssim
+from .outside import OutsideMetric, compute_outside
 from .pair import compute_all, score_pair
+from .plateau import PlateauErrorMetric, compute_plateau_error
 from .psnr import PSNRMetric, compute_psnr
 from .qabf import FusionArtefactsMetric, LostEdgesMetric, QabfMetric, compute_l_abf, compute_n_abf, compute_qabf
 from .registry import ALL_METRICS, CT_METRICS, LOWER_IS_BETTER, WITHOUT_DIRECTION, check_names, is_better
 from .scd import SCDMetric, compute_scd
 from .scores import Scores, head_region
+from .selection import SelectionScoreMetric, compute_selection_score
 from .spatial_frequency import SpatialFrequencyMetric, compute_sf
 from .ssim import SSIMMetric, compute_ssim
 from .standard_deviation import StandardDeviationMetric, compute_sd
@@ -79,4 +82,10 @@ __all__ = [
     "head_region",
     "is_better",
     "score_pair",
+    "OutsideMetric",
+    "compute_outside",
+    "PlateauErrorMetric",
+    "compute_plateau_error",
+    "SelectionScoreMetric",
+    "compute_selection_score",
 ]

@@ -20,6 +20,8 @@ from .fmi import compute_fmi
 from .fsim import compute_fsim
 from .mi import compute_mi
 from .ms_ssim import compute_ms_ssim
+from .outside import compute_outside
+from .plateau import compute_plateau_error
 from .psnr import compute_psnr
 from .qabf import compute_l_abf, compute_n_abf, compute_qabf
 from .scd import compute_scd
@@ -51,13 +53,15 @@ ALL_METRICS: dict[str, Callable[..., Scores]] = {
     "sf": compute_sf,
     "ag": compute_ag,
     "extrema": compute_extrema,
+    "outside": compute_outside,
+    "plateau_error": compute_plateau_error,
     "background_mean": compute_background_mean,
     "bone_mean": compute_bone_mean,
     "calcification_contrast": compute_calcification_contrast,
 }
 CT_METRICS = frozenset({"bone_mean", "calcification_contrast"})
-OWN_REGION = CT_METRICS | {"background_mean"}
-LOWER_IS_BETTER = frozenset({"l_abf", "n_abf", "extrema", "background_mean"})
+OWN_REGION = CT_METRICS | {"background_mean", "plateau_error"}
+LOWER_IS_BETTER = frozenset({"l_abf", "n_abf", "extrema", "outside", "plateau_error", "background_mean"})
 PER_SOURCE = frozenset(
     {"psnr", "ssim", "ms_ssim", "fmi", "fmi_pixel", "fmi_gradient", "fsim", "fsim_published"}
     | {"vif", "qabf", "scd", "mi", "cc"}

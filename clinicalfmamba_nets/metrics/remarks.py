@@ -20,7 +20,8 @@ from .checks import SOURCES, intensity_range
 from .scores import Scores
 
 DARKEST_PAIR, DARKEST_IMAGE = 1 / 8, 1 / 64  # shares of data_range that the brightest pixel should reach
-OFTEN_ABSENT = frozenset({"background_mean", "bone_mean", "calcification_contrast"})  # NaN tells that it is not there
+# NaN of these tells that there is nothing to score.
+OFTEN_ABSENT = frozenset({"background_mean", "bone_mean", "calcification_contrast", "plateau_error"})
 IMAGES = ("fused", "image_a", "image_b")
 P = ParamSpec("P")
 _listener: ContextVar[dict[str, list[str]] | None] = ContextVar("remarks", default=None)

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.losses import FusionLoss
+from clinicalfmamba_nets.losses.correlation import difference_correlation
 from clinicalfmamba_nets.losses.structures import plateau_error, spot_loss
-from clinicalfmamba_nets.metrics import compute_calcification_contrast, compute_vif
+from clinicalfmamba_nets.metrics import compute_calcification_contrast, compute_scd, compute_vif
 
-OWN = ("edge", "information", "overshoot", "plateau", "spot")
+OWN = ("edge", "information", "overshoot", "plateau", "spot", "correlation")
 
 
 def head_with_spots(bright: float = 0.95, surround: float = 0.3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,7 +66,7 @@ def test_a_crowd_of_spots_is_texture() -> None:
     assert spot_loss(image[:, :1], image) == 0
 
 
-@pytest.mark.parametrize("term", [plateau_error, spot_loss])
+@pytest.mark.parametrize("term", [plateau_error, spot_loss, difference_correlation])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_gradients_are_those_of_differences(term, dims: int) -> None:
     torch.manual_seed(1)
@@ -97,6 +98,13 @@ def test_the_information_term_is_that_of_the_metric() -> None:
     expected = 1 - (scores.a.item() ** 0.5 + scores.b.item() ** 0.5) / 2
     found = loss.terms(pred, torch.cat([ct * 0.8, ct], 1))["information"].item()
     assert found == pytest.approx(expected, abs=5e-3)
+
+
+def test_the_correlation_is_that_of_the_metric() -> None:
+    mri, ct = torch.rand(2, 1, 1, 24, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    pred = 0.3 * mri + 0.7 * ct
+    found = difference_correlation(pred, torch.cat([mri, ct], 1)).item()
+    assert found == pytest.approx(compute_scd(pred, mri, ct).value.item(), abs=0.02)
 
 
 def test_all_terms_have_finite_gradients_on_black_and_flat_images() -> None:

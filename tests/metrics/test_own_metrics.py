@@ -101,3 +101,34 @@ def test_an_average_invents_less_than_noise(triple):
     average = (triple.image_a + triple.image_b) / 2
     smooth = metrics.compute_extrema(average, *triple[1:]).value
     assert metrics.compute_extrema(average + noise, *triple[1:]).value > 2 * smooth
+
+
+def test_plateau_error_sees_a_hollow_bone_and_ignores_texture():
+    bone = torch.zeros(1, 1, 40, 40)
+    bone[..., 8:32, 8:32] = 1.0
+    dark = torch.full_like(bone, 0.1)
+    hollow = bone.clone()
+    hollow[..., 14:26, 14:26] = 0.6
+    flat = torch.zeros_like(bone, dtype=torch.bool)
+    flat[..., 10:30, 10:30] = True  # two pixels from the rim all windows of 5 are inside
+    expected = (1 - hollow)[flat].mean().item()
+    assert metrics.compute_plateau_error(hollow, dark, bone).value.item() == pytest.approx(expected, abs=1e-3)
+    assert metrics.compute_plateau_error(bone, dark, bone).value.item() == 0
+    textured = torch.rand(1, 1, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert metrics.compute_plateau_error(textured, dark, textured).value.isnan()
+
+
+@pytest.mark.parametrize(("level", "share"), [(0.5, 0.0), (0.803, 0.0), (0.82, 1.0), (0.18, 1.0)])
+def test_outside_counts_what_neither_source_holds_beyond_rounding(level, share):
+    dark, bright = (torch.full((1, 1, 6, 6), value, dtype=torch.float64) for value in (0.2, 0.8))
+    fused = torch.full_like(dark, level)
+    assert metrics.compute_outside(fused, bright, dark).value.item() == share
+
+
+def test_selection_score_adds_up_and_takes_pairs_without_plateau(triple):
+    fused, a, b = triple
+    parts = {name: metrics.ALL_METRICS[name](fused, a, b).value.item() for name in ("qabf", "vif", "ssim", "n_abf")}
+    flat = metrics.compute_plateau_error(fused, a, b).value.nan_to_num(0).item()
+    expected = parts["qabf"] + parts["vif"] / 2 + parts["ssim"] - parts["n_abf"] - flat
+    assert metrics.compute_selection_score(fused, a, b).value.item() == pytest.approx(expected, abs=1e-9)
+    assert metrics.compute_selection_score(a, a, a).value.isfinite().all()

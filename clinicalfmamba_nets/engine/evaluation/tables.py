@@ -37,12 +37,14 @@ COLUMNS = {
     "scd": "SCD",
     "n_abf": "N_abf",
     "extrema_head": "invented extrema, %",
+    "outside": "outside both sources",
+    "plateau_error": "plateau error",
     "background_mean": "background, /255",
     "bone_mean": "bone",
     "calcification_contrast": "calcification",
     "entropy": "entropy, bit",
 }
-MAIN = ("ssim", "ssim_head_min", "vif", "qabf", "scd", "n_abf", "extrema_head")
+MAIN = ("ssim", "ssim_head_min", "vif", "qabf", "scd", "n_abf", "extrema_head", "outside")
 DECIMALS = {"psnr": 2, "entropy_float": 2, "entropy": 2, "background_mean": 2, "extrema_head": 2, "bone_mean": 2}
 
 # Means over three runs, each on the authors' own random test set: "ClinicalFMamba" (tables of the 2D experiments).

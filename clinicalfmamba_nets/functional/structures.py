@@ -1,0 +1,50 @@
+"""Where images have structures that a fused image should keep: flat bright regions beside a far darker source."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+FLAT_WINDOW, FLAT_RANGE, APART = 5, 0.02, 0.3
+
+
+def dilated(image: Tensor, size: int) -> Tensor:
+    """Maximum over a square or cubic window, one axis after the other.
+
+    Args:
+        image: (B, C, *S), 2D or 3D.
+        size: side of the window, odd.
+
+    Returns:
+        The same shape.
+
+    Example:
+        >>> dilated(torch.eye(3).view(1, 1, 3, 3), 3).sum().item()
+        9.0
+    """
+    pool = F.max_pool2d if image.dim() == 4 else F.max_pool3d
+    dims = image.dim() - 2
+    for axis in range(dims):
+        window = [size if other == axis else 1 for other in range(dims)]
+        image = pool(image, window, 1, [extent // 2 for extent in window])
+    return image
+
+
+def plateaus(image: Tensor) -> Tensor:
+    """Mark where the brighter source is flat and the other one far darker: inside of bone, a bleeding, tracer.
+
+    Flat is a range below 0.02 within 5 pixels along each axis, far a difference above 0.3.
+
+    Args:
+        image: the two sources, (B, 2, *S) in [0, 1].
+
+    Returns:
+        (B, 1, *S) bool.
+
+    Example:
+        >>> plateaus(torch.stack([torch.zeros(9, 9), torch.ones(9, 9)]).unsqueeze(0)).all().item()
+        True
+    """
+    brighter, which = image.max(1, keepdim=True)
+    extent = dilated(image, FLAT_WINDOW) + dilated(-image, FLAT_WINDOW)  # maximum - minimum
+    return (extent.gather(1, which) < FLAT_RANGE) & (brighter - image.amin(1, keepdim=True) > APART)
