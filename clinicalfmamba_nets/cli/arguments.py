@@ -86,6 +86,8 @@ def add_picture_options(parser: Parser) -> None:
     parser.add_argument("--color", choices=["beside", "instead"], help=told)
     told = "fuse also where B covers little of A"
     parser.add_argument("--allow-partial", "--allow_partial", action="store_true", help=told)
+    told = "write <case>_weights as well: the share of A at each pixel, 0 to 1 (PNG: 0 to 255)"
+    parser.add_argument("--weights-map", "--weights_map", action="store_true", help=told)
     parser.add_argument("--slices", metavar="CHOICE", help="slices of the preview: 12, 10,14-16, middle or all")
     parser.add_argument("--scores", action="store_true", help="measure the results and print a table")
     parser.add_argument("--html", action="store_true", help="write the interactive page of OUT too, as `view` does")

@@ -130,6 +130,8 @@ def tell_case(number: int, total: int, result: Any, seconds: float, details: Map
         say(f"fused    {output / result.fused}{told}")
         if details.get("fused_color"):
             say(f"in color {output / details['fused_color']}")
+        if details.get("weights_map"):
+            say(f"share of the first image {output / details['weights_map']}")
         if "stored" in details.get("dicomweb", {}):
             say(f"stored   {len(details['dicomweb']['stored'])} objects in {details['dicomweb']['url']}")
         if details.get("presentation"):

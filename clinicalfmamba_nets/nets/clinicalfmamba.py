@@ -14,6 +14,7 @@ from clinicalfmamba_nets.blocks.heads import GainHead, MixHead, SigmoidHead
 from clinicalfmamba_nets.blocks.layout import select, with_channels_last
 from clinicalfmamba_nets.blocks.mamba import MambaBlock
 from clinicalfmamba_nets.blocks.token_swap import TokenSwap
+from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.nets.official import OFFICIAL_SCANS, official_block
 from clinicalfmamba_nets.ops import recording, scan_orders
 from clinicalfmamba_nets.ops.scan_orders import FOUR_DIRECTIONS, PLANAR, TRI_PLANE
@@ -271,4 +272,5 @@ def _check_options(spatial_dims: int, num_down: int, scan: str, head: str, retur
     if head not in HEADS:
         raise ValueError(f"head: expected one of {', '.join(HEADS)}, found {head!r}")
     if return_weights and head != "mix":
-        raise ValueError(f"return_weights: expected head mix, found {head!r}")
+        remedy = "leave the weight map out, or choose weights of head mix"
+        raise input_error("return_weights", "head mix", f"head {head}", remedy)

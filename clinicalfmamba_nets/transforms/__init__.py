@@ -12,8 +12,10 @@ from clinicalfmamba_nets.transforms.intensity import (
 from clinicalfmamba_nets.transforms.load import LoadImagePair, LoadImagePaird
 from clinicalfmamba_nets.transforms.palette import ColorByPaletted
 from clinicalfmamba_nets.transforms.random_intensity import RandWindowIntensityPair, RandWindowIntensityPaird
+from clinicalfmamba_nets.transforms.random_spots import RandSpotsd
 from clinicalfmamba_nets.transforms.restore import RestoreIntensity, RestoreIntensityd
 from clinicalfmamba_nets.transforms.save import SaveFused, SaveFusedd, SaveImageFusedd
+from clinicalfmamba_nets.transforms.weights_map import SaveWeightsd, SplitWeightsd
 
 __all__ = [
     "ColorByPaletted",
@@ -21,6 +23,7 @@ __all__ = [
     "LoadImagePaird",
     "MergeChroma",
     "MergeChromad",
+    "RandSpotsd",
     "RandWindowIntensityPair",
     "RandWindowIntensityPaird",
     "RestoreIntensity",
@@ -28,8 +31,10 @@ __all__ = [
     "SaveFused",
     "SaveFusedd",
     "SaveImageFusedd",
+    "SaveWeightsd",
     "ScaleIntensityPair",
     "ScaleIntensityPaird",
+    "SplitWeightsd",
     "WindowIntensityPair",
     "WindowIntensityPaird",
 ]

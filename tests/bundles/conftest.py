@@ -19,6 +19,7 @@ TINY_TRAINING = {
     "batch_size": 4,
     "val_fraction": 0.2,
     "learning_rate": 0.01,
+    "val_interval": 1,
     "device": torch.device("cpu"),
 }
 

@@ -56,8 +56,8 @@ def faults(text):
 
 
 def test_all_configurations_are_there(bundle):
-    own = ("bounded_train.json",) if bundle.name == "fusion_2d" else ()
-    assert tuple(sorted(path.name for path in (bundle / "configs").glob("*.json"))) == (*own, *NAMES)
+    own = ("published_train.json",) if bundle.name == "fusion_2d" else ()
+    assert tuple(sorted(path.name for path in (bundle / "configs").glob("*.json"))) == tuple(sorted((*own, *NAMES)))
     assert (bundle / "configs" / "logging.conf").is_file()
 
 
@@ -87,6 +87,7 @@ def test_order_of_the_sections(read, name):
 
 def test_the_same_network_in_training_and_inference(read):
     train, inference = read("train.json"), read("inference.json")
+    assert inference["network_def"].pop("return_weights") == "@weights_map"
     assert {name: train.get(name) for name in NETWORK} == {name: inference.get(name) for name in NETWORK}
 
 
@@ -97,11 +98,16 @@ def test_sizes_are_top_level_and_plain(read):
 
 
 def test_defaults_of_the_paper():
-    train = json.loads((BUNDLES / "fusion_2d" / "configs" / "train.json").read_text())
+    train, published = (
+        json.loads((BUNDLES / "fusion_2d" / "configs" / name).read_text())
+        for name in ("train.json", "published_train.json")
+    )
+    train |= published
     assert (train["epochs"], train["schedule_epochs"], train["batch_size"]) == (100, "@epochs", 8)
+    assert (train["task"], train["split"], train["patch_size"]) == ("ct_mri_published", "random3", [256, 256])
     assert (train["learning_rate"], train["minimum_learning_rate"]) == (5e-4, 1e-7)
-    published = train["losses"]["ct_mri_published"]
-    assert [published[f"{name}_weight"] for name in ("pixel", "gradient", "ssim")] == [2.0, 10.0, 5.0]
+    loss = train["losses"]["ct_mri_published"]
+    assert [loss[f"{name}_weight"] for name in ("pixel", "gradient", "ssim")] == [2.0, 10.0, 5.0]
 
 
 def test_run_and_its_other_name(read):

@@ -9,14 +9,13 @@ import torch
 
 from clinicalfmamba_nets.engine import open_bundle, run_bundle
 
-OVERLAYS = ["bounded_train"]
 FEW = {"val_interval": 1, "learning_rate": 1e-3, "patch_size": [24, 24]}
 
 
 def bounded(settings, folder, **more):
-    """Train a tiny network by the configurations of the bounded training."""
+    """Train a tiny network by the configuration of the bundle."""
     given = {**settings, **FEW, "ema_decay": 0.9, "output_dir": str(folder), **more}
-    return run_bundle("fusion_2d", "train", OVERLAYS, overrides=given)
+    return run_bundle("fusion_2d", "train", overrides=given)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +52,8 @@ def test_two_and_two_epochs_equal_four(whole, tiny_training, tmp_path):
 
 @pytest.mark.parametrize(("task", "heads"), [("ct_mri", {2, 33}), ("spect_mri", {3, 22})])
 def test_no_test_head_is_trained_or_validated_on(shared_data, task, heads):
-    get = open_bundle(
-        "fusion_2d", "train", OVERLAYS, overrides={"task": task, "dataset_dir": str(shared_data / "aanlib")}
-    ).parser.get_parsed_content
+    overrides = {"task": task, "dataset_dir": str(shared_data / "aanlib")}
+    get = open_bundle("fusion_2d", "train", overrides=overrides).parser.get_parsed_content
     trained = {int(pair["case"]) // 1000 for pair in get("train::dataset::data::pairs")}
     validated = {int(pair["case"]) // 1000 for pair in get("validate::dataset::data")}
     assert trained and validated and validated <= {40, 41}

@@ -67,6 +67,18 @@ def test_pair(toy_cli, tmp_path):
     assert "model.pt sha256 " in report["settings"]["weights"]["ct_mri"]
 
 
+def test_the_weight_map_goes_beside_the_result_and_explains_it(toy_cli, tmp_path):
+    image, image2 = write_pair(tmp_path, "one")
+    outcome = toy_cli("fuse", image, image2, "-o", tmp_path / "out", "--weights-map")
+    assert outcome.code == 0 and "share of the first image" in outcome.out
+    pixels = [np.asarray(Image.open(path), float) for path in (image, image2)]
+    fused, share = (
+        np.asarray(Image.open(tmp_path / "out" / f"one_{kind}.png"), float) for kind in ("fused", "weights")
+    )
+    assert np.abs(fused - (share * pixels[0] + (255 - share) * pixels[1]) / 255).max() <= 2
+    assert report_of(tmp_path / "out")["settings"]["weights_map"] is True
+
+
 def test_fused_file_equals_that_of_the_bundle_run(toy_cli, toy_bundles, tmp_path):
     from clinicalfmamba_nets.engine.run.workflows import run_bundle
 

@@ -147,6 +147,8 @@ class CaseFuser:
             colored = color_name(case.name, self.results.extension(case))
             if (draft / colored).exists():
                 details["fused_color"] = colored
+            for item in draft.glob("*_weights.*"):
+                details["weights_map"] = item.name
             series = self.results.extension(case) == ".dcm"
             told = write_fusion_set(sample, case, draft, self.options.presentation, series, self.results.folder)
             if (draft / set_name(case.name)).exists():

@@ -59,7 +59,7 @@ class WholeImageInferer(SimpleInferer):
         self.amp = amp
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Return network(inputs), (B, 1, *spatial) in float32, for inputs (B, 2, *spatial)."""
+        """Return network(inputs), (B, 1 or 2, *spatial) in float32, for inputs (B, 2, *spatial)."""
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         with torch.autocast(plain.device.type, torch.bfloat16, enabled=self.amp):
             fused = super().__call__(plain, network, *args, **kwargs)
@@ -84,18 +84,19 @@ class SliceInferer(WholeImageInferer):
     """
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Return the fused images, (B, 1, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
+        """Return the fused images, (B, 1 or 2, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
         if inputs.dim() == 4:
             return super().__call__(inputs, network, *args, **kwargs)
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         order, backwards = _upright(inputs)
         upright = plain.permute(order).flip(backwards)  # (B, 2, slices, rows, columns)
-        fused = torch.empty([len(plain), 1, *upright.shape[2:]], dtype=torch.float32)
+        fused = torch.empty(0)
         with fusing_bar(upright.shape[2], "slice", slow=50) as bar:
             for number in range(upright.shape[2]):
-                fused[:, :, number] = (
-                    super().__call__(upright[:, :, number].contiguous(), network, *args, **kwargs).cpu()
-                )
+                part = super().__call__(upright[:, :, number].contiguous(), network, *args, **kwargs).cpu()
+                if not number:
+                    fused = torch.empty([len(plain), part.shape[1], *upright.shape[2:]], dtype=torch.float32)
+                fused[:, :, number] = part
                 bar.update()
         fused = fused.flip(backwards).permute([order.index(axis) for axis in range(5)]).contiguous()
         fused = fused.to(plain.device)
@@ -162,14 +163,15 @@ class VolumeInferer(WholeImageInferer):
         self.mode, self.roi_size, self.overlap, self.margin = mode, tuple(roi_size), overlap, margin
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Return the fused volumes, (B, 1, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
+        """Return the fused volumes, (B, 1 or 2, *spatial) float32, for inputs (B, 2, *spatial) of one orientation."""
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         order, backwards = _storage(inputs)
         plain = plain.permute(order).flip(backwards)
         box = (slice(None), slice(None), *_occupied(plain, self.margin))
-        fused = plain.new_zeros([plain.shape[0], 1, *plain.shape[2:]], dtype=torch.float32)
         run = network if self.mode == "whole" else partial(self._windows, network)
-        fused[box] = super().__call__(plain[box].contiguous(), run, *args, **kwargs).to(fused)
+        part = super().__call__(plain[box].contiguous(), run, *args, **kwargs)
+        fused = plain.new_zeros([plain.shape[0], part.shape[1], *plain.shape[2:]], dtype=torch.float32)
+        fused[box] = part.to(fused)
         fused = fused.flip(backwards).permute([order.index(axis) for axis in range(len(order))]).contiguous()
         return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
 

@@ -8,7 +8,7 @@ from typing import Any
 # What --format names, as the ending of the result; "" for that of the first image.
 FORMATS = {"dicom": ".dcm", "nifti": ".nii.gz", "png": ".png"}
 # Options that are settings of a bundle's `inference.json` of the same name; what they mean is told there.
-BUNDLE_SETTINGS = ("window_a", "window_b", "palette", "color", "allow_partial")
+BUNDLE_SETTINGS = ("window_a", "window_b", "palette", "color", "allow_partial", "weights_map")
 # Options that change no voxel of the fused image, and those that a record tells apart from the settings.
 _BESIDE = ("task", "bundle", "device", "overwrite", "debug", "slices", "scores")
 
@@ -31,6 +31,7 @@ class FuseOptions:
         palette: colors of a grey PET or SPECT; None for the default of its modality.
         color: with a palette, "beside" to write a result in color beside the grey one, "instead" to replace that.
         allow_partial: fuse also where the second image covers little of the first.
+        weights_map: write the share of the first image at each pixel beside the result.
         overwrite: fuse again what is there.
         debug: print the traceback of each failure.
         slices: what the preview of a volume shows; None for the choice of the program.
@@ -53,6 +54,7 @@ class FuseOptions:
     palette: str | None = None
     color: str | None = None
     allow_partial: bool = False
+    weights_map: bool = False
     overwrite: bool = False
     debug: bool = False
     slices: str | None = None

@@ -48,6 +48,8 @@ class Shown:
         self.chroma = None if chroma is None else np.asarray(torch.as_tensor(chroma))
         covered = self.meta.get(COVERED_KEY)
         self.covered = None if covered is None else np.asarray(covered)
+        weights = sample.get("weights")
+        self.weights = None if weights is None else np.asarray(torch.as_tensor(weights))[0]  # share of the first image
         self.table = self._table()
         affine = getattr(image, "affine", torch.eye(4)).numpy()
         flat = self.pair.ndim == 3
@@ -77,7 +79,7 @@ class Shown:
         return self.grid.picture(volume.reshape(*volume.shape, *(1,) * (3 - volume.ndim)), plane)
 
     def panels(self, plane: Plane) -> list[NDArray]:
-        """Return first, second and fused image and the difference as (rows, columns, 3) uint8."""
+        """Return first, second, fused image, difference and, where known, weights as (rows, columns, 3) uint8."""
         first, second = (self.cut(channel, plane) for channel in self.pair)
         covered = None if self.covered is None else self.cut(self.covered, plane)
         fused = [self.scaled(self.cut(channel, plane)) for channel in self.fused]
@@ -87,7 +89,8 @@ class Shown:
             inside = np.ones(second.shape) if covered is None else covered
             tint = np.where(inside[..., None] > 0, self.table[np.rint(second * 255).astype(int)] / 255, 0.0)
             result = _levels(_tinted(luma, tint))
-        return [_levels(_grey(first)), self._second(second, covered, plane), result, _difference(luma - first)]
+        panels = [_levels(_grey(first)), self._second(second, covered, plane), result, _difference(luma - first)]
+        return panels if self.weights is None else [*panels, _levels(_grey(self.cut(self.weights, plane)))]
 
     def _second(self, second: NDArray, covered: NDArray | None, plane: Plane) -> NDArray:
         if self.chroma is not None:
@@ -117,7 +120,7 @@ class Shown:
         return ((fused - low) / ((high - low) or 1.0)).clip(0, 1)
 
     def columns(self) -> list[Column]:
-        """Return what stands above and below the four columns."""
+        """Return what stands above and below the columns."""
         details = [*str(self.meta.get(WINDOW_KEY, "")).splitlines(), "", ""][:2]
         facts = json.loads(self.meta.get(FACTS_KEY, "[]"))
         bar = None
@@ -128,12 +131,16 @@ class Shown:
         told = f"in the range of {first}" + (f", colors of {second}" if bar or self.chroma is not None else "")
         signs = np.zeros((256, 3), np.uint8)
         signs[:128, 2], signs[128:, 0] = np.arange(254, -1, -2), np.arange(0, 255, 2)
-        return [
+        columns = [
             Column(first, details[0]),
             Column(second, details[1], bar),
             Column("fused", told, bar),
             Column(f"fused - {first}", "red: brighter, blue: darker", (signs, "-50 %", "+50 % of range")),
         ]
+        if self.weights is not None:
+            greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+            columns.append(Column(f"share of {first}", "", (greys, f"0: {second}", f"1: {first}")))
+        return columns
 
 
 def draw_preview(sample: Mapping[str, Any], labels: Sequence[str], title: str = "", slices: str | None = None) -> Image:

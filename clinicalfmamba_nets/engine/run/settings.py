@@ -134,7 +134,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("features", "d_state", "fusion_features", "fusion_d_state"), COUNT),
     **dict.fromkeys(("dim", "fusion_dim"), whole(2)),
     **dict.fromkeys(("learning_rate", "minimum_learning_rate"), RATE),
-    **dict.fromkeys(("contrast_prob", "cache_rate"), PROBABILITY),
+    **dict.fromkeys(("contrast_prob", "window_prob", "spot_prob", "cache_rate"), PROBABILITY),
     **dict.fromkeys(
         ("hold_out", "resume", "amp", "balance", "shuffle_labels", "traps", "baselines", "crop_to_head"), flag()
     ),

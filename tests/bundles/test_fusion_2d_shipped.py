@@ -1,0 +1,56 @@
+"""The shipped weights on pairs that no training saw: bounded, better than an average, with bone and spots in place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from clinicalfmamba_nets.data import aanlib_datalist
+from clinicalfmamba_nets.io import read_image
+from clinicalfmamba_nets.metrics import compute_all
+from clinicalfmamba_nets.nets import pretrained
+
+NAMES = ["ssim", "vif", "qabf", "n_abf", "outside", "plateau_error", "bone_mean"]
+
+
+def luma(path: str) -> np.ndarray:
+    """An atlas image in [0, 1]."""
+    array = np.asarray(read_image(path)[0], dtype=np.float32)
+    array = array @ np.float32([0.299, 0.587, 0.114]) if array.ndim == 3 else array
+    return (array - array.min()) / (array.max() - array.min())
+
+
+@pytest.fixture(scope="module", params=["ct_mri", "spect_mri", "pet_mri"])
+def scores(request, shared_data):
+    """Task, and the mean scores of its weights and of the average image over three test pairs."""
+    task = request.param
+    pairs = aanlib_datalist(shared_data, task, "case3", "run1", "testing")
+    network = pretrained(task)
+    rows: dict[str, list[dict[str, float]]] = {"ours": [], "average": []}
+    for entry in pairs[len(pairs) // 6 :: len(pairs) // 3][:3]:
+        image = torch.from_numpy(np.stack([luma(entry["image"]), luma(entry["image2"])]))
+        with torch.no_grad():
+            fused = {"ours": network(image[None])[0], "average": image.mean(0, keepdim=True)}
+        for name, picture in fused.items():
+            scored = compute_all(picture, image, names=NAMES, with_ct=task == "ct_mri")
+            rows[name].append({key: scored[key] for key in NAMES if key in scored})
+    means = {
+        name: {key: float(np.nanmean([row[key] for row in part])) for key in part[0]} for name, part in rows.items()
+    }
+    return task, means["ours"], means["average"]
+
+
+def test_nothing_is_invented(scores):
+    task, ours, _ = scores
+    assert ours["outside"] == 0
+    assert ours["n_abf"] <= 0.04
+    if task == "ct_mri":
+        assert ours["plateau_error"] <= 0.05 and ours["bone_mean"] >= 0.9
+
+
+def test_edges_and_information_beat_the_average(scores):
+    _, ours, average = scores
+    assert ours["qabf"] >= average["qabf"] + 0.1
+    assert ours["vif"] >= average["vif"] + 0.1
+    assert ours["ssim"] >= average["ssim"] - 0.01
