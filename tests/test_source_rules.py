@@ -16,6 +16,11 @@ LIMIT = 25 * 1024 * 1024
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|tmp|root|home|Users|mnt|opt)/[\w.]")
 OPEN_END = re.compile(r"\b(?:TODO|FIX" + r"ME|XXX|HACK)\b")
 CUDA_CALL = re.compile(r"\.cuda\(|device\(\s*[\"']cuda|\.to\(\s*[\"']cuda|device\s*=\s*[\"']cuda")
+# What came after Python 3.10, and is easily written by who works with a newer one.
+NEWER = re.compile(
+    r"hashlib\.file_digest|\.add_note\(|\bimport tomllib|ExceptionGroup|except\*|datetime\.UTC|itertools\.batched|"
+    r"contextlib\.chdir|\bStrEnum\b|typing import .*\b(?:Self|override|assert_never|Unpack)\b"
+)
 BUILD_PRODUCTS = {".so", ".pyc", ".o", ".a", ".egg", ".whl", ".dll", ".dylib"}
 
 
@@ -141,3 +146,8 @@ def test_shipped_code_knows_no_folder_of_a_developer():
     shipped = [path for path in shipped if path.suffix in TEXT]
     pattern = re.compile(r"shared/(data|cases|design)")
     assert [line for path in shipped for line in lines_matching(pattern, path, path.read_text(encoding="utf-8"))] == []
+
+
+def test_nothing_newer_than_the_oldest_python():
+    sources = [(path, path.read_text(encoding="utf-8")) for path in package_sources()]
+    assert [line for path, text in sources for line in lines_matching(NEWER, path, text)] == []

@@ -180,7 +180,8 @@ class Results:
                 os.replace(stale, draft / "stale")
         except Exception as error:
             if kept:
-                error.add_note(f"the earlier {' and '.join(kept)} stay as they were")
+                note = f"the earlier {' and '.join(kept)} stay as they were"
+                error.__dict__.setdefault("__notes__", []).append(note)  # the short form came with Python 3.11
             raise
         finally:
             shutil.rmtree(draft, ignore_errors=True)
