@@ -109,7 +109,7 @@ def _pieces(common: Mapping[str, Any], index: list[dict], own: str, texts: Seque
     yield f'<script type="application/json" id="facts">{json_text(told)}</script>\n'
     yield middle
     if common["niivue"]:
-        yield f'<script type="text/plain" id="niivue">{inline_text(common["niivue"])}</script>\n'
+        yield f'<script type="text/plain" id="program-3d">{inline_text(common["niivue"])}</script>\n'
     for script_name in SCRIPTS:
         script = (_VIEWER / f"{script_name}.js").read_text(encoding="utf-8")
         yield f"<script>\n{inline_text(script)}\n</script>\n"

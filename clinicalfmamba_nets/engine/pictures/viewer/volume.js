@@ -3,13 +3,13 @@
 
 const VIEWS = { render: 4, axial: 0, coronal: 1, sagittal: 2, multi: 3 };
 
-CFM.canShowVolume = (view) => Boolean($("niivue")) && view.kase.placed && Math.min(...view.kase.shape) > 1;
+CFM.canShowVolume = (view) => Boolean($("program-3d")) && view.kase.placed && Math.min(...view.kase.shape) > 1;
 
 // Start NiiVue's program, which the page holds as text until it is wanted.
 CFM.startNiivue = function () {
   if (globalThis.niivue) return;
   const script = document.createElement("script");
-  script.textContent = $("niivue").textContent;
+  script.textContent = $("program-3d").textContent;
   document.body.appendChild(script);
 };
 
