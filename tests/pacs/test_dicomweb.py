@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import http.server
+import shutil
+import ssl
+import subprocess
+import threading
+
 import pytest
 
 from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.io.dicom import dicomweb
 from clinicalfmamba_nets.io.dicom.dicomweb import Archive, RemoteSeries, check_uid, listing_digest
 from clinicalfmamba_nets.io.dicom.web_session import parse_headers
 
@@ -76,3 +83,67 @@ def test_a_listing_changes_with_any_image_and_not_with_the_order():
 def test_wrong_arguments(run_cli, tmp_path, words, told):
     done = run_cli("fuse", *words, "-o", tmp_path / "out")
     assert done.code == 2 and told in done.cause and not (tmp_path / "out").exists()
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("dicomweb_client", reason="dicomweb-client is not installed: pip install dicomweb-client")
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed: no certificate can be made")
+    asked, key, certificate = [], tmp_path / "key.pem", tmp_path / "certificate.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    ]
+    subprocess.run([*made, *names], check=True, capture_output=True)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"https://localhost:{server.server_port}/dicom-web"
+    try:
+        with pytest.raises(FusionInputError, match="a certificate that can be verified.*REQUESTS_CA_BUNDLE"):
+            Archive(url, {"Authorization": "Bearer word41"}).series("1.2.3")
+        assert not asked, "nothing was sent"
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        with pytest.raises(FusionInputError, match="HTTP 404"):
+            Archive(url).series("1.2.3")
+        assert len(asked) == 1
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("limit", "told"), [("taken", "at most 0.5 GiB of images"), ("disk", "GiB free on the disk")])
+def test_the_place_on_the_disk_is_bounded(tmp_path, monkeypatch, limit, told):
+    pytest.importorskip("dicomweb_client", reason="dicomweb-client is not installed: pip install dicomweb-client")
+    archive = Archive("https://pacs.example/dicom-web")
+    series = RemoteSeries("1.2", "MR", "", ("1.2.1", "1.2.2"))
+    if limit == "disk":
+        monkeypatch.setattr(dicomweb, "_SPARE", 2**62)
+    else:
+        (tmp_path / "1.2").mkdir()
+        with open(tmp_path / "1.2" / "1.2.1.dcm", "wb") as file:
+            file.truncate(2**29 + 1)
+    with pytest.raises(FusionInputError, match=told):
+        archive.fetch("1.1", [series], tmp_path, most=2**29)
