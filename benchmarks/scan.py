@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.roofline import Roofline, describe, describe_machine, fastest, measure
+from benchmarks.scan_peers import jax_scan, mambapy_scan, torch_associative_scan
 from clinicalfmamba_nets.ops import native, selective_scan
 from clinicalfmamba_nets.ops.native import abi
 
@@ -71,19 +72,6 @@ def python_loop(
     return (torch.stack(outputs, dim=2) + D[:, None] * u) * F.silu(z)
 
 
-def mambapy_scan(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, bias: Tensor
-) -> Tensor:
-    """The scan through mambapy's parallel prefix sums."""
-    from mambapy.pscan import pscan
-
-    delta = F.softplus(delta + bias[:, None]).transpose(1, 2)  # (B, L, D)
-    drive = (delta * u.transpose(1, 2))[..., None] * B.transpose(1, 2)[:, :, None]  # (B, L, D, N)
-    states = pscan(torch.exp(delta[..., None] * A), drive)
-    y = (states @ C.transpose(1, 2)[..., None]).squeeze(3).transpose(1, 2)
-    return (y + D[:, None] * u) * F.silu(z)
-
-
 def backend(name: str, *inputs: Tensor) -> Tensor:
     """The package's scan on one backend."""
     u, delta, A, B, C, D, z, bias = inputs
@@ -93,8 +81,11 @@ def backend(name: str, *inputs: Tensor) -> Tensor:
 def implementations(with_loop: bool) -> dict[str, Scan]:
     """What can run here, by the name in the table."""
     found: dict[str, Scan] = {"native": partial(backend, "native"), "torch (chunked)": partial(backend, "torch")}
+    if importlib.util.find_spec("jax"):
+        found["JAX lax.scan"] = jax_scan
     if importlib.util.find_spec("mambapy"):
         found["mambapy"] = mambapy_scan
+    found["torch associative"] = torch_associative_scan
     if with_loop:
         found["Python loop"] = python_loop
     return found

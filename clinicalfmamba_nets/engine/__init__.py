@@ -19,6 +19,8 @@ _HOMES = {
     "evaluation.score": ("fused_methods", "named_folders", "score_folders"),
     "evaluation.items": ("evaluation_items",),
     "run.failures": ("find_input_error", "tell_errors_in_one_line"),
+    "exporting.loading": ("load_program", "read_facts"),
+    "exporting.write": ("export_program",),
     "fusion.log": ("FusionLog",),
     "grading.experiment": ("GradingExperiment",),
     "grading.images": ("GradingImages", "LoadGradingImaged", "RandMirrord", "input_channels", "is_fused"),
