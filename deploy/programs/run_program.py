@@ -28,8 +28,8 @@ def facts_of(path: Path) -> dict:
         for name in archive.namelist():
             if name.endswith(f"extra/{FACTS}"):
                 return json.loads(archive.read(name))
-            if name.endswith("_metadata.json"):
-                return json.loads(json.loads(archive.read(name)).get(FACTS, "{}"))
+            if name.endswith("_metadata.json") and FACTS in (found := json.loads(archive.read(name))):
+                return json.loads(found[FACTS])
     return {}
 
 

@@ -67,8 +67,8 @@ def _zipped_facts(file: Path) -> str:
         for name in archive.namelist():
             if name.endswith(f"extra/{FACTS_FILE}"):
                 return archive.read(name).decode()
-            if name.endswith("_metadata.json"):
-                return str(json.loads(archive.read(name)).get(FACTS_FILE, ""))
+            if name.endswith("_metadata.json") and FACTS_FILE in (found := json.loads(archive.read(name))):
+                return str(found[FACTS_FILE])
     return ""
 
 
