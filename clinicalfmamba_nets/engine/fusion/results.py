@@ -173,11 +173,11 @@ class Results:
                 "fused": content_digest(draft / names[0]),
                 **record.get("sha256", {}),
             }
-            stale = self._stale_color(case, draft)
+            stale = self._stale(case, draft)
             self.records.add(record)
             swap_in(draft, self.folder)
-            if stale is not None:
-                os.replace(stale, draft / "stale")
+            for path in stale:
+                os.replace(path, draft / f"stale.{path.name}")
         except Exception as error:
             if kept:
                 note = f"the earlier {' and '.join(kept)} stay as they were"
@@ -186,12 +186,15 @@ class Results:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
-    def _stale_color(self, case: Case, draft: Path) -> Path | None:
-        """Return the colored result of an earlier run that this one makes none of: its grey image is replaced."""
-        name = color_name(case.name, self.extension(case))
+    def _stale(self, case: Case, draft: Path) -> list[Path]:
+        """Return what an earlier run made beside the image that is replaced, and this one does not make again."""
+        colored = color_name(case.name, self.extension(case))
+        names = [colored, *(f"{safe_name(case.name)}_weights{ending}" for ending in (".png", ".nii.gz"))]
+        return [self.folder / name for name in names if not (draft / name).exists() and self._is_own(name)]
+
+    def _is_own(self, name: str) -> bool:
+        """Tell whether a file is there that is no input of this run and no other one's folder."""
         target = self.folder / name
-        if (draft / name).exists() or not os.path.lexists(target):
-            return None
         try:
             self.refuse_inputs([name])
             if target.is_dir():
@@ -199,8 +202,8 @@ class Results:
 
                 check_replaceable(target)
         except FusionInputError:
-            return None  # an input of this run, or another one's folder: it stays
-        return target
+            return False
+        return os.path.lexists(target)
 
 
 def swap_in(draft: Path, folder: Path) -> None:

@@ -41,6 +41,13 @@ def test_a_colored_result_of_an_earlier_run_goes_with_the_grey_one_it_belonged_t
     assert made(out, images, False) == ["7_fused.png", "7_preview.png"]
 
 
+@pytest.mark.parametrize("name", ["7_weights.png", "7_weights.nii.gz"])
+def test_a_weight_map_of_an_earlier_run_goes_too(tmp_path, images, name):
+    (tmp_path / "out" / name).write_bytes(b"earlier")
+    made(tmp_path / "out", images, False)
+    assert not (tmp_path / "out" / name).exists()
+
+
 def test_a_failed_run_keeps_the_colored_result_too(tmp_path, images):
     out = tmp_path / "out"
     made(out, images, True)
