@@ -128,7 +128,10 @@ docs: setup-docs
 
 packages: $(STAMP)
 	@$(BIN)/python -c "import build" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet build==1.6.1
+	@rm -rf dist
 	$(BIN)/python -m build --outdir dist
+	@for wheel in dist/*.whl; do $(BIN)/python -m zipfile -l "$$wheel" | grep -q 'native/lib/.*\.so' || { \
+		echo "error: $$wheel: expected the native kernels, found none; install a C++ compiler and build again" >&2; exit 1; }; done
 
 coverage: $(STAMP)
 	@$(BIN)/python -c "import coverage" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet coverage==7.17.3

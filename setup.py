@@ -28,6 +28,7 @@ def load_builder() -> ModuleType:
 
 
 BUILDER = load_builder()
+BUILDER.BUILD_SECONDS = 3600  # for one file: a wheel is built once, and beside other work
 
 
 def find_compiler() -> list[str]:

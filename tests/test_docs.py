@@ -51,7 +51,7 @@ def test_links_lead_somewhere(page):
 def test_commands_are_taken_by_the_command_line(page):
     for command in COMMAND.findall(page.read_text(encoding="utf-8")):
         words = shlex.split(command.split("  #")[0].split(" && ")[0], comments=True)
-        if len(words) > 2 and words[1] in PARSERS and "|" not in words:
+        if len(words) > 2 and words[1] in PARSERS and "|" not in command:
             parser = PARSERS[words[1]][0]()
             given = {"-o", "--output"} & set(words) or "-o" not in parser._option_string_actions
             parser.parse([word.strip("[]") for word in words[2:] if word != "..."] + ([] if given else ["-o", "OUT"]))
