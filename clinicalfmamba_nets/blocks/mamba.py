@@ -69,7 +69,7 @@ class DirectionalMamba(nn.Module):
         self.x_proj = nn.Parameter(torch.empty(streams, directions, rows, inner).uniform_(-bound, bound))
         bound = self.dt_rank**-0.5
         self.dt_weight = nn.Parameter(torch.empty(streams, directions, inner, self.dt_rank).uniform_(-bound, bound))
-        self.dt_bias = nn.Parameter(_initial_dt_bias(streams, directions, inner))
+        self.dt_bias = nn.Parameter(initial_dt_bias(streams, directions, inner))
         decay = torch.arange(1, d_state + 1, dtype=torch.get_default_dtype()).log()
         self.A_log = nn.Parameter(decay.expand(streams, directions, inner, d_state).clone())
         self.D = nn.Parameter(torch.ones(streams, directions, inner))
@@ -127,8 +127,13 @@ class DirectionalMamba(nn.Module):
         return torch.gather(at_tokens, 3, index)
 
 
-def _initial_dt_bias(streams: int, directions: int, inner: int, low: float = 1e-3, high: float = 0.1) -> Tensor:
-    """Inverse softplus of time steps drawn log-uniformly from [low, high], at least 1e-4, (S, K, E)."""
+def initial_dt_bias(streams: int, directions: int, inner: int, low: float = 1e-3, high: float = 0.1) -> Tensor:
+    """Inverse softplus of time steps drawn log-uniformly from [low, high], at least 1e-4, (S, K, E).
+
+    Example:
+        >>> initial_dt_bias(2, 1, 4).shape
+        torch.Size([2, 1, 4])
+    """
     draw = torch.rand(streams, directions, inner)
     dt = torch.exp(draw * (math.log(high) - math.log(low)) + math.log(low)).clamp(min=1e-4)
     return dt + torch.log(-torch.expm1(-dt))

@@ -11,12 +11,14 @@ from clinicalfmamba_nets.losses import FusionLoss
 # Small forms of each network.
 SMALL = {
     "SwinFusion": {"channels": 12, "heads": 3, "depth": 2, "fusion_depths": (2,)},
+    "MambaDFuse": {"channels": 8, "depth": 2, "fusion_depth": 2, "d_state": 8},
 }
 # Parameters here, and those of the published graph that it never uses.
 PUBLISHED = {
     "SwinFusion": (965_251, (30 + 9 * 30) + (30 + 9 * 30 * 30)),
+    "MambaDFuse": (1_347_271, 0),
 }
-TOTALS = {"SwinFusion": 973_681}
+TOTALS = {"SwinFusion": 973_681, "MambaDFuse": 1_347_271}
 
 
 def small(name, **options):
