@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -104,7 +105,9 @@ class Viewing:
 
     def _share(self, record: Mapping[str, Any], image: Any) -> NDArray | None:
         """Read how much of A is in each pixel, (*spatial) in [0, 1], where the network told it."""
-        for path in sorted(self.folder.glob(f"{safe_name(str(record['case']))}_weights*")):
+        if not (record.get("settings") or {}).get("weights_map"):
+            return None  # what lies there is of another run
+        for path in sorted(self.folder.glob(f"{glob.escape(safe_name(str(record['case'])))}_weights.*")):
             array, info = read_image(path)
             white = float(info["value_range"] or 1.0)
             return _on_grid(array[None], info, image, str(path))[0].astype(np.float32) / white

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.engine.fusion.case import Case, content_digest
+from clinicalfmamba_nets.engine.fusion.options import FuseOptions
 from clinicalfmamba_nets.engine.fusion.viewing import Viewing, load_pair, write_case_page, write_view
 from clinicalfmamba_nets.engine.pictures.page_layers import unpack
 from clinicalfmamba_nets.errors import FusionInputError
@@ -32,12 +33,8 @@ def result(folder, name="7", seed=0, share=None, **record) -> dict:
         write_image(folder / f"{name}_weights.nii.gz", share.astype(np.float32), None, AFFINE, "float32")
     case = {"case": name, "image": str(inputs / f"{name}_mri.nii.gz"), "image2": str(inputs / f"{name}_ct.nii.gz")}
     sums = Case.of(case).identity() | {"fused": content_digest(folder / f"{name}_fused.nii.gz")}
-    made_by = {
-        "weights": "w" * 64,
-        "task": "ct_mri",
-        "bundle": "fusion_2d",
-        "settings": {"register": "none", "window_b": "40/80"},
-    }
+    settings = FuseOptions(window_b="40/80", weights_map=share is not None).image_settings()
+    made_by = {"weights": "w" * 64, "task": "ct_mri", "bundle": "fusion_2d", "settings": settings}
     return case | made_by | {"fused": f"{name}_fused.nii.gz", "sha256": sums, "time": "2031-02-03"} | record
 
 
@@ -58,7 +55,7 @@ def page_of(path) -> tuple[dict, dict]:
 
 def test_values_and_places_of_all_images_are_in_the_page(tmp_path):
     share = np.random.default_rng(5).random((40, 36, 18))
-    run_json(tmp_path, [result(tmp_path, share=share)])
+    run_json(tmp_path, [result(tmp_path, "7[a]", share=share)])
     (path,), lost = write_view(tmp_path)
     facts, numbers = page_of(path)
     told = facts["cases"][0]
