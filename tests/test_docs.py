@@ -87,7 +87,7 @@ def test_every_setting_has_a_meaning_and_every_meaning_a_setting(generate):
 def test_generated_pages_hold_every_command_setting_metric_and_name(generate, tmp_path):
     pages = {path.name: path.read_text() for path in generate.write_pages(tmp_path)}
     assert all(f"\n## {name}\n" in pages["command_line.md"] for name in PARSERS)
-    assert "| `epochs` | `100` | a whole number of at least 1 |" in pages["settings.md"]
+    assert re.search(r"\| `epochs` \| `\d+` \| a whole number of at least 1 \|", pages["settings.md"])
     assert "| `vif` |" in pages["metrics.md"] and "| lower |" in pages["metrics.md"]
     assert ".. autoclass:: clinicalfmamba_nets.losses.FusionLoss" in pages["python_losses.md"]
     assert "clinicalfmamba_nets.engine.check_settings" in pages["python_engine.md"]
