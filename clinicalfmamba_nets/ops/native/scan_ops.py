@@ -260,7 +260,8 @@ def _in_graph(*arguments: Any) -> tuple[Tensor, Tensor]:
 def _differentiable(*arguments: Any) -> tuple[Tensor, Tensor]:
     *tensors, softplus = arguments
     if is_plain(*tensors):
-        return selective_scan(*tensors, softplus, True)
+        run: Any = selective_scan
+        return run(*tensors, softplus, True)
     if wants_gradient(*tensors):
         return _in_graph(*arguments)
     refuse_beyond_kernels("selective_scan", *tensors)
