@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clinicalfmamba_nets.losses.edges import edge_overshoot, edge_preservation
 from clinicalfmamba_nets.losses.fusion import FusionLoss
+from clinicalfmamba_nets.losses.fusionmamba import FusionMambaLoss
 from clinicalfmamba_nets.losses.grading import GradingLoss
 from clinicalfmamba_nets.losses.information import information_fidelity
 from clinicalfmamba_nets.losses.reconstruction import ReconstructionLoss
@@ -11,6 +12,7 @@ from clinicalfmamba_nets.losses.structures import plateau_error, spot_loss
 
 __all__ = [
     "FusionLoss",
+    "FusionMambaLoss",
     "GradingLoss",
     "ReconstructionLoss",
     "edge_overshoot",

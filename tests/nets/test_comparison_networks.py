@@ -12,13 +12,16 @@ from clinicalfmamba_nets.losses import FusionLoss
 SMALL = {
     "SwinFusion": {"channels": 12, "heads": 3, "depth": 2, "fusion_depths": (2,)},
     "MambaDFuse": {"channels": 8, "depth": 2, "fusion_depth": 2, "d_state": 8},
+    "FusionMamba": {"widths": (8, 16, 32, 64), "depths": (1, 1, 1, 1), "d_state": 8},
 }
 # Parameters here, and those of the published graph that it never uses.
 PUBLISHED = {
     "SwinFusion": (965_251, (30 + 9 * 30) + (30 + 9 * 30 * 30)),
     "MambaDFuse": (1_347_271, 0),
+    # The DFFM of the first stage, and a 1x1 convolution of each of the others.
+    "FusionMamba": (163_819_456, 331_445 + sum(c * c // 2 + c // 2 for c in (192, 384, 768))),
 }
-TOTALS = {"SwinFusion": 973_681, "MambaDFuse": 1_347_271}
+TOTALS = {"SwinFusion": 973_681, "MambaDFuse": 1_347_271, "FusionMamba": 164_538_645}
 
 
 def small(name, **options):
@@ -71,7 +74,7 @@ def test_script_is_equal(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_every_parameter_gets_a_gradient(name):
     network = small(name).train()
-    network(torch.rand(1, 2, 40, 40)).square().sum().backward()
+    network(torch.rand(1, 2, 65, 70)).square().sum().backward()
     dead = [key for key, value in network.named_parameters() if value.grad is None or not value.grad.any()]
     assert not dead
 
@@ -110,3 +113,14 @@ def test_other_shapes_are_refused(name):
     for shape in ((1, 3, 16, 16), (1, 2, 16), (1, 2, 4, 4, 4)):
         with pytest.raises(ValueError, match=r"image must be \(B, 2, H, W\), got shape"):
             small(name)(torch.rand(shape))
+
+
+def test_fusionmamba_in_the_form_of_the_paper():
+    network, image = small("FusionMamba", form="paper"), torch.rand(1, 2, 20, 70)
+    with torch.no_grad():
+        fused = network(image)
+        assert fused.shape == (1, 1, 20, 70)
+        torch.testing.assert_close(torch.jit.script(network)(image), fused, atol=2e-5, rtol=0)
+    assert sum(p.numel() for p in network.parameters()) < sum(p.numel() for p in small("FusionMamba").parameters())
+    with pytest.raises(ValueError, match="form: expected one of code, paper, found 'both'"):
+        small("FusionMamba", form="both")
