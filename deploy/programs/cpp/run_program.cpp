@@ -13,7 +13,9 @@
 #include <torch/script.h>
 
 int fail(const std::string& cause) {
-    std::fprintf(stderr, "error: %s\n", cause.substr(0, cause.find('\n')).c_str());
+    const size_t begin = cause.find_first_not_of(" \n");  // some of torch's messages begin with an empty line
+    const std::string line = begin == std::string::npos ? "no message" : cause.substr(begin, cause.find('\n', begin) - begin);
+    std::fprintf(stderr, "error: %s\n", line.c_str());
     return 1;
 }
 
@@ -28,7 +30,7 @@ int main(int count, char** words) {
         torch::jit::script::Module network;
         try {
             network = torch::jit::load(program, torch::kCPU, facts);
-        } catch (const c10::Error& error) {
+        } catch (const std::exception& error) {
             const std::string what = error.what();
             if (what.find("clinicalfmamba::") == std::string::npos) throw;
             return fail(program + ": expected the operators' library, found none; name it as LIBRARY");
