@@ -24,8 +24,7 @@ LABELS = {
 }  # fmt: skip
 DICOM_WORDS = {"MR": "mri", "CT": "ct", "PT": "pet", "NM": "spect"}
 MR_WORDS = ("mri", "t1", "t2", "t1ce", "flair", "pd")
-_PLAIN = {"num_down": 3, "pyramid": "shared", "cmca_kernel": 1, "decoder_act": "relu", "norm": "batch", "head": "gain"}
-_BOUNDED = {**_PLAIN, "head": "mix"}
+_PLAIN = {"num_down": 3, "pyramid": "shared", "cmca_kernel": 1, "decoder_act": "relu", "norm": "batch", "head": "mix"}
 _TRI_PLANE = {"scan": "tri_plane", "head": "gain"}
 
 
@@ -101,7 +100,7 @@ def _row(name: str, first: str, second: str, flat: Mapping[str, Any] | None, sol
 TASKS: dict[str, Task] = {
     row.name: row
     for row in (
-        _row("ct_mri", "mri", "ct", _BOUNDED, "model.pt"),
+        _row("ct_mri", "mri", "ct", _PLAIN, "model.pt"),
         _row("spect_mri", "mri", "spect", _PLAIN),
         _row("pet_mri", "mri", "pet", _PLAIN, "model.pt"),
         _row("ct_mri_published", "mri", "ct", {**_PLAIN, "head": "sigmoid"}),
