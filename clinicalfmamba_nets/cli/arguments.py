@@ -217,7 +217,7 @@ def train_parser() -> Parser:
     )
     add_data(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch in OUT")
-    told = "configuration laid over train.json, such as bounded_train; repeat it for several"
+    told = "configuration laid over train.json, such as published_train; repeat it for several"
     parser.add_argument("--overlay", action="append", default=[], metavar="NAME", help=told)
     add_settings(parser)
     return with_run_options(parser, "folder for checkpoints, curves and logs")

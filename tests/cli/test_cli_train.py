@@ -41,11 +41,11 @@ def test_missing_folder_is_told_in_one_line(run_cli, tmp_path):
 
 
 def test_overlays_are_laid_over_the_training(run_cli, pairs, tmp_path):
-    words = ("train", "--dataset_dir", pairs, "-o", tmp_path / "run", "--overlay", "bounded_train.json", *TINY)
-    outcome = run_cli(*words, "split=random3", "val_heads=[]", "learning_rate=0.002")
+    words = ("train", "--dataset_dir", pairs, "-o", tmp_path / "run", "--overlay", "published_train.json", *TINY)
+    outcome = run_cli(*words, "val_interval=1", "learning_rate=0.002")
     assert outcome.code == 0, outcome.err
     settings = json.loads((tmp_path / "run" / "run.json").read_text())["settings"]
-    assert settings["graph"]["head"] == "mix" and settings["loss_terms"]["edge_weight"] == 4.0
+    assert settings["graph"]["head"] == "sigmoid" and settings["loss_terms"]["gradient"] == "magnitude"
     assert settings["learning_rate"] == 0.002 and settings["epochs"] == 1  # what the line says counts more
 
 
@@ -59,7 +59,7 @@ def test_what_a_component_says_of_its_settings_is_told(run_cli, pairs, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("bound_train", "did you mean bounded_train?"), ("inference", "expected one")]
+    ("name", "told"), [("publish_train", "did you mean published_train?"), ("inference", "expected one")]
 )
 def test_an_overlay_that_is_none_is_a_wrong_argument(run_cli, tmp_path, name, told):
     outcome = run_cli("train", "--dataset_dir", tmp_path, "-o", tmp_path / "run", "--overlay", name)
