@@ -57,8 +57,8 @@ def evaluation_items(
         entries = pair_datalist(dataset_dir, task, datalist, section=section, strict=False, **cutting)
         return {Path(datalist).stem: Dataset(entries, transform)}
     names = [runs] if isinstance(runs, str) else list(runs)
-    choice = (dataset_dir, task, None, split)
-    return {run: Dataset(pair_datalist(*choice, split_run=run, section=section, **cutting), transform) for run in names}
+    cutting |= {"split": split, "section": section}
+    return {run: Dataset(pair_datalist(dataset_dir, task, split_run=run, **cutting), transform) for run in names}
 
 
 def entry_of(items: Items, index: int) -> Mapping[str, Any]:
