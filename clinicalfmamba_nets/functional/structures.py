@@ -19,6 +19,7 @@ def dilated(image: Tensor, size: int) -> Tensor:
         The same shape.
 
     Example:
+        >>> import torch
         >>> dilated(torch.eye(3).view(1, 1, 3, 3), 3).sum().item()
         9.0
     """
@@ -42,6 +43,7 @@ def plateaus(image: Tensor) -> Tensor:
         (B, 1, *S) bool.
 
     Example:
+        >>> import torch
         >>> plateaus(torch.stack([torch.zeros(9, 9), torch.ones(9, 9)]).unsqueeze(0)).all().item()
         True
     """
