@@ -20,6 +20,7 @@ TINY_TRAINING = {
     "val_fraction": 0.2,
     "learning_rate": 0.01,
     "val_interval": 1,
+    **dict.fromkeys(("window_prob", "contrast_prob", "spot_prob"), 0.0),
     "device": torch.device("cpu"),
 }
 

@@ -31,13 +31,19 @@ SECONDARY = f"{_STORAGE}7"
 _PLANAR = tuple((kind,) for kind in ("STATIC", "DYNAMIC", "GATED", "WHOLE BODY", "TOMO", "GATED TOMO"))
 _RECONSTRUCTED = ("RECON TOMO", "RECON GATED TOMO", "GATED RECON TOMO")
 # Words of a description, or of ImageType, of a series that plans or documents others.
-_SCOUT = r"\b(lo[ck]ali[sz]ers?|localisateurs?|localizzator[ei]|localizadores|rep[eé]rages?|planungs\w*|\
-(ü|ue)bersicht\w*|smart ?brain|scouts?|topograms?|topogramm?e?|surviews?|scanograms?|scano|survey|loc|locs|\
-3[- ]?plane|pilot|three[- ]?plane|tri[- ]?plan(e|ar)?)\b"
-_REPORT = r"\b(dose (report|info|summary|record|sheet)|patient protocol|exam(ination)? protocol|protocol (page|sheet)|\
-radiation dose|screen ?save|csa report)\b"
-_PHOTONS = r"\b(tc[- ]?99m?|99m?[- ]?tc|technetium|i[- ]?123|123[- ]?i|iodine[- ]?123|in[- ]?111|111[- ]?in|tl[- ]?201|\
-201[- ]?tl|xe[- ]?133|hmpao|ecd|spect|datscan|ioflupane)\b"
+_SCOUT = (
+    r"\b(lo[ck]ali[sz]ers?|localisateurs?|localizzator[ei]|localizadores|rep[eé]rages?|planungs\w*|"
+    r"(ü|ue)bersicht\w*|smart ?brain|scouts?|topograms?|topogramm?e?|surviews?|scanograms?|scano|survey|loc|locs|"
+    r"3[- ]?plane|pilot|three[- ]?plane|tri[- ]?plan(e|ar)?)\b"
+)
+_REPORT = (
+    r"\b(dose (report|info|summary|record|sheet)|patient protocol|exam(ination)? protocol|protocol (page|sheet)|"
+    r"radiation dose|screen ?save|csa report)\b"
+)
+_PHOTONS = (
+    r"\b(tc[- ]?99m?|99m?[- ]?tc|technetium|i[- ]?123|123[- ]?i|iodine[- ]?123|in[- ]?111|111[- ]?in|tl[- ]?201|"
+    r"201[- ]?tl|xe[- ]?133|hmpao|ecd|spect|datscan|ioflupane)\b"
+)
 _POSITRONS = r"\b(f[- ]?18|18[- ]?f|fluorine|fdg|pet|c[- ]?11|ga[- ]?68|o[- ]?15)\b"
 MAX_SIDE = 16384
 

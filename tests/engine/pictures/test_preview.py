@@ -88,7 +88,7 @@ def test_slices_are_chosen_where_the_sources_hold_most():
     first, second = np.zeros((40, 40, 30)), np.zeros((40, 40, 30))
     first[5:35, 5:35, 18:29], second[10:30, 10:30, 20:27] = 0.5, 1.0
     planes = choose_planes((first, second), Grid((40, 40, 30), np.eye(4)))
-    assert [plane.axis for plane in planes] == [2, 1, 0] and 20 <= planes[0].place < 27
+    assert [plane.axis for plane in planes] == [2, 1, 0] and 20 <= planes[0].index < 27
 
 
 def test_a_thin_stack_shows_slices_and_where_a_source_ends():
@@ -96,7 +96,7 @@ def test_a_thin_stack_shows_slices_and_where_a_source_ends():
     pair = volume((60, 60, 12)), volume((60, 60, 12))
     assert [plane.axis for plane in choose_planes(pair, grid)] == [2, 2, 2]
     assert [plane.axis for plane in choose_planes(pair, grid, edge=True)] == [2, 2, 2, 1]
-    assert [plane.place for plane in choose_planes(pair, grid, "3,7-8")] == [2, 6, 7]
+    assert [plane.index for plane in choose_planes(pair, grid, "3,7-8")] == [2, 6, 7]
 
 
 @pytest.mark.parametrize("text", ["0", "13", "a", "3-", "", "1,,2"])
