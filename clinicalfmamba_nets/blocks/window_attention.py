@@ -146,8 +146,8 @@ class SwinLayer(nn.Module):
             nn.Linear(channels, mlp_ratio * channels), nn.GELU(), nn.Linear(mlp_ratio * channels, channels)
         )
         for layer in (self.attention.query, self.attention.key_value, self.attention.out, self.mlp[0], self.mlp[2]):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+            nn.init.trunc_normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
         """Mix within windows.

@@ -76,7 +76,7 @@ def test_the_weights_explain_the_image(spatial_dims: int) -> None:
 
 
 def test_weights_are_an_output_of_this_head_only() -> None:
-    with pytest.raises(ValueError, match="return_weights: expected head mix, found 'gain'"):
+    with pytest.raises(ValueError, match="return_weights: expected head mix, found head gain"):
         ClinicalFMamba(head="gain", return_weights=True)
 
 

@@ -24,7 +24,7 @@ class Plane(NamedTuple):
     """
 
     axis: int
-    index: int
+    index: int  # type: ignore[assignment]  # in place of the method of tuples
 
 
 class Grid:

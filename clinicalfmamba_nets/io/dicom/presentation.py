@@ -249,7 +249,9 @@ def _palette(name: str) -> Any:
     from highdicom import PaletteColorLUT, PaletteColorLUTTransformation
 
     table = palette_table(name).astype(np.uint16) * 257
-    colors = [PaletteColorLUT(0, table[:, place].copy(), color) for place, color in enumerate(("red", "green", "blue"))]
+    colors: list[Any] = [
+        PaletteColorLUT(0, table[:, place].copy(), color) for place, color in enumerate(("red", "green", "blue"))
+    ]
     return PaletteColorLUTTransformation(*colors)
 
 
