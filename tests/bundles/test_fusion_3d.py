@@ -183,6 +183,7 @@ def test_bad_settings_of_the_windows(infer, pair, given, told):
         infer(*pair, **given)
 
 
+@pytest.mark.slow
 def test_training_resumes_exactly(pair, tmp_path, bundle_dir):
     entries = [{"image": str(pair[0]), "image2": str(pair[1]), "case": str(number)} for number in range(2)]
     (tmp_path / "list.json").write_text(json.dumps({"training": entries}))

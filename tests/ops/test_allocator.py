@@ -34,6 +34,7 @@ def page_faults(**environment: str) -> tuple[int, int]:
     return tuned, faults
 
 
+@pytest.mark.slow
 @on_glibc
 def test_large_tensors_reuse_their_pages() -> None:
     assert page_faults(CLINICALFMAMBA_MALLOC="default")[0] == 0

@@ -55,6 +55,7 @@ def distance(found: np.ndarray, true: np.ndarray) -> tuple[float, float]:
     return math.degrees(math.acos(min(1, (np.trace(turn) - 1) / 2))), float(way)
 
 
+@pytest.mark.slow
 def test_a_known_motion_is_found_in_another_contrast_on_another_grid():
     true = motion((9, -6, 14), (16, -9, 11))
     fixed, _ = head(SHAPE, GRID)
