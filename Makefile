@@ -1,7 +1,7 @@
 # make fuse [A=mri.png B=ct.png] [OUT=fused] [TASK=ct_mri]   fuse a pair; without A and B the project's own phantom
 # make view [OUT=fused] [TASK=t2_flair]                      the phantom fused, and its page opened in the browser
 # make test                                                  set up and run the quick tests
-# make test-slow | make test-cases | make lint | make setup   the rest, the table of odd inputs, the style
+# make test-slow | make test-hour | make test-cases | make lint | make setup   the rest, the table of odd inputs, the style
 # make deploy STUDY=dicom [OUT=fused] [RULES=rules.json]     fuse a DICOM study by the MONAI Deploy application
 # make deploy APP=glioma_grading MODEL=RUN STUDY=dicom [...]  grade its glioma by the training in the folder RUN
 # make label STUDIES=images [MODEL=RUN]                      start the MONAI Label server on this machine
@@ -30,7 +30,7 @@ NATIVE := $(wildcard setup.py clinicalfmamba_nets/ops/native/src/*)
 DOCTESTS := $(filter-out %/ops/ %/cli/ %/bundles/ %/__pycache__/,$(wildcard clinicalfmamba_nets/*/)) clinicalfmamba_nets/errors.py \
 	clinicalfmamba_nets/ops/selective_scan.py
 
-.PHONY: setup fuse view test test-slow test-cases lint deploy label setup-deploy setup-label setup-triton setup-view setup-browser \
+.PHONY: setup fuse view test test-slow test-hour test-cases lint deploy label setup-deploy setup-label setup-triton setup-view setup-browser \
 	test-deploy test-label test-triton test-view docs setup-docs packages coverage picture results
 .DEFAULT_GOAL := setup
 
@@ -53,10 +53,13 @@ view: setup-view
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q --doctest-modules $(DOCTESTS)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow and not hour"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow --ignore tests/cases
+
+test-hour: $(STAMP)
+	$(BIN)/python -m pytest -q -m hour
 
 test-cases: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow tests/cases
@@ -135,7 +138,7 @@ packages: $(STAMP)
 
 coverage: $(STAMP)
 	@$(BIN)/python -c "import coverage" 2>/dev/null || $(BIN)/python $(PIP_INSTALL) --quiet coverage==7.17.3
-	$(BIN)/python -m coverage run --source clinicalfmamba_nets --omit '*/ops/triton_*' -m pytest -q -m "not slow"
+	$(BIN)/python -m coverage run --source clinicalfmamba_nets --omit '*/ops/triton_*' -m pytest -q -m "not slow and not hour"
 	$(BIN)/python -m coverage report --skip-covered
 
 picture: $(STAMP)

@@ -147,7 +147,7 @@ def wheel(tmp_path_factory) -> Path:
     return next(out.glob("*.whl"))
 
 
-@pytest.mark.slow
+@pytest.mark.hour
 def test_wheel_holds_the_bundles_and_nothing_else_of_the_project(wheel, checkout):
     with zipfile.ZipFile(wheel) as archive:
         sizes = {item.filename: item.file_size for item in archive.infolist()}
@@ -161,7 +161,7 @@ def test_wheel_holds_the_bundles_and_nothing_else_of_the_project(wheel, checkout
     assert any(name.endswith("licenses/THIRD_PARTY.md") for name in sizes)
 
 
-@pytest.mark.slow
+@pytest.mark.hour
 def test_installed_package_fuses_from_anywhere(wheel, toy_bundles, tmp_path):
     site = tmp_path / "site"
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)]

@@ -58,7 +58,7 @@ class MambaDFuse(nn.Module):
         if image.dim() != 4 or image.shape[1] != 2:
             raise ValueError(f"image must be (B, 2, H, W), got shape {list(image.shape)}")
         batch, grid = image.shape[0], image.shape[2:]
-        order = scan_orders(grid, self.row_major, image.device)  # type: ignore[arg-type]  # (1, L)
+        order = scan_orders(grid, self.row_major, image.device)  # (1, L)
         images = image.transpose(0, 1).flatten(0, 1).unsqueeze(1)  # (2B, 1, H, W)
         shallow = F.leaky_relu(self.conv_wide(F.leaky_relu(self.conv_in(images), 0.2)), 0.2)  # (2B, C, H, W)
         tokens = self._embed(shallow).unflatten(0, [2, batch])  # (2, B, L, C)

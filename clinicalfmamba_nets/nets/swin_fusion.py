@@ -21,9 +21,9 @@ class _CrossGroup(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Twice (B, H, W, C) -> the same."""
-        for layer_a, layer_b in zip(self.within[0], self.within[1]):  # type: ignore[call-overload]  # noqa: B905  (TorchScript)
+        for layer_a, layer_b in zip(self.within[0], self.within[1]):  # noqa: B905  (TorchScript)
             first, second = layer_a(first, first), layer_b(second, second)
-        for layer_a, layer_b in zip(self.across[0], self.across[1]):  # type: ignore[call-overload]  # noqa: B905  (TorchScript)
+        for layer_a, layer_b in zip(self.across[0], self.across[1]):  # noqa: B905  (TorchScript)
             normed_a, normed_b = layer_a.norm(first), layer_b.norm(second)
             first, second = layer_a(first, normed_b), layer_b(second, normed_a)
         return first, second
@@ -98,7 +98,7 @@ class SwinFusion(nn.Module):
 
     def _encode(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Layers within each image: twice (B, H, W, C) -> the same."""
-        for layer_a, layer_b in zip(self.encoders[0], self.encoders[1]):  # type: ignore[call-overload]  # noqa: B905  (TorchScript)
+        for layer_a, layer_b in zip(self.encoders[0], self.encoders[1]):  # noqa: B905  (TorchScript)
             first, second = layer_a(first, first), layer_b(second, second)
         return self.encoder_norms[0](first), self.encoder_norms[1](second)
 

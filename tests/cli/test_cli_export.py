@@ -54,7 +54,7 @@ def test_an_unfinished_export_leaves_nothing(toy_cli, tmp_path):
     assert not list(tmp_path.glob("x*"))
 
 
-@pytest.mark.slow
+@pytest.mark.hour
 def test_a_classifier_is_exported(run_cli, tmp_path):
     from monai.networks.nets import ResNet
 

@@ -68,7 +68,7 @@ def not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(build, "LIBRARY_DIR", tmp_path / "lib")
 
 
-@pytest.mark.slow
+@pytest.mark.hour
 @needs_compiler
 def test_two_processes_that_build_at_once_both_get_a_whole_library(tmp_path: Path) -> None:
     code = (
@@ -179,7 +179,7 @@ def test_the_vectors_of_other_machines_are_as_accurate(tmp_path: Path) -> None:
     assert float(error) < 5e-6
 
 
-@pytest.mark.slow
+@pytest.mark.hour
 @needs_compiler
 def test_a_killed_build_leaves_nothing(tmp_path: Path) -> None:
     code = "from clinicalfmamba_nets.ops.native import build; build.build_into_cache('generic')"

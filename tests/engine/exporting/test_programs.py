@@ -40,7 +40,7 @@ CASES = [
     pytest.param("gain", "ts", True, id="portable ts"),
     pytest.param("3d", "ts", False, id="ts 3d"),
     *(
-        pytest.param(*case, id=" ".join(map(str, case)), marks=pytest.mark.slow)
+        pytest.param(*case, id=" ".join(map(str, case)), marks=pytest.mark.hour)
         for case in [
             ("mix", "pt2", False),
             ("3d", "pt2", False),
@@ -50,7 +50,7 @@ CASES = [
             ("3d", "ts", True),
         ]
     ),
-    pytest.param("mix", "aoti", False, id="mix aoti False", marks=[pytest.mark.slow, compiles]),
+    pytest.param("mix", "aoti", False, id="mix aoti False", marks=[pytest.mark.hour, compiles]),
 ]
 
 
@@ -157,7 +157,7 @@ def plain_host(*words, cwd) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow
+@pytest.mark.hour
 @pytest.mark.parametrize("file_format", ["ts", "pt2", pytest.param("aoti", marks=compiles), "onnx"])
 def test_a_plain_host_runs_every_format(file_format, tmp_path, checkout) -> None:
     network, path = export("mix", file_format, tmp_path)
@@ -180,7 +180,7 @@ def test_a_plain_host_runs_every_format(file_format, tmp_path, checkout) -> None
         assert "expected the operators' library, version 1, found none" in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.hour
 def test_a_host_in_cpp_runs_a_program(tmp_path, checkout) -> None:
     if not (shutil.which("cmake") and shutil.which("c++")):
         pytest.skip("no cmake or no C++ compiler on this machine")
