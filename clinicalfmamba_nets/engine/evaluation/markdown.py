@@ -6,6 +6,7 @@ python -m clinicalfmamba_nets.engine.evaluation.markdown [--short] README.md "CT
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,10 +57,11 @@ def short_table(table: str) -> str:
         | a | 0.5 |
     """
     wanted = ("network", *(COLUMNS[name] for name in MAIN if name in COLUMNS))
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
-    start = max((place for place, row in enumerate(rows) if row[0] == "network"), default=0)
-    places = [place for place, title in enumerate(rows[start] if rows else []) if title in wanted]
-    kept = [[row[place].split(" ± ")[0] for place in places] for row in rows[start:]]
+    scores = [part for part in re.split(r"\n\s*\n", table) if part.startswith("| network |")][-1:]  # ranks stay away
+    lines = "".join(scores).splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    places = [place for place, title in enumerate(rows[0] if rows else []) if title in wanted]
+    kept = [[row[place].split(" ± ")[0] for place in places] for row in rows]
     kept[:1] = [[WORSE if title == COLUMNS["ssim_head_min"] else title for title in row] for row in kept[:1]]
     return "\n".join("|---" * len(row) + "|" if row[0] == "---" else f"| {' | '.join(row)} |" for row in kept)
 

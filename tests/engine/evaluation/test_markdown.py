@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clinicalfmamba_nets.engine.evaluation.markdown import BEGIN, END, main, replace_results
+from clinicalfmamba_nets.engine.evaluation.markdown import BEGIN, END, main, replace_results, short_table
 from clinicalfmamba_nets.engine.evaluation.tables import markdown_table, summarize
 
 
@@ -68,3 +68,9 @@ def test_short_tables_keep_the_means_that_tell_good_from_bad(tables):
 def test_the_readme_has_the_marks(checkout):
     text = (checkout / "README.md").read_text()
     assert "new" in replace_results(text, "new")
+
+
+def test_a_short_table_holds_scores_and_no_ranks():
+    scores = "| network | VIF | bone |\n|---|---|---|\n| ours | 0.5 ± 0.1 | 1 |"
+    ranks = "| method | VIF |\n|---|---|\n| ours | 1.00 |"
+    assert short_table(f"{scores}\n\nMean rank\n\n{ranks}") == "| network | VIF |\n|---|---|\n| ours | 0.5 |"
