@@ -99,9 +99,7 @@ class SaveFused(Transform):
         source = os.fsdecode(meta.get("filename_or_obj") or "")
         array = img.detach().cpu().numpy() if isinstance(img, torch.Tensor) else np.asarray(img)
         extension = self._extension(source, array, meta)
-        case = case.item() if isinstance(case, torch.Tensor) else case
-        case = str(case or (case_name(split_selector(source)[0]) if source else "case"))
-        path = self.target(case, (source, str(meta.get("image2_filename_or_obj", ""))), extension)
+        path = self.target(case_of(case, source), (source, str(meta.get("image2_filename_or_obj", ""))), extension)
         for name in filter(None, (source, str(meta.get("image2_filename_or_obj") or ""))):
             given = split_selector(name)[0]
             if given.exists() and path.exists() and (path.samefile(given) or path.resolve() in given.resolve().parents):
@@ -174,6 +172,21 @@ class SaveFused(Transform):
         if extension == ".png":
             return None if like else ("uint16" if float(meta.get("value_range", 0)) > 255 else "uint8")
         return self.dtype
+
+
+def case_of(case: Any, source: str) -> str:
+    """Return the name of a case: as given, else that of the first input's file.
+
+    Args:
+        case: name or number, a tensor as well; None or "" where there is none.
+        source: path of the first input, "" for an array.
+
+    Example:
+        >>> case_of(None, "a/head.nii.gz"), case_of(7, ""), case_of("", "")
+        ('head', '7', 'case')
+    """
+    case = case.item() if isinstance(case, torch.Tensor) else case
+    return str(case or (case_name(split_selector(source)[0]) if source else "case"))
 
 
 class SaveImageFusedd(SaveImaged):

@@ -11,10 +11,9 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from clinicalfmamba_nets.io import case_name, write_image
-from clinicalfmamba_nets.io.dicom.files import split_selector
+from clinicalfmamba_nets.io import write_image
 from clinicalfmamba_nets.transforms.restore import COVERED_KEY
-from clinicalfmamba_nets.transforms.save import SaveFused
+from clinicalfmamba_nets.transforms.save import SaveFused, case_of
 
 
 class SplitWeightsd(MapTransform):
@@ -92,11 +91,9 @@ class SaveWeightsd(MapTransform):
 
     def _save(self, weights: torch.Tensor, meta: Mapping[str, Any], case: Any) -> Path:
         sources = tuple(os.fsdecode(meta.get(name) or "") for name in ("filename_or_obj", "image2_filename_or_obj"))
-        case = case.item() if isinstance(case, torch.Tensor) else case
-        case = str(case or (case_name(split_selector(sources[0])[0]) if sources[0] else "case"))
         array = weights[0].detach().cpu().float().numpy()
         picture = array.ndim == 2
-        path = self.saver.target(case, (sources[0], sources[1]), ".png" if picture else ".nii.gz")
+        path = self.saver.target(case_of(case, sources[0]), (sources[0], sources[1]), ".png" if picture else ".nii.gz")
         affine = None if picture or meta.get("affine") is None else torch.as_tensor(meta["affine"]).double().numpy()
         known = str(meta.get("coordinates") or "patient")
         write_image(path, array * 255 if picture else array, None, affine, "uint8" if picture else "float32", known)
