@@ -69,6 +69,24 @@ def run_cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     return run
 
 
+@pytest.fixture
+def peak_memory() -> Callable[[], int]:
+    """Return what tells by how many KiB this process has grown at most since the test began, whatever ran before it.
+
+    `ru_maxrss` knows the peak of the whole run, and a child inherits its parent's; the mark of Linux can be put back.
+    """
+    status, clear_refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not clear_refs.exists():
+        pytest.skip("the system tells no peak of memory that can be put back")
+    clear_refs.write_text("5")
+    before = _peak(status)
+    return lambda: _peak(status) - before
+
+
+def _peak(status: Path) -> int:
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+
+
 @pytest.fixture(scope="session")
 def toy_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the fusion bundles with random weights for every task: for tests of the way, not of results.

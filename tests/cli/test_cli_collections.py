@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import tarfile
 import time
@@ -98,7 +97,7 @@ def judge(run, arguments, out):
     return "refused", done.cause, faults
 
 
-def test_both_collections(run_cli, tiny_bundles, shared_data, tmp_path, monkeypatch):
+def test_both_collections(run_cli, tiny_bundles, shared_data, tmp_path, monkeypatch, peak_memory):
     monkeypatch.setenv("CLINICALFMAMBA_BUNDLES", str(tiny_bundles))
     table, wrong = [], []
     items = [*malformed(shared_data / "bad", tmp_path), *real(shared_data / "dicom")]
@@ -110,4 +109,4 @@ def test_both_collections(run_cli, tiny_bundles, shared_data, tmp_path, monkeypa
         shutil.rmtree(tmp_path / f"out{number}", ignore_errors=True)
     print("\n".join(table))
     assert not wrong, "\n".join(wrong)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < GREATEST
+    assert peak_memory() < GREATEST

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import resource
 
 import nibabel
 import numpy as np
@@ -155,11 +154,10 @@ def test_a_wrong_checksum_is_found(tmp_path):
         ("complex64.nii.gz", "complex64"),
     ],
 )
-def test_bad_volumes_of_the_collection(shared_data, name, message):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def test_bad_volumes_of_the_collection(shared_data, name, message, peak_memory):
     with pytest.raises(FusionInputError, match=f"{name}.*{message}"):
         read_image(shared_data / "bad" / "nifti" / name)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+    assert peak_memory() < 64 * 1024  # KiB
 
 
 def test_the_memory_that_is_left_is_respected(tmp_path, monkeypatch):
