@@ -184,6 +184,8 @@ def evaluate_parser() -> Parser:
         metavar="RUN",
         help="run of the split (default run1); repeat it with weights for each run",
     )
+    told = "configuration of a comparison network whose weights `ckpt_path` names, such as peers/swin_fusion"
+    parser.add_argument("--overlay", action="append", default=[], metavar="NAME", help=told)
     add_settings(parser)
     return with_run_options(parser, "folder for the tables (CSV, JSON) and pictures (PNG)")
 
@@ -217,7 +219,7 @@ def train_parser() -> Parser:
     )
     add_data(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last whole epoch in OUT")
-    told = "configuration laid over train.json, such as published_train; repeat it for several"
+    told = "configuration laid over train.json, such as published_train or peers/swin_fusion; repeat it for several"
     parser.add_argument("--overlay", action="append", default=[], metavar="NAME", help=told)
     add_settings(parser)
     return with_run_options(parser, "folder for checkpoints, curves and logs")

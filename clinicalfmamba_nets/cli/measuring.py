@@ -17,7 +17,8 @@ def run_evaluate(parser: Parser, options: argparse.Namespace) -> int:
     """Run the bundle's evaluation."""
     settings = {"split": options.split, **({"runs": options.run} if options.run else {})}
     settings |= {"fused": options.fused} if options.fused else {}
-    code = run_configured(parser, options, "inference", ["evaluate"], settings)
+    overlays = [name.removesuffix(".json") for name in options.overlay]
+    code = run_configured(parser, options, "inference", ["evaluate", *overlays], settings)
     say(f"table    {Path(options.output) / 'table.md'}")
     return code
 
@@ -64,7 +65,7 @@ def run_configured(
     from clinicalfmamba_nets.engine.run.workflows import find_bundle, run_bundle
 
     configs = find_bundle(bundle) / "configs"
-    check_overlays(parser, configs, overlays)
+    check_overlays(parser, configs, workflow, overlays)
     try:
         check_override_names(settings, [configs / f"{name}.json" for name in (workflow, *overlays)])
         check_settings(3 if bundle == VOLUMES else 2, **{k: v for k, v in settings.items() if k != "device"})
@@ -79,9 +80,10 @@ def run_configured(
     return 0
 
 
-def check_overlays(parser: Parser, configs: Path, overlays: Sequence[str]) -> None:
-    """Leave with exit code 2 unless the bundle has each configuration that is to be laid over another."""
-    known = sorted(path.stem for path in configs.glob("*_train.json")) + ["evaluate"]
+def check_overlays(parser: Parser, configs: Path, workflow: str, overlays: Sequence[str]) -> None:
+    """Leave with exit code 2 unless each overlay is one of the bundle for a training or an evaluation."""
+    trainings = sorted(path.stem for path in configs.glob("*_train.json")) if workflow == "train" else ["evaluate"]
+    known = trainings + sorted(f"peers/{path.stem}" for path in configs.glob("peers/*.json"))
     for name in overlays:
         if name not in known:
             parser.error(f"overlay {name!r}: expected one of {', '.join(known)}{nearest(name, known)}")

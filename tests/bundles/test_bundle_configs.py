@@ -12,7 +12,7 @@ import pytest
 import clinicalfmamba_nets
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
-CONFIGS = sorted(BUNDLES.glob("*/configs/*.json"))
+CONFIGS = sorted([*BUNDLES.glob("*/configs/*.json"), *BUNDLES.glob("*/configs/peers/*.json")])
 FUSION = ("fusion_2d", "fusion_3d")
 NAMES = ("evaluate.json", "inference.json", "metadata.json", "multi_gpu_train.json", "train.json")
 SIZES = ("patch_size", "epochs", "batch_size", "num_workers", "seed", "learning_rate", "val_interval")

@@ -32,9 +32,9 @@ def bundle(request):
 
 def texts(bundle: Path) -> list[Path]:
     """Text files of a bundle that are not results."""
-    folders = ("configs", "docs", "datalists")
+    folders = ("configs", "configs/peers", "docs", "datalists")
     files = [path for name in folders for path in bundle.glob(f"{name}/*")] + [bundle / "LICENSE"]
-    return [path for path in files if path.suffix in TEXTS]
+    return [path for path in files if path.suffix in TEXTS and path.is_file()]
 
 
 def read(bundle: Path, name: str) -> dict:

@@ -59,8 +59,15 @@ def test_what_a_component_says_of_its_settings_is_told(run_cli, pairs, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("publish_train", "did you mean published_train?"), ("inference", "expected one")]
+    ("command", "name", "told"),
+    [
+        ("train", "publish_train", "did you mean published_train?"),
+        ("train", "inference", "expected one"),
+        ("train", "peers/swinfusion", "did you mean peers/swin_fusion?"),
+        ("evaluate", "peers/swinfusion", "did you mean peers/swin_fusion?"),
+        ("evaluate", "published_train", "expected one of evaluate, peers/"),
+    ],
 )
-def test_an_overlay_that_is_none_is_a_wrong_argument(run_cli, tmp_path, name, told):
-    outcome = run_cli("train", "--dataset_dir", tmp_path, "-o", tmp_path / "run", "--overlay", name)
+def test_an_overlay_that_is_none_is_a_wrong_argument(run_cli, tmp_path, command, name, told):
+    outcome = run_cli(command, "--dataset_dir", tmp_path, "-o", tmp_path / "run", "--overlay", name)
     assert outcome.code == 2 and told in outcome.cause
