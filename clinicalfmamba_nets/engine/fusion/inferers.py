@@ -67,6 +67,26 @@ class WholeImageInferer(SimpleInferer):
         return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
 
 
+def over_both_sides(network: Callable[..., Tensor], axis: int) -> Callable[..., Tensor]:
+    """Return the network averaged over an image and its mirror image along an axis.
+
+    Args:
+        network: of an image (B, 2, *spatial) to (B, 1 or 2, *spatial).
+        axis: of the image, from left to right.
+
+    Example:
+        >>> symmetric = over_both_sides(lambda x: x[:, :1] * torch.arange(3.0), 3)
+        >>> symmetric(torch.ones(1, 2, 1, 3)).flatten().tolist()
+        [1.0, 1.0, 1.0]
+    """
+
+    def averaged(image: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        mirrored = network(image.flip(axis), *args, **kwargs).flip(axis)
+        return (network(image, *args, **kwargs) + mirrored) / 2
+
+    return averaged
+
+
 class SliceInferer(WholeImageInferer):
     """Run a network for single images on a single image as a whole, or on a volume slice by slice.
 
@@ -77,18 +97,26 @@ class SliceInferer(WholeImageInferer):
 
     Args:
         amp: as in `WholeImageInferer`.
+        mirror: average each slice of a volume over its mirror image, left and right exchanged; twice the time. Then a
+            mirrored volume gives the mirrored result.
 
     Example:
         >>> SliceInferer()(torch.ones(1, 2, 8, 8, 3), lambda x: x.mean(1, keepdim=True)).shape
         torch.Size([1, 1, 8, 8, 3])
     """
 
+    def __init__(self, amp: bool = False, mirror: bool = False) -> None:
+        super().__init__(amp)
+        self.mirror = mirror
+
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return the fused images, (B, 1 or 2, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
         if inputs.dim() == 4:
             return super().__call__(inputs, network, *args, **kwargs)
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        order, backwards = _upright(inputs)
+        order, backwards, sagittal = _upright(inputs)
+        if self.mirror and not sagittal:  # of the mirrored head sagittal slices are the same ones, in reversed order
+            network = over_both_sides(network, 3)
         upright = plain.permute(order).flip(backwards)  # (B, 2, slices, rows, columns)
         fused = torch.empty(0)
         with fusing_bar(upright.shape[2], "slice", slow=50) as bar:
@@ -103,8 +131,8 @@ class SliceInferer(WholeImageInferer):
         return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
 
 
-def _upright(inputs: Tensor) -> tuple[list[int], list[int]]:
-    """Return how (B, C, X, Y, Z) is permuted to (B, C, slices, rows, columns), and which axes are then flipped."""
+def _upright(inputs: Tensor) -> tuple[list[int], list[int], bool]:
+    """Return how (B, C, X, Y, Z) is permuted to (B, C, slices, rows, columns), the axes then flipped, if sagittal."""
     affine = inputs.affine.reshape(-1, 4, 4)[0].cpu().numpy() if isinstance(inputs, MetaTensor) else np.eye(4)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     turn = affine[:3, :3] / spacing  # columns: directions of X, Y, Z in right, anterior, superior
@@ -120,7 +148,7 @@ def _upright(inputs: Tensor) -> tuple[list[int], list[int]]:
     ]  # down: inferior or posterior; right: left, posterior
     shown = [across, rows, columns]
     flipped = [place + 2 for place, axis in enumerate(shown) if (axis in backwards) != (axis != across)]
-    return [0, 1, *(order[axis] + 2 for axis in shown)], flipped
+    return [0, 1, *(order[axis] + 2 for axis in shown)], flipped, across == 0
 
 
 class VolumeInferer(WholeImageInferer):
@@ -137,6 +165,8 @@ class VolumeInferer(WholeImageInferer):
         overlap: share of a window that neighboring windows have in common, in [0, 1).
         amp: as in `WholeImageInferer`.
         margin: voxels around the box that are computed as well.
+        mirror: average the volume over its mirror image, left and right exchanged; twice the time. Then a mirrored
+            volume gives the mirrored result.
 
     Raises:
         FusionInputError: another mode, or an overlap outside [0, 1).
@@ -154,6 +184,7 @@ class VolumeInferer(WholeImageInferer):
         overlap: float = 0.5,
         amp: bool = False,
         margin: int = 8,
+        mirror: bool = False,
     ) -> None:
         super().__init__(amp)
         if mode not in ("window", "whole"):
@@ -161,6 +192,7 @@ class VolumeInferer(WholeImageInferer):
         if not 0 <= overlap < 1:
             raise input_error("overlap", "a share from 0 to below 1", str(overlap), "give one such as 0.25")
         self.mode, self.roi_size, self.overlap, self.margin = mode, tuple(roi_size), overlap, margin
+        self.mirror = mirror
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return the fused volumes, (B, 1 or 2, *spatial) float32, for inputs (B, 2, *spatial) of one orientation."""
@@ -169,6 +201,7 @@ class VolumeInferer(WholeImageInferer):
         plain = plain.permute(order).flip(backwards)
         box = (slice(None), slice(None), *_occupied(plain, self.margin))
         run = network if self.mode == "whole" else partial(self._windows, network)
+        run = over_both_sides(run, 2) if self.mirror else run
         part = super().__call__(plain[box].contiguous(), run, *args, **kwargs)
         fused = plain.new_zeros([plain.shape[0], part.shape[1], *plain.shape[2:]], dtype=torch.float32)
         fused[box] = part.to(fused)

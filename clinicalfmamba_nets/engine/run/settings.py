@@ -136,7 +136,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("learning_rate", "minimum_learning_rate"), RATE),
     **dict.fromkeys(("contrast_prob", "window_prob", "spot_prob", "cache_rate"), PROBABILITY),
     **dict.fromkeys(
-        ("hold_out", "resume", "amp", "balance", "shuffle_labels", "traps", "baselines", "crop_to_head"), flag()
+        ("hold_out", "resume", "amp", "balance", "shuffle_labels", "traps", "baselines", "crop_to_head", "mirror"), flag()
     ),
     "phantoms": WHOLE,
     "seed": whole(0, 2**32 - 1),

@@ -6,7 +6,12 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from clinicalfmamba_nets.engine.fusion.inferers import SliceInferer, WholeImageInferer, prepare_fusion_batch
+from clinicalfmamba_nets.engine.fusion.inferers import (
+    SliceInferer,
+    VolumeInferer,
+    WholeImageInferer,
+    prepare_fusion_batch,
+)
 from clinicalfmamba_nets.engine.training.tracked_loss import TrackedLoss
 from clinicalfmamba_nets.losses import FusionLoss
 
@@ -72,3 +77,19 @@ def test_a_thin_axis_is_the_one_across():
         fused = SliceInferer()(pair, network)
         assert fused.shape == (1, 1, *shape) and torch.allclose(fused.as_tensor(), pair.as_tensor().mean(1, True))
     assert {tuple(sorted(plane)) for plane in seen} == {(20, 24)} and len(seen) == 6
+
+
+@pytest.mark.parametrize("inferer", [SliceInferer(mirror=True), VolumeInferer(roi_size=(16, 16, 16), mirror=True)])
+@pytest.mark.parametrize("shape", [(24, 20, 18), (24, 20, 3), (3, 20, 24)])
+def test_a_mirrored_volume_gives_the_mirrored_result(inferer, shape):
+    def network(pair):  # unlike on both sides
+        place = torch.linspace(0, 1, pair.shape[-1])
+        return pair[:, :1] * place + pair[:, 1:] * (1 - place) * torch.linspace(0, 1, pair.shape[2]).reshape(
+            -1, *[1] * (pair.dim() - 3)
+        )
+
+    pair = MetaTensor(torch.rand(1, 2, *shape), affine=torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0])))
+    fused, mirrored = inferer(pair, network), inferer(pair.flip(2), network)
+    assert torch.equal(mirrored.flip(2).as_tensor(), fused.as_tensor())
+    apart = type(inferer)()(pair, network).as_tensor()
+    assert shape[0] == 3 or not torch.equal(apart, type(inferer)()(pair.flip(2), network).flip(2).as_tensor())
