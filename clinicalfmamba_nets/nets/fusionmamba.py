@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.dynamic_fusion import DFFMBlock, DVSSBlock
-from clinicalfmamba_nets.blocks.window_attention import reflect_to_multiple
+from clinicalfmamba_nets.blocks.mirroring import reflect_to_multiple
 
 FORMS = ("code", "paper")
 

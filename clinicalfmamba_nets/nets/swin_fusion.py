@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clinicalfmamba_nets.blocks.window_attention import SwinLayer, reflect_to_multiple
+from clinicalfmamba_nets.blocks.mirroring import reflect_to_multiple
+from clinicalfmamba_nets.blocks.window_attention import SwinLayer
 
 WINDOW = 8
 

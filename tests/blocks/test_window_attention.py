@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from clinicalfmamba_nets.blocks.mirroring import reflect_to_multiple
 from clinicalfmamba_nets.blocks.window_attention import (
     SwinLayer,
     WindowAttention,
     from_windows,
-    reflect_to_multiple,
     shift_mask,
     to_windows,
 )
