@@ -7,13 +7,16 @@ from clinicalfmamba_nets.losses.fusion import FusionLoss
 from clinicalfmamba_nets.losses.fusionmamba import FusionMambaLoss
 from clinicalfmamba_nets.losses.grading import GradingLoss
 from clinicalfmamba_nets.losses.information import information_fidelity
+from clinicalfmamba_nets.losses.mrsc_fusion import AutoEncoderLoss, MRSCFusionLoss
 from clinicalfmamba_nets.losses.reconstruction import ReconstructionLoss
 from clinicalfmamba_nets.losses.structures import plateau_error, spot_loss
 
 __all__ = [
+    "AutoEncoderLoss",
     "FusionLoss",
     "FusionMambaLoss",
     "GradingLoss",
+    "MRSCFusionLoss",
     "ReconstructionLoss",
     "edge_overshoot",
     "edge_preservation",

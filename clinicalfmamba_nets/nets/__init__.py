@@ -6,22 +6,26 @@ from typing import Any
 
 from clinicalfmamba_nets.nets.baselines import AverageFusion, GuidedFilterFusion, LaplacianPyramidFusion, MaximumFusion
 from clinicalfmamba_nets.nets.clinicalfmamba import ClinicalFMamba, clinicalfmamba_2d, clinicalfmamba_3d
-from clinicalfmamba_nets.nets.eh_dran import EHDRAN, EHDRANReconstruction
+from clinicalfmamba_nets.nets.eh_dran import EHDRAN
 from clinicalfmamba_nets.nets.fusionmamba import FusionMamba
 from clinicalfmamba_nets.nets.mambadfuse import MambaDFuse
+from clinicalfmamba_nets.nets.mrsc_fusion import MRSCFusion, MRSCFusionStage
 from clinicalfmamba_nets.nets.official_checkpoint import from_official_state_dict
+from clinicalfmamba_nets.nets.single_images import SingleImageReconstruction
 from clinicalfmamba_nets.nets.swin_fusion import SwinFusion
 
 __all__ = [
     "AverageFusion",
     "ClinicalFMamba",
     "EHDRAN",
-    "EHDRANReconstruction",
     "FusionMamba",
     "GuidedFilterFusion",
     "LaplacianPyramidFusion",
+    "MRSCFusion",
+    "MRSCFusionStage",
     "MambaDFuse",
     "MaximumFusion",
+    "SingleImageReconstruction",
     "SwinFusion",
     "clinicalfmamba_2d",
     "clinicalfmamba_3d",

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clinicalfmamba_nets.blocks.gradient_dense import sobel_kernel
+
 RULES = ("nuclear", "add", "average", "maximum", "l1")
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -124,17 +126,6 @@ class _Pyramid(nn.Module):
         return self.norm(x + pooled_gate(x) * (once + twice + self.shared(twice)))
 
 
-def _sobel(spatial_dims: int, axis: int) -> Tensor:
-    """Kernel of the derivative along one axis, 3 taps on each."""
-    kernel = torch.ones([1] * spatial_dims)
-    for along in range(spatial_dims):
-        taps = torch.tensor([-1.0, 0.0, 1.0] if along == axis else [1.0, 2.0, 1.0])
-        shape = [1] * spatial_dims
-        shape[along] = 3
-        kernel = kernel * taps.view(shape)
-    return kernel
-
-
 class _Edges(nn.Module):
     """A dense block beside depthwise derivatives that start as Sobel's and are trained."""
 
@@ -151,7 +142,7 @@ class _Edges(nn.Module):
         self.dropout = nn.Dropout(dropout_prob)
         with torch.no_grad():
             for axis, weight in enumerate(self.sobel.parameters()):
-                weight.copy_(_sobel(spatial_dims, axis).expand_as(weight))
+                weight.copy_(sobel_kernel(spatial_dims, axis).expand_as(weight))
 
     def forward(self, x: Tensor) -> Tensor:
         grown = torch.cat([x, functional.leaky_relu(self.grow(x), 0.2)], 1)  # (B, 2 * features, *spatial)
@@ -233,23 +224,3 @@ class EHDRAN(nn.Module):
         features = self.encode(image.transpose(0, 1).flatten(0, 1).unsqueeze(1))  # (2 * B, features, *spatial)
         first, second = features.chunk(2, 0)
         return self.decoder(fuse_features(first, second, self.rule)).clamp(0, 1)
-
-
-class EHDRANReconstruction(nn.Module):
-    """The first stage of EH-DRAN's training as a network of its own: each image comes back.
-
-    Args:
-        network: the network whose weights are trained.
-
-    Example:
-        >>> EHDRANReconstruction(EHDRAN(features=4))(torch.rand(1, 2, 8, 8)).shape
-        torch.Size([1, 2, 8, 8])
-    """
-
-    def __init__(self, network: EHDRAN) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Return (B, C, *spatial) for (B, C, *spatial)."""
-        return self.network.reconstruct(image)

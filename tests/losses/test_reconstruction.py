@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from clinicalfmamba_nets.losses import ReconstructionLoss
-from clinicalfmamba_nets.nets import EHDRAN, EHDRANReconstruction
+from clinicalfmamba_nets.nets import EHDRAN, SingleImageReconstruction
 
 
 @pytest.mark.parametrize("spatial", [(9, 11), (6, 7, 8)])
@@ -25,7 +25,7 @@ def test_value(spatial):
 
 def test_the_first_stage_learns():
     torch.manual_seed(0)
-    network = EHDRANReconstruction(EHDRAN(features=8))
+    network = SingleImageReconstruction(EHDRAN(features=8))
     optimizer, loss = torch.optim.Adam(network.parameters(), 1e-3), ReconstructionLoss()
     image, values = torch.rand(2, 2, 16, 16), []
     for _ in range(30):

@@ -12,16 +12,19 @@ from clinicalfmamba_nets.losses import FusionLoss
 SMALL = {
     "SwinFusion": {"channels": 12, "heads": 3, "depth": 2, "fusion_depths": (2,)},
     "MambaDFuse": {"channels": 8, "depth": 2, "fusion_depth": 2, "d_state": 8},
+    "MRSCFusion": {"widths": (8, 8, 8, 8), "heads": 2, "depth": 2},
     "FusionMamba": {"widths": (8, 16, 32, 64), "depths": (1, 1, 1, 1), "d_state": 8},
 }
 # Parameters here, and those of the published graph that it never uses.
 PUBLISHED = {
     "SwinFusion": (965_251, (30 + 9 * 30) + (30 + 9 * 30 * 30)),
     "MambaDFuse": (1_347_271, 0),
+    # A 3x3 and a 1x1 convolution of each scale that the graph's description does not place.
+    "MRSCFusion": (22_150_073, sum(9 * c * c + c + 2 * c * c + c for c in (64, 112, 160, 208))),
     # The DFFM of the first stage, and a 1x1 convolution of each of the others.
     "FusionMamba": (163_819_456, 331_445 + sum(c * c // 2 + c // 2 for c in (192, 384, 768))),
 }
-TOTALS = {"SwinFusion": 973_681, "MambaDFuse": 1_347_271, "FusionMamba": 164_538_645}
+TOTALS = {"SwinFusion": 973_681, "MambaDFuse": 1_347_271, "MRSCFusion": 23_091_705, "FusionMamba": 164_538_645}
 
 
 def small(name, **options):
@@ -47,10 +50,10 @@ def test_parameters_are_those_that_the_published_graph_uses(name):
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("size", [(16, 24), (15, 9), (3, 5), (1, 2)])
 def test_any_size_in_range_and_independent_of_the_batch(name, size):
-    network, image = small(name), torch.rand(2, 2, *size)
+    network, image = small(name).double(), torch.rand(2, 2, *size, dtype=torch.float64)
     with torch.no_grad():
         fused = network(image)
-        torch.testing.assert_close(network(image[1:]), fused[1:], atol=2e-5, rtol=0)
+        torch.testing.assert_close(network(image[1:]), fused[1:], atol=1e-9, rtol=0)
     assert fused.shape == (2, 1, *size)
     assert fused.min() >= 0 and fused.max() <= 1
 
@@ -66,9 +69,9 @@ def test_padding_does_not_change_an_image_that_fits(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_script_is_equal(name):
-    network, image = small(name), torch.rand(1, 2, 13, 18)
+    network, image = small(name).double(), torch.rand(1, 2, 13, 18, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(torch.jit.script(network)(image), network(image), atol=2e-5, rtol=0)
+        torch.testing.assert_close(torch.jit.script(network)(image), network(image), atol=1e-9, rtol=0)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -120,6 +123,18 @@ def test_it_learns_one_pair_better_than_the_average_image(name):
         value.backward()
         optimizer.step()
     assert value.item() < average
+
+
+def test_mrsc_fusion_in_its_two_stages():
+    network, image = small("MRSCFusion"), torch.rand(2, 2, 20, 33)
+    with torch.no_grad():
+        back = nets.SingleImageReconstruction(network)(image)
+        torch.testing.assert_close(network.reconstruct(image[:1, 1:]), back[:1, 1:], atol=1e-5, rtol=0)
+        stage = nets.MRSCFusionStage(network)
+        torch.testing.assert_close(stage(image).clamp(0, 1), network(image), atol=1e-5, rtol=0)
+    assert back.shape == image.shape
+    assert [tuple(fused.shape) for fused, _, _ in stage.features] == [(2, 8, 64 // 2**n, 64 // 2**n) for n in range(4)]
+    assert all(first.shape == fused.shape == second.shape for fused, first, second in stage.features)
 
 
 @pytest.mark.parametrize("name", SMALL)

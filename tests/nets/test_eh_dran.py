@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from clinicalfmamba_nets.nets import EHDRAN, EHDRANReconstruction
+from clinicalfmamba_nets.nets import EHDRAN, SingleImageReconstruction
 from clinicalfmamba_nets.nets.eh_dran import RULES, fuse_features, nuclear_norms, pooled_gate
 
 
@@ -50,7 +50,7 @@ def test_script_is_equal(rule):
 def test_an_image_with_itself_is_its_reconstruction(rule):
     network, image = small(rule=rule), torch.rand(1, 1, 12, 12)
     with torch.no_grad():
-        alone = EHDRANReconstruction(network)(image).clamp(0, 1)
+        alone = SingleImageReconstruction(network)(image).clamp(0, 1)
         torch.testing.assert_close(network(image.expand(1, 2, 12, 12)), alone, atol=1e-5, rtol=0)
 
 

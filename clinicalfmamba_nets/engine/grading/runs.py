@@ -18,7 +18,7 @@ from clinicalfmamba_nets.engine.run.record import RUN_FILE
 from clinicalfmamba_nets.engine.run.weights import require_weights
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import printable
-from clinicalfmamba_nets.nets import EHDRAN, EHDRANReconstruction
+from clinicalfmamba_nets.nets import EHDRAN, SingleImageReconstruction
 
 TRAINED_ON_PHANTOMS = "the network was trained on PHANTOMS: its grade has no clinical meaning"
 
@@ -38,7 +38,7 @@ def fusion_weights(fusion_dir: str | os.PathLike | None) -> str | None:
 
 def stage_network(network: nn.Module) -> nn.Module:
     """Return what is trained of a fusion network: EH-DRAN as an auto-encoder of single images, others as they are."""
-    return EHDRANReconstruction(network) if isinstance(network, EHDRAN) else network
+    return SingleImageReconstruction(network) if isinstance(network, EHDRAN) else network
 
 
 def require_fold(
