@@ -135,9 +135,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("dim", "fusion_dim"), whole(2)),
     **dict.fromkeys(("learning_rate", "minimum_learning_rate"), RATE),
     **dict.fromkeys(("contrast_prob", "window_prob", "spot_prob", "cache_rate"), PROBABILITY),
-    **dict.fromkeys(
-        ("hold_out", "resume", "amp", "balance", "shuffle_labels", "traps", "baselines", "crop_to_head", "mirror"), flag()
-    ),
+    **dict.fromkeys(("hold_out", "resume", "amp", "balance", "shuffle_labels", "traps", "baselines"), flag()),
+    **dict.fromkeys(("crop_to_head", "mirror"), flag()),
     "phantoms": WHOLE,
     "seed": whole(0, 2**32 - 1),
     "ema_decay": number("a number from 0 to below 1", 0.0, 1.0, 0.999, [1.0]),
