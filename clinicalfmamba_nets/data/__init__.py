@@ -9,7 +9,8 @@ from clinicalfmamba_nets.data.datalists import folder_datalist, load_datalist, u
 from clinicalfmamba_nets.data.phantom import head_phantom, nuclear_colors, write_phantom_pair
 from clinicalfmamba_nets.data.slices import brats_slices, slice_datalist
 from clinicalfmamba_nets.data.splits import case_splits, random_splits
-from clinicalfmamba_nets.data.volume_phantom import brain_volumes, write_brain_pair
+from clinicalfmamba_nets.data.stacks import head_stacks
+from clinicalfmamba_nets.data.volume_phantom import brain_volumes, plain_head, write_brain_pair, write_plain_head
 
 __all__ = [
     "aanlib_datalist",
@@ -20,13 +21,16 @@ __all__ = [
     "folder_datalist",
     "glioma_phantom",
     "head_phantom",
+    "head_stacks",
     "ideal_auc",
     "load_datalist",
     "nuclear_colors",
+    "plain_head",
     "random_splits",
     "slice_datalist",
     "unique_cases",
     "write_brain_pair",
     "write_brats_phantoms",
     "write_phantom_pair",
+    "write_plain_head",
 ]

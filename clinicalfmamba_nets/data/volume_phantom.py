@@ -139,3 +139,61 @@ def write_brain_pair(folder: PathLike, size: Sequence[int] = (96, 112, 88), seed
         write_image(path, np.round(GREATEST * volume), affine=centered_affine(size), dtype="int16")
         paths.append(path)
     return paths[0], paths[1]
+
+
+def plain_head(size: Sequence[int] = (64, 64, 24), seed: int = 0, *, mirrored: bool = True) -> dict[str, NDArray]:
+    """Compute a pair of heads of even tissues: what a fused brain varies by is made by the network.
+
+    Scalp, skull, an even brain, ventricles and one lesion that a single image shows, each of a brightness that is drawn
+    for each image; half of the pairs have no skull. Brain and skull equal their mirror image.
+
+    Args:
+        size: voxels along right-left, back-front and down-up.
+        seed: of sizes, brightness and lesion.
+        mirrored: put the lesion on both sides, so that the pair equals its mirror image.
+
+    Returns:
+        `first` and `second`, float32 (X, Y, Z) in [0, 1], exactly 0 outside the head; `brain` and `lesion`, bool, the
+        voxels that lie wholly inside.
+
+    Example:
+        >>> first = plain_head((24, 24, 12))["first"]
+        >>> bool((first == first[::-1]).all())
+        True
+    """
+    generator = np.random.default_rng(seed)
+    shapes = BrainShapes(size, generator)
+    grow = generator.uniform(0.8, 0.95)
+    scalp, inner, brain = (shapes.ball((0, 0, -0.1), (share, grow * 1.05 * share, 1.6)) for share in (0.92, 0.85, 0.75))
+    side = shapes.ball((0.13, 0, 0), (0.09, 0.3, 0.6)), shapes.ball((-0.13, 0, 0), (0.09, 0.3, 0.6))
+    place, radius = generator.uniform((0.3, -0.3, -0.4), (0.5, 0.3, 0.4)), generator.uniform(0.08, 0.18)
+    lesion = shapes.ball(place, (radius, radius, 3 * radius))
+    if mirrored:
+        lesion = np.minimum(lesion, shapes.ball(place * (-1, 1, 1), (radius, radius, 3 * radius)))
+    stripped, shown = generator.uniform(size=2) < 0.5
+    head = brain if stripped else scalp
+    pair: dict[str, NDArray] = {}
+    for number, name in enumerate(("first", "second")):
+        levels = generator.uniform((0.1, 0.0, 0.15, 0.05), (0.9, 0.3 + 0.7 * number, 0.8, 0.95))
+        image = np.zeros(size)
+        layers = [(scalp, levels[0]), (inner, levels[1]), (brain, levels[2])][2 * stripped :]
+        layers += [(side[0], levels[3]), (side[1], levels[3])]
+        if number == shown:
+            layers.append((lesion, levels[2] + generator.choice((-1, 1)) * generator.uniform(0.1, 0.15)))
+        for distance, level in layers:
+            image += shapes.cover(distance) * (level - image)
+        pair[name] = np.where(head < 0, image.clip(0, 1), 0).astype(np.float32)
+    away = 6 * shapes.edge  # from every border
+    pair["brain"] = (brain < -away) & (np.minimum(np.minimum(*side), lesion) > away)
+    return pair | {"lesion": lesion < -shapes.edge}
+
+
+def write_plain_head(folder: PathLike, size: Sequence[int] = (64, 64, 24), seed: int = 0) -> tuple[Path, Path]:
+    """Write a pair of `plain_head` as two NIfTI files of int16, odd seeds mirrored; returns their paths."""
+    paths = []
+    pair = plain_head(size, seed, mirrored=bool(seed % 2))
+    for name in ("first", "second"):
+        path = to_path(folder) / f"{name}.nii.gz"
+        write_image(path, np.round(GREATEST * pair[name]), affine=centered_affine(size), dtype="int16")
+        paths.append(path)
+    return paths[0], paths[1]
