@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -45,9 +46,14 @@ COMPILER = find_compiler()
 
 
 class BuildWithKernels(build_py):
-    """Copies the package, then adds to the copy the libraries for torch and for ONNX Runtime, for every processor."""
+    """Copies the package, then adds to the copy the libraries for torch and for ONNX Runtime, for every processor.
+
+    The folder is emptied first, for setuptools keeps what an earlier build left in it.
+    """
 
     def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib, "clinicalfmamba_nets"), ignore_errors=True)
         super().run()
         if not COMPILER or self.editable_mode:
             return

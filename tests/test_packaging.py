@@ -63,15 +63,16 @@ def test_version_is_one(checkout):
     citation = (checkout / "CITATION.cff").read_text()
     (date,) = re.findall(r"^date-released: (\S+)$", citation, re.MULTILINE)
     assert f"\nversion: {version}\n" in citation
-    headings = re.findall(r"^## (.*)$", (checkout / "CHANGELOG.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^## (?!Unreleased$)(.*)$", (checkout / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == f"{version} - {date}" and headings == sorted(headings, reverse=True)
 
 
 def test_changelog_sorts_its_lines_by_release_and_kind(checkout):
-    for release in (checkout / "CHANGELOG.md").read_text().split("\n## ")[1:]:
+    for number, release in enumerate((checkout / "CHANGELOG.md").read_text().split("\n## ")[1:]):
         heading, *parts = release.split("\n### ")
         kinds = [part.splitlines()[0] for part in parts]
-        assert re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", heading.strip())
+        dated = re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", heading.strip())
+        assert dated or (number == 0 and heading.strip() == "Unreleased")
         assert kinds == [kind for kind in ("Added", "Changed", "Fixed", "Removed") if kind in kinds] and kinds
         assert all(re.fullmatch(r"- \S.*", line) for part in parts for line in part.splitlines()[1:] if line)
 
@@ -145,6 +146,22 @@ def wheel(tmp_path_factory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=plain_environment())
     assert done.returncode == 0, done.stdout + done.stderr
     return next(out.glob("*.whl"))
+
+
+def test_a_build_keeps_nothing_of_an_earlier_one(tmp_path, checkout):
+    copy = tmp_path / "project"
+    left_out = shutil.ignore_patterns(".*", "tests", "docs", "build", "*.egg-info", "output", "eval", "*.pt", "*.so")
+    shutil.copytree(checkout, copy, ignore=left_out)
+    built = copy / "build" / "lib" / "clinicalfmamba_nets"
+    old = [built / "removed.py", built / "ops" / "native" / "lib" / "clinicalfmamba-x86-64-0123456789abcdef.so"]
+    for path in old:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", "build/lib"]
+    environment = plain_environment(CLINICALFMAMBA_NATIVE="0")
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (built / "__init__.py").is_file() and not any(path.exists() for path in old)
 
 
 @pytest.mark.hour
