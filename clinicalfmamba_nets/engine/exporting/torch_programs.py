@@ -65,7 +65,8 @@ def exported_program(network: nn.Module, facts: ProgramFacts) -> torch.export.Ex
 def write_exported(network: nn.Module, facts: ProgramFacts, path: Path) -> None:
     """Write a file of torch.export."""
     program = exported_program(network, facts)
-    torch.export.save(program, str(path), extra_files={FACTS_FILE: facts.text()})
+    with open(path, "wb") as file:  # of a name without .pt2 torch warns
+        torch.export.save(program, file, extra_files={FACTS_FILE: facts.text()})
 
 
 def write_aot_inductor(network: nn.Module, facts: ProgramFacts, path: Path) -> None:

@@ -12,8 +12,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from torch.export.pt2_archive import _package
 
-from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE
+from clinicalfmamba_nets.engine.exporting import torch_programs
+from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, facts_of
 from clinicalfmamba_nets.engine.exporting.loading import load_program, read_facts
 from clinicalfmamba_nets.engine.exporting.write import copy_library, export_network
 from clinicalfmamba_nets.errors import FusionInputError
@@ -106,6 +108,16 @@ def test_another_format_size_or_kind_of_number_is_refused(tmp_path) -> None:
         export_network(network, "t2_flair", "fusion_2d", "exe", tmp_path / "x")
     with pytest.raises(FusionInputError, match="runs without the library too"):
         export_network(network, "t2_flair", "fusion_2d", "onnx", tmp_path / "x", portable=True)
+
+
+def test_torch_has_nothing_to_say_of_the_name_of_an_unfinished_file(tmp_path, monkeypatch) -> None:
+    written = torch.export.export(torch.nn.ReLU(), (torch.rand(2),))
+    monkeypatch.setattr(torch_programs, "exported_program", lambda network, facts: written)
+    said: list[str] = []
+    monkeypatch.setattr(_package.logger, "warning", lambda words, *rest: said.append(words))
+    facts = facts_of(network_of("mix"), "t2_flair", "fusion_2d", "pt2", portable=True)
+    torch_programs.write_exported(torch.nn.ReLU(), facts, tmp_path / ".half.tmp")
+    assert said == [] and read_facts(tmp_path / ".half.tmp") == facts
 
 
 def test_files_that_are_no_program_are_refused(tmp_path) -> None:
