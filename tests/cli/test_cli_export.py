@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
 
+from clinicalfmamba_nets.engine.exporting import write
 from clinicalfmamba_nets.engine.exporting.loading import load_program
 from clinicalfmamba_nets.ops import native
 
@@ -46,6 +48,13 @@ def test_a_portable_program_needs_nothing(toy_cli, tmp_path):
     done = toy_cli("export", "--format", "ts", "-o", str(path), "--portable")
     assert done.code == 0 and "needs    " not in done.out, done.err
     assert load_program(path).facts.operators_version == 0
+
+
+def test_a_missing_package_is_told_before_anything_is_loaded(toy_cli, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setattr(write, "pretrained", None)
+    done = toy_cli("export", "--format", "onnx", "-o", str(tmp_path / "x.onnx"))
+    assert done.code == 1 and "found no package onnx; pip install onnx onnxscript" in done.cause
 
 
 def test_an_unfinished_export_leaves_nothing(toy_cli, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import tempfile
 from collections.abc import Callable
@@ -27,18 +28,27 @@ _OPERATORS: dict[str, tuple[tuple[str, ...], int, bool]] = {
 }
 
 
+def check_packages() -> None:
+    """Refuse where the packages are missing that write ONNX files.
+
+    Raises:
+        FusionInputError: they are not installed.
+    """
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        found = f"no package {missing[0]}"
+        raise input_error("export --format onnx", "onnx and onnxscript", found, "pip install onnx onnxscript")
+
+
 def write_onnx(network: nn.Module, facts: ProgramFacts, path: Path) -> None:
     """Write an ONNX file that runs with the operators' library, and without it by functions.
 
     Raises:
         FusionInputError: the packages of ONNX are not installed.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  the exporter needs it
-    except ImportError as error:
-        found = f"no package {error.name}"
-        raise input_error("export --format onnx", "onnx and onnxscript", found, "pip install onnx onnxscript") from None
+    check_packages()
+    import onnx
+
     program = exported_program(network, facts)
     table = _translations() if facts.operators_version else {}
     with recorded(facts), contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from clinicalfmamba_nets.engine.exporting.facts import FORMATS, ProgramFacts, facts_of
-from clinicalfmamba_nets.engine.exporting.onnx_program import write_onnx
+from clinicalfmamba_nets.engine.exporting.onnx_program import check_packages, write_onnx
 from clinicalfmamba_nets.engine.exporting.torch_programs import write_aot_inductor, write_exported, write_torchscript
 from clinicalfmamba_nets.engine.grading.experiment import BUNDLE, CLASSIFIER
 from clinicalfmamba_nets.engine.grading.runs import IMAGE_SETTINGS, training_settings
@@ -53,6 +53,7 @@ def export_program(
     Raises:
         FusionInputError: an unknown task or format, no weights, a package or a compiler that is missing.
     """
+    check_format(file_format, portable)
     home = bundle or find_task(task).bundles[0]
     return export_network(pretrained(task, home), task, home, file_format, path, portable)
 
@@ -68,6 +69,7 @@ def export_grading(model_dir: str | os.PathLike, file_format: str, path: str | o
     Raises:
         FusionInputError: no trained weights; see also `export_program`.
     """
+    check_format(file_format)
     return export_network(grading_network(model_dir), GRADING, BUNDLE, file_format, path)
 
 
@@ -87,15 +89,26 @@ def grading_network(model_dir: str | os.PathLike) -> nn.Module:
     return with_weights(parser.get_parsed_content("network_def"), weights)
 
 
-def export_network(
-    network: nn.Module, task: str, bundle: str, file_format: str, path: str | os.PathLike, portable: bool = False
-) -> Path:
-    """Write the program of a network that has its weights; see `export_program`."""
+def check_format(file_format: str, portable: bool = False) -> None:
+    """Refuse what cannot be written here, before anything is loaded.
+
+    Raises:
+        FusionInputError: no such format, no portable form of it, or a package that is missing.
+    """
     if file_format not in FORMATS:
         raise input_error("format", f"one of {', '.join(FORMATS)}", repr(file_format), "choose one of these")
     if portable and file_format not in PORTABLE:
         remedy = "leave it out: the file runs without the library too" if file_format == "onnx" else "choose ts or pt2"
         raise input_error(f"format {file_format}", "no portable form", "--portable", remedy)
+    if file_format == "onnx":
+        check_packages()
+
+
+def export_network(
+    network: nn.Module, task: str, bundle: str, file_format: str, path: str | os.PathLike, portable: bool = False
+) -> Path:
+    """Write the program of a network that has its weights; see `export_program`."""
+    check_format(file_format, portable)
     facts = facts_of(network, task, bundle, file_format, portable)
     with atomic_file(path) as partial:
         WRITERS[file_format](network.eval(), facts, partial)
