@@ -32,7 +32,7 @@ TISSUES = {
 }
 # Anchors of the color map of nuclear images, from 0 to 1 in equal steps; its luma rises all the way.
 COLORS = ((0.0, 0.0, 0.0), (0.16, 0.0, 0.48), (0.62, 0.10, 0.58), (1.0, 0.52, 0.10), (1.0, 1.0, 0.78))
-TASKS = {"ct_mri": "ct", "spect_mri": "spect", "pet_mri": "pet"}
+TASKS = {"ct_mri": "ct", "spect_mri": "spect", "pet_mri": "pet", "t2_flair": "flair"}
 _HEAD = (0.71, 0.88)  # half axes of the scalp in half widths of the image: across, and front to back
 _FINENESS = 2  # points per pixel and direction, averaged at the end
 
@@ -137,6 +137,13 @@ def _fissures() -> list[NDArray]:
     return [front, back, *(curve * [sign, 1] for curve in (side, insula) for sign in (-1, 1))]
 
 
+def _paint_plain_brain(canvas: _Canvas, surface: NDArray) -> None:
+    """Paint a brain of one tissue with two ventricles: what is even in every contrast."""
+    canvas.paint("white", canvas.inside(surface))
+    for sign in (-1, 1):
+        canvas.paint("csf", canvas.inside(canvas.ellipse((sign * 0.10, -0.08), (0.06, 0.16), sign * 12), 0.001))
+
+
 def _paint_brain(canvas: _Canvas, surface: NDArray, rng: np.random.Generator) -> None:
     """Paint the folded cortex over white matter, and the nuclei, the ventricles and the falx."""
     brain = canvas.inside(surface)
@@ -185,7 +192,7 @@ def _paint_findings(canvas: _Canvas, rng: np.random.Generator) -> None:
     canvas.paint("focus", canvas.inside(canvas.ellipse((place[0], place[1]), (0.060, 0.075)), 0.010))
 
 
-def head_phantom(size: int = 256, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def head_phantom(size: int = 256, seed: int = 0, *, plain: bool = False) -> dict[str, NDArray[np.float32]]:
     """Compute one axial slice of a head, at the height of the ventricles, in several contrasts.
 
     The shapes are ellipses, distances and wavy curves; nothing is taken from a patient. Made so that fusion can be
@@ -195,6 +202,7 @@ def head_phantom(size: int = 256, seed: int = 0) -> dict[str, NDArray[np.float32
     Args:
         size: side of the square image in pixels, 32 or more.
         seed: of the folds, the findings' places and the noise.
+        plain: a brain of one tissue, without folds, vessels, noise or uneven coils: every shading of it is invented.
 
     Returns:
         `ct`, `t1`, `t2`, `flair`, `spect`, `pet` and `mri` (the T2 image), float32 in [0, 1], shape (size, size), nose
@@ -215,16 +223,21 @@ def head_phantom(size: int = 256, seed: int = 0) -> dict[str, NDArray[np.float32
     rng, canvas = np.random.default_rng(seed), _Canvas(size)
     scalp = _scalp(canvas)
     surface = _paint_shell(canvas, scalp)
-    _paint_brain(canvas, surface, rng)
-    _paint_vessels(canvas)
+    if plain:
+        _paint_plain_brain(canvas, surface)
+    else:
+        _paint_brain(canvas, surface, rng)
+        _paint_vessels(canvas)
     _paint_findings(canvas, rng)
     shape = (len(CONTRASTS), size, _FINENESS, size, _FINENESS)
     layers = canvas.layers.reshape(shape).mean(axis=(2, 4))  # (contrasts, size, size)
     head = canvas.inside(scalp).reshape(shape[1:]).mean(axis=(1, 3)) > 0.5
-    shade = 1 + 0.06 * gaussian_filter(rng.standard_normal((size, size)), size / 8) * size / 8 * np.sqrt(4 * np.pi)
+    uneven = 0.0 if plain else 1.0
+    shade = gaussian_filter(rng.standard_normal((size, size)), size / 8) * size / 8 * np.sqrt(4 * np.pi)
+    shade = 1 + 0.06 * uneven * shade
     images = {}
     for name, layer in zip(CONTRASTS, layers, strict=True):
-        noise = gaussian_filter(rng.standard_normal((size, size)), 0.6) * 0.015
+        noise = gaussian_filter(rng.standard_normal((size, size)), 0.6) * 0.015 * uneven
         if name in ("spect", "pet"):  # the resolution of such cameras: about 8 and 5 mm in a head of 230 mm
             image = gaussian_filter(layer * (1 + noise), size * (0.017 if name == "spect" else 0.010))
             image = image / image.max()
@@ -258,15 +271,18 @@ def write_phantom_pair(
     size: int = 256,
     seed: int = 0,
     contrast: str = "t2",
+    *,
+    plain: bool = False,
 ) -> tuple[Path, Path]:
     """Write the phantom's MRI and second image as PNG files, SPECT and PET in color.
 
     Args:
         folder: where to write `mri.png` and `ct.png`, `spect.png` or `pet.png`; made where needed.
-        task: "ct_mri", "spect_mri" or "pet_mri".
+        task: "ct_mri", "spect_mri", "pet_mri" or "t2_flair".
         size: side in pixels.
         seed: as in `head_phantom`.
         contrast: of the MRI: "t1", "t2" or "flair".
+        plain: as in `head_phantom`.
 
     Returns:
         The paths of the MRI and of the second image.
@@ -276,9 +292,9 @@ def write_phantom_pair(
     """
     if task not in TASKS:
         raise input_error(f"task {task!r}", f"one of {', '.join(TASKS)}", "another name", "correct it")
-    images: dict[str, Any] = head_phantom(size, seed)
+    images: dict[str, Any] = head_phantom(size, seed, plain=plain)
     second = TASKS[task]
-    pixels = images[second] if second == "ct" else nuclear_colors(images[second])
+    pixels = nuclear_colors(images[second]) if second in ("spect", "pet") else images[second]
     paths = to_path(folder) / "mri.png", to_path(folder) / f"{second}.png"
     for path, image in zip(paths, (images[contrast], pixels), strict=True):
         write_image(path, 255 * image)

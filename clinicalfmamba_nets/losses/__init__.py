@@ -9,7 +9,7 @@ from clinicalfmamba_nets.losses.grading import GradingLoss
 from clinicalfmamba_nets.losses.information import information_fidelity
 from clinicalfmamba_nets.losses.mrsc_fusion import AutoEncoderLoss, MRSCFusionLoss
 from clinicalfmamba_nets.losses.reconstruction import ReconstructionLoss
-from clinicalfmamba_nets.losses.structures import plateau_error, spot_loss
+from clinicalfmamba_nets.losses.structures import plateau_error, shading_error, spot_loss
 
 __all__ = [
     "AutoEncoderLoss",
@@ -22,5 +22,6 @@ __all__ = [
     "edge_preservation",
     "information_fidelity",
     "plateau_error",
+    "shading_error",
     "spot_loss",
 ]

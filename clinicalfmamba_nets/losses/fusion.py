@@ -13,7 +13,7 @@ from clinicalfmamba_nets.functional.ranges import BatchCheck
 from clinicalfmamba_nets.losses.correlation import difference_correlation
 from clinicalfmamba_nets.losses.edges import edge_overshoot, edge_preservation
 from clinicalfmamba_nets.losses.information import information_fidelity
-from clinicalfmamba_nets.losses.structures import plateau_error, spot_loss
+from clinicalfmamba_nets.losses.structures import plateau_error, shading_error, spot_loss
 
 WINDOW, SIGMA = 11, 1.5
 LEAST_FIDELITY = 1e-3  # below it the square root is too steep
@@ -30,11 +30,12 @@ OWN_TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "plateau": plateau_error,
     "spots": spot_loss,
     "correlation": lambda pred, image: 1 - difference_correlation(pred, image).mean() / 2,
+    "shading": shading_error,
 }
 
 
 class FusionLoss(nn.Module):
-    """Weighted sum of named terms between a fused image and its two sources: three of the paper, six of ours.
+    """Weighted sum of named terms between a fused image and its two sources: three of the paper, seven of ours.
 
     - ``pixel``: mean |f - max(x, y)|.
     - ``gradient``: ``magnitude``: mean of | |grad f| - max(|grad x|, |grad y|) | with |grad| the sum of the absolute
@@ -51,6 +52,7 @@ class FusionLoss(nn.Module):
     - ``plateau``: `plateau_error`, flat bright regions that are not flat or not bright.
     - ``spots``: `spot_loss`, small bright spots that no longer stand out.
     - ``correlation``: 1 - half the `difference_correlation`, what each source adds to the image.
+    - ``shading``: `shading_error`, steps that neither source makes.
 
     Source: "ClinicalFMamba", arXiv 2508.03008, section 2.5, weights 2 / 10 / 5. The paper writes an L2 norm for the
     gradient; the published 2D code has the L1 form above. The published 3D code compares with the maximum of the
@@ -70,6 +72,7 @@ class FusionLoss(nn.Module):
         plateau_weight: weight of ``plateau``.
         spot_weight: weight of ``spots``.
         correlation_weight: weight of ``correlation``.
+        shading_weight: weight of ``shading``.
 
     Raises:
         ValueError: unknown ``gradient`` or ``p``.
@@ -96,6 +99,7 @@ class FusionLoss(nn.Module):
         plateau_weight: float = 0.0,
         spot_weight: float = 0.0,
         correlation_weight: float = 0.0,
+        shading_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if gradient not in ("magnitude", "signed"):
@@ -103,8 +107,11 @@ class FusionLoss(nn.Module):
         if p not in (1, 2):
             raise ValueError(f"p: expected 1 or 2, found {p!r}")
         self.weights = {"pixel": pixel_weight, "gradient": gradient_weight, "ssim": ssim_weight}
-        own = (edge_weight, information_weight, overshoot_weight, plateau_weight, spot_weight, correlation_weight)
-        self.weights |= {name: weight for name, weight in zip(OWN_TERMS, own, strict=True) if weight}
+        own = dict(
+            edges=edge_weight, information=information_weight, overshoot=overshoot_weight, plateau=plateau_weight,
+            spots=spot_weight, correlation=correlation_weight, shading=shading_weight,
+        )  # fmt: skip
+        self.weights |= {name: weight for name, weight in own.items() if weight}
         self.gradient, self.p, self.ssim_balance = gradient, p, ssim_balance
         self.check = BatchCheck("image")
 

@@ -1,7 +1,9 @@
-"""Structures as loss terms: flat bright regions that stay flat, and small bright spots that still stand out."""
+"""Structures as loss terms: flat regions that stay flat, spots that stand out, no shading of the network's own."""
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clinicalfmamba_nets.functional.structures import dilated, plateaus
@@ -9,6 +11,8 @@ from clinicalfmamba_nets.functional.windows import box_window, filter_separable
 
 SPOT_WINDOW, SPOT_HEIGHT = 15, 0.15
 CROWD_WINDOW, CROWDED = 31, 0.12  # spots that fill this share of the window are texture, or the skull
+SHADING_SCALES = (4, 8, 16)  # pixels that are averaged along each axis
+EVEN = 0.02
 LEAST_SPOTS = 0.5  # squared heights of a batch: less is noise, and counts less
 
 
@@ -70,3 +74,42 @@ def spot_loss(fused: Tensor, image: Tensor) -> Tensor:
     weight = height * spots * (1 - crowd / CROWDED).clamp_min(0)  # (B, 2, *S)
     lost = (height - (fused - _opened(fused))).relu()
     return (weight * lost).sum() / (weight * height).sum().clamp_min(LEAST_SPOTS)
+
+
+def shading_error(fused: Tensor, image: Tensor) -> Tensor:
+    """Mean step of the fused image where both sources are even, beyond the steps that they make: invented shading.
+
+    A mix of two images by one weight has steps between theirs. Where both are even, a change of the weight draws a
+    border or a drift that is in neither. Steps are those between neighbors of the images averaged over 4, 8 and 16
+    pixels along each axis, so that slow drifts count, and texture and noise do not. A place counts by
+    1 / (1 + (s / 0.02)^2) with s the larger of both sources' steps there.
+
+    Source: ours.
+
+    Args:
+        fused: (B, 1, *S) in [0, 1], 2D or 3D; an axis of fewer than 8 pixels is not looked at.
+        image: the two sources, (B, 2, *S) in [0, 1].
+
+    Returns:
+        A scalar of at least 0; 0 for each source alone and for every mix of them by one weight.
+
+    Example:
+        >>> import torch
+        >>> image = torch.cat([torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16)], 1)
+        >>> drift = torch.linspace(0, 1, 16).expand(1, 1, 16, 16)
+        >>> shading_error(image.mean(1, keepdim=True), image).item(), shading_error(drift, image).item() > 0.1
+        (0.0, True)
+    """
+    pool = F.avg_pool2d if fused.dim() == 4 else F.avg_pool3d
+    found = []
+    for scale in SHADING_SCALES:
+        for axis in range(2, fused.dim()):
+            if fused.shape[axis] < 2 * scale:
+                continue
+            window = [min(scale, size) for size in fused.shape[2:]]
+            step, steps = (pool(x, window).diff(dim=axis) for x in (fused, image))
+            over = (step - steps.amax(1, keepdim=True).clamp_min(0)).relu()
+            under = (steps.amin(1, keepdim=True).clamp_max(0) - step).relu()
+            even = 1 / (1 + (steps.abs().amax(1, keepdim=True) / EVEN).square())
+            found.append(((over + under) * even).mean())
+    return torch.stack(found).mean() if found else fused.sum() * 0

@@ -48,17 +48,24 @@ def test_seed_and_size():
         head_phantom(16)
 
 
+@pytest.mark.parametrize("contrast", ["ct", "t1", "t2", "flair"])
+def test_a_plain_brain_is_even(contrast):
+    image = head_phantom(128, seed=2, plain=True)[contrast]
+    even = image[38:46, 79:87]
+    assert even.min() > 0.2 and np.ptp(even) < 1e-3
+
+
 def test_luma_of_the_color_map_rises():
     colors = nuclear_colors(np.linspace(0, 1, 101))
     assert (np.diff(colors @ [0.299, 0.587, 0.114]) > 0).all()
 
 
-@pytest.mark.parametrize("task", ["ct_mri", "spect_mri", "pet_mri"])
+@pytest.mark.parametrize("task", ["ct_mri", "spect_mri", "pet_mri", "t2_flair"])
 def test_pairs_are_written(tmp_path, task):
     mri, second = write_phantom_pair(tmp_path / "pair", task, size=48)
     assert read_image(mri)[0].shape == (48, 48)
     array, meta = read_image(second)
-    assert meta["color"] == (task != "ct_mri") and array.dtype == np.uint8
-    assert second.name == f"{task.split('_')[0]}.png"
+    assert meta["color"] == (task in ("spect_mri", "pet_mri")) and array.dtype == np.uint8
+    assert second.stem in task.split("_") and second.stem != "mri"
     with pytest.raises(FusionInputError, match="task 'us_mri': expected one of ct_mri"):
         write_phantom_pair(tmp_path, "us_mri")

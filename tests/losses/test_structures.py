@@ -7,10 +7,10 @@ import torch
 
 from clinicalfmamba_nets.losses import FusionLoss
 from clinicalfmamba_nets.losses.correlation import difference_correlation
-from clinicalfmamba_nets.losses.structures import plateau_error, spot_loss
+from clinicalfmamba_nets.losses.structures import plateau_error, shading_error, spot_loss
 from clinicalfmamba_nets.metrics import compute_calcification_contrast, compute_scd, compute_vif
 
-OWN = ("edge", "information", "overshoot", "plateau", "spot", "correlation")
+OWN = ("edge", "information", "overshoot", "plateau", "spot", "correlation", "shading")
 
 
 def head_with_spots(bright: float = 0.95, surround: float = 0.3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,7 +66,29 @@ def test_a_crowd_of_spots_is_texture() -> None:
     assert spot_loss(image[:, :1], image) == 0
 
 
-@pytest.mark.parametrize("term", [plateau_error, spot_loss, difference_correlation])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_shading_is_what_no_mix_by_one_weight_makes(dims: int) -> None:
+    image = torch.rand(1, 2, *[16] * dims, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for weight in (0.0, 0.3, 1.0):
+        mix = weight * image[:, :1] + (1 - weight) * image[:, 1:]
+        assert shading_error(mix, image).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_shading_of_a_drift_over_even_sources_by_hand() -> None:
+    image = torch.cat([torch.full((1, 1, 16, 16), 0.2), torch.full((1, 1, 16, 16), 0.8)], 1)
+    drift = torch.linspace(0.2, 0.8, 16).expand(1, 1, 16, 16)
+    steps = [0.04 * scale for scale in (4, 8)]  # across at each scale, none along, and 16 pixels have no neighbors
+    assert shading_error(drift, image).item() == pytest.approx(sum(steps) / 4, abs=1e-6)
+
+
+def test_where_a_source_changes_its_steps_may_be_taken_or_left() -> None:
+    edge = (torch.arange(32) >= 16).float().expand(1, 1, 32, 32)
+    image = torch.cat([0.2 + 0.6 * edge, torch.full_like(edge, 0.5)], 1)
+    assert shading_error(0.3 + 0.4 * edge, image) == 0
+    assert 0 < shading_error(0.9 - 0.8 * edge, image) < 0.001
+
+
+@pytest.mark.parametrize("term", [plateau_error, shading_error, spot_loss, difference_correlation])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_gradients_are_those_of_differences(term, dims: int) -> None:
     torch.manual_seed(1)
@@ -75,6 +97,8 @@ def test_gradients_are_those_of_differences(term, dims: int) -> None:
     if term is spot_loss:
         image[0, 1] = 0
         image[0, 1, 3:5, 3:5] = 0.9
+    if term is shading_error:
+        image[0, 1] = 0.9
     fused = (0.3 * image.amax(1, keepdim=True) + 0.2 * torch.rand(1, 1, *[8] * dims).double()).requires_grad_(True)
     assert term(fused, image) > 0
     assert torch.autograd.gradcheck(lambda x: term(x, image), (fused,), eps=1e-7, atol=1e-5, rtol=1e-3)

@@ -15,6 +15,7 @@ from clinicalfmamba_nets.engine.run.tasks import find_task
 from clinicalfmamba_nets.errors import input_error
 
 PHANTOM_CONTRASTS = ("t2", "t1", "flair")
+PLAIN_SIZES = (96, 128, 192, 256)
 
 
 def training_datalist(
@@ -62,7 +63,8 @@ def training_datalist(
 def add_phantoms(pairs: list[dict[str, Any]], count: int, task: str, folder: str | os.PathLike) -> list[dict[str, Any]]:
     """Append head phantoms to the pairs of a training, in T2, T1 and FLAIR contrast by turns.
 
-    Seed 0, the phantom of the demonstrations, is not among them.
+    Odd seeds are plain (a brain of one tissue) and of four sizes. Seed 0, the phantom of the demonstrations, is not
+    among them.
 
     Args:
         pairs: entries of the training list.
@@ -77,6 +79,9 @@ def add_phantoms(pairs: list[dict[str, Any]], count: int, task: str, folder: str
     for seed in range(1, count + 1):
         contrast = PHANTOM_CONTRASTS[seed % len(PHANTOM_CONTRASTS)]
         place = Path(folder) / f"phantom{seed}"
-        image, image2 = write_phantom_pair(place, find_task(task).data_task, seed=seed, contrast=contrast)
+        size = PLAIN_SIZES[seed // 2 % len(PLAIN_SIZES)] if seed % 2 else 256
+        image, image2 = write_phantom_pair(
+            place, find_task(task).data_task, size, seed=seed, contrast=contrast, plain=bool(seed % 2)
+        )
         phantoms.append({"image": str(image), "image2": str(image2), "case": f"phantom{seed}"})
     return pairs + phantoms
