@@ -13,6 +13,7 @@
 # make coverage                                              quick tests, with the share of the package's lines that they run
 # make picture                                               draw docs/phantom.png and docs/volume_phantom.png anew
 # make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into README and model card
+# make peers DATA=aanlib [OUT=fused] [MINUTES=30] [TASKS="ct_mri"]  train and score ours and the comparison networks; stop and repeat it at will
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,7 +32,7 @@ DOCTESTS := $(filter-out %/ops/ %/cli/ %/bundles/ %/__pycache__/,$(wildcard clin
 	clinicalfmamba_nets/ops/selective_scan.py
 
 .PHONY: setup fuse view test test-slow test-hour test-cases lint deploy label setup-deploy setup-label setup-triton setup-view setup-browser \
-	test-deploy test-label test-triton test-view docs setup-docs packages coverage picture results
+	test-deploy test-label test-triton test-view docs setup-docs packages coverage picture results peers
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -151,3 +152,8 @@ picture: $(STAMP)
 results: $(STAMP)
 	$(BIN)/python -m clinicalfmamba_nets.engine.evaluation.markdown --short README.md $(EVALUATIONS)
 	$(BIN)/python -m clinicalfmamba_nets.engine.evaluation.markdown bundles/fusion_2d/docs/README.md $(EVALUATIONS)
+
+# MINUTES of CPU for each network and task: 7 networks and 3 tasks of 30 minutes are half a day.
+peers: $(STAMP)
+	$(BIN)/python -m benchmarks.peers --dataset_dir "$(DATA)" --output "$(OUT)" --minutes $(or $(MINUTES),30) \
+		$(if $(TASKS),--tasks $(TASKS)) --document docs/explanation/comparison.md

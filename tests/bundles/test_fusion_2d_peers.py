@@ -10,16 +10,22 @@ import torch
 from clinicalfmamba_nets.engine import run_bundle
 from clinicalfmamba_nets.engine.run.workflows import read_bundle
 
+SMALL = {"spatial_dims": 2, "num_down": 2, "features": 4, "dim": 16, "depth": 1, "decoder_depth": 1, "d_state": 4}
 # Overlay -> class, its parameters, its loss's weights, and a form of it that is small.
 PEERS = {
     "swin_fusion": ("SwinFusion", 965_251, (20, 100, 50), {"channels": 12, "heads": 3, "depth": 1}),
     "mambadfuse": ("MambaDFuse", 1_347_271, (20, 100, 50), {"channels": 8, "depth": 1, "fusion_depth": 1}),
+    "clinicalfmamba_published": ("ClinicalFMamba", 3_168_961, (2, 10, 5), SMALL),
     "eh_dran": ("EHDRAN", 414_081, (1, 0.2), {"features": 4}),
     "mrsc_autoencoder": ("MRSCFusion", 22_150_073, (1, 100), {"widths": [8, 8, 8, 8], "heads": 2, "depth": 1}),
     "mrsc_fusion": ("MRSCFusion", 22_150_073, (1000, 1, 1), {"widths": [8, 8, 8, 8], "heads": 2, "depth": 1}),
     "fusionmamba": ("FusionMamba", 163_819_456, (20, 10, 10), {"widths": [8, 16, 32, 64], "depths": [1, 1, 1, 1]}),
 }
-LABELS = {"eh_dran": "EH-DRAN", "mrsc_autoencoder": "MRSCFusion, auto-encoder alone"}
+LABELS = {
+    "clinicalfmamba_published": "ClinicalFMamba, published form",
+    "eh_dran": "EH-DRAN",
+    "mrsc_autoencoder": "MRSCFusion, auto-encoder alone",
+}
 PATHS = ("dataset_dir", "split", "split_run", "val_heads", "seed", "preprocessing", "train", "validate")
 
 
@@ -47,7 +53,8 @@ def test_it_builds_its_network_and_loss(name, base):
     assert parser["label"] == LABELS.get(name, kind)
     if base == ("train",):
         assert tuple(parser.get_parsed_content("fusion_loss").weights.values()) == weights
-        assert "features" not in parser["settings"] and parser["settings"]["graph"] == "@graph"
+        assert ("features" in parser["settings"]) == (kind == "ClinicalFMamba")
+        assert parser["settings"]["graph"] == "@graph"
 
 
 def test_the_first_stage_trains_the_auto_encoder_and_the_second_the_fusion_alone():

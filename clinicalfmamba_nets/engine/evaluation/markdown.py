@@ -15,17 +15,19 @@ from clinicalfmamba_nets.engine.evaluation.tables import COLUMNS, MAIN
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.files import atomic_file
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+MARKS = "<!-- {}:begin -->", "<!-- {}:end -->"
+BEGIN, END = (mark.format("results") for mark in MARKS)
 TABLE = "table.md"
 WORSE = "SSIM in head, worse source"
 
 
-def replace_results(document: str, results: str) -> str:
+def replace_results(document: str, results: str, name: str = "results") -> str:
     """Replace what lies between the two marks.
 
     Args:
         document: text with both marks, each once and in this order.
         results: what is to stand between them.
+        name: word of the marks.
 
     Raises:
         ValueError: marks that are missing, doubled or in another order.
@@ -34,11 +36,12 @@ def replace_results(document: str, results: str) -> str:
         >>> replace_results("a <!-- results:begin --> old <!-- results:end --> b", "new").split()[-2:]
         ['-->', 'b']
     """
-    if document.count(BEGIN) != 1 or document.count(END) != 1 or document.index(BEGIN) > document.index(END):
-        raise ValueError(f"expected {BEGIN} and {END}, once each and in this order")
-    before, rest = document.split(BEGIN)
-    after = rest.split(END)[1]
-    return f"{before}{BEGIN}\n\n{results.strip()}\n\n{END}{after}"
+    begin, end = (mark.format(name) for mark in MARKS)
+    if document.count(begin) != 1 or document.count(end) != 1 or document.index(begin) > document.index(end):
+        raise ValueError(f"expected {begin} and {end}, once each and in this order")
+    before, rest = document.split(begin)
+    after = rest.split(end)[1]
+    return f"{before}{begin}\n\n{results.strip()}\n\n{end}{after}"
 
 
 def short_table(table: str) -> str:
