@@ -47,7 +47,7 @@ _HOMES = {
     "run.overrides": ("check_override_names", "check_overrides"),
     "fusion.lists": ("pair_datalist", "slices_folder"),
     "training.gradient_limit": ("GradientLimit",),
-    "training.lists": ("add_phantoms", "training_datalist"),
+    "training.lists": ("add_heads", "add_phantoms", "add_plain_heads", "training_datalist"),
     "evaluation.plots": ("write_box_plot",),
     "pictures.contact_sheet": ("write_contact_sheet",),
     "pictures.pair": ("preview_image", "write_preview"),

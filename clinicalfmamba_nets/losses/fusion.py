@@ -66,6 +66,8 @@ class FusionLoss(nn.Module):
         gradient: ``magnitude`` or ``signed``.
         p: 1 for the mean absolute, 2 for the mean squared gradient difference.
         ssim_balance: share of the first image in the SSIM term, in [0, 1]; the paper's is 0.5.
+        by_slices: compare volumes (B, C, X, Y, Z) slice by slice across the last axis, all terms but ``shading``: the
+            definitions in 2D, for voxels that are not cubes and patches of few slices.
         edge_weight: weight of ``edges``.
         information_weight: weight of ``information``, which needs 17 pixels along each axis.
         overshoot_weight: weight of ``overshoot``.
@@ -93,6 +95,7 @@ class FusionLoss(nn.Module):
         gradient: str = "magnitude",
         p: int = 1,
         ssim_balance: float = 0.5,
+        by_slices: bool = False,
         edge_weight: float = 0.0,
         information_weight: float = 0.0,
         overshoot_weight: float = 0.0,
@@ -114,6 +117,7 @@ class FusionLoss(nn.Module):
         self.weights |= {name: weight for name, weight in own.items() if weight}
         self.gradient, self.p, self.ssim_balance = gradient, p, ssim_balance
         self.check = BatchCheck("image")
+        self.by_slices = by_slices
 
     def forward(self, pred: Tensor, image: Tensor) -> Tensor:
         """Weighted sum of the terms.
@@ -140,12 +144,19 @@ class FusionLoss(nn.Module):
             )
         self.check(pred, image)
         pred, image = pred.float(), image.float()
+        whole = (pred, image)
+        if self.by_slices and pred.dim() == 5:
+            pred, image = (volume.movedim(4, 1).flatten(0, 1) for volume in whole)  # (B Z, C, X, Y)
         difference = self._gradient_difference(pred, image)
         return {
             "pixel": (pred - image.amax(1, keepdim=True)).abs().mean(),
             "gradient": difference.abs().mean() if self.p == 1 else difference.square().mean(),
             "ssim": self._ssim(pred, image),
-            **{name: term(pred, image) for name, term in OWN_TERMS.items() if name in self.weights},
+            **{
+                name: term(*whole) if name == "shading" else term(pred, image)
+                for name, term in OWN_TERMS.items()
+                if name in self.weights
+            },
         }
 
     def _gradient_difference(self, pred: Tensor, image: Tensor) -> Tensor:

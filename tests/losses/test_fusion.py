@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from skimage.metrics import structural_similarity
 
-from clinicalfmamba_nets.losses import FusionLoss
+from clinicalfmamba_nets.losses import FusionLoss, shading_error
 
 
 def _pair(*shape: int) -> torch.Tensor:
@@ -74,3 +74,14 @@ def test_wrong_options_are_named(options, message) -> None:
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(ValueError, match=r"expected fused \(B, 1, \*S\)"):
         FusionLoss()(torch.rand(1, 1, 8, 8), torch.rand(1, 2, 8, 9))
+
+
+def test_volumes_by_slices_are_the_mean_over_their_slices():
+    image, pred = torch.rand(2, 2, 24, 20, 6), torch.rand(2, 1, 24, 20, 6)
+    terms = {"edge_weight": 1.0, "information_weight": 1.0, "correlation_weight": 1.0}
+    of_volume = FusionLoss(by_slices=True, **terms).terms(pred, image)
+    each = [FusionLoss(**terms).terms(pred[..., place], image[..., place]) for place in range(6)]
+    for name in ("pixel", "gradient", "ssim", "information"):
+        assert of_volume[name].item() == pytest.approx(sum(terms[name].item() for terms in each) / 6, rel=1e-4), name
+    whole = FusionLoss(by_slices=True, shading_weight=1.0).terms(pred, image)["shading"]
+    assert whole.item() == pytest.approx(shading_error(pred, image).item())  # of the volume: slices see one another

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clinicalfmamba_nets.data import (
-    write_phantom_pair,
-)
+from clinicalfmamba_nets.data import head_stacks, write_phantom_pair, write_plain_head
 from clinicalfmamba_nets.engine.run.ranks import world_size
 from clinicalfmamba_nets.engine.run.tasks import find_task
 from clinicalfmamba_nets.errors import input_error
@@ -85,3 +83,45 @@ def add_phantoms(pairs: list[dict[str, Any]], count: int, task: str, folder: str
         )
         phantoms.append({"image": str(image), "image2": str(image2), "case": f"phantom{seed}"})
     return pairs + phantoms
+
+
+def add_heads(
+    pairs: list[dict[str, Any]],
+    dataset_dir: str | os.PathLike | None,
+    tasks: Sequence[str],
+    folder: str | os.PathLike,
+    split_run: str = "run1",
+) -> list[dict[str, Any]]:
+    """Append the heads of the atlas as volumes to the pairs of a training: whole heads, none of a test list.
+
+    Args:
+        pairs: entries of the training list.
+        dataset_dir: the atlas, as in `head_stacks`; None adds none.
+        tasks: of the atlas.
+        folder: where the volumes are written as NIfTI files.
+        split_run: run of the split by whole heads.
+
+    Returns:
+        The entries, with `image`, `image2` and `case` of each head.
+    """
+    if dataset_dir is None:
+        return pairs
+    return pairs + [entry for task in tasks for entry in head_stacks(dataset_dir, task, folder, run=split_run)]
+
+
+def add_plain_heads(pairs: list[dict[str, Any]], count: int, folder: str | os.PathLike) -> list[dict[str, Any]]:
+    """Append heads of even tissues in 3D to the pairs of a training, half of them equal to their mirror image.
+
+    Args:
+        pairs: entries of the training list.
+        count: how many, of the seeds 1 to `count`; 0 adds none.
+        folder: where they are written as NIfTI files.
+
+    Returns:
+        The entries, with `image`, `image2` and `case` of each phantom.
+    """
+    drawn = []
+    for seed in range(1, count + 1):
+        image, image2 = write_plain_head(Path(folder) / f"plain{seed}", seed=seed)
+        drawn.append({"image": str(image), "image2": str(image2), "case": f"plain{seed}"})
+    return pairs + drawn

@@ -95,3 +95,20 @@ def test_lists_without_these_heads_are_validated_evenly():
     for part in ("training", "validation"):
         heads = training_datalist(pairs, part, 0.2, True, val_heads=["41"])
         assert heads == training_datalist(pairs, part, 0.2, True)
+
+
+def test_heads_and_plain_heads_follow_the_pairs_of_a_training_in_3d(tmp_path, monkeypatch):
+    from clinicalfmamba_nets.engine.training import lists
+
+    asked = []
+    stacked = [{"image": "a", "image2": "b", "case": "ct_mri_16003"}]
+    monkeypatch.setattr(lists, "head_stacks", lambda *given, **more: asked.append((given, more)) or stacked)
+    assert lists.add_heads([{"case": "one"}], None, ["ct_mri"], tmp_path) == [{"case": "one"}] and not asked
+    more = lists.add_heads([{"case": "one"}], "atlas", ["ct_mri", "pet_mri"], tmp_path, "run2")
+    assert more == [{"case": "one"}, *stacked, *stacked]
+    assert asked[1] == (("atlas", "pet_mri", tmp_path), {"run": "run2"})
+    validated = lists.training_datalist(more, "validation", 0.25, True, val_heads=["ct_mri_16"])
+    assert {entry["case"] for entry in validated} == {"ct_mri_16003"}
+    drawn = lists.add_plain_heads(more, 2, tmp_path)[3:]
+    assert [entry["case"] for entry in drawn] == ["plain1", "plain2"]
+    assert all(read_image(entry[key])[0].shape == (64, 64, 24) for entry in drawn for key in ("image", "image2"))
