@@ -3,10 +3,12 @@
 Each row is one shape and one implementation, forward alone and forward + backward, in one process, with the roofline
 measured in the same run (see benchmarks/roofline.py). ``x floor`` is the row's time over the floor of its shape and
 threads; ``x native`` its time over the native scan's. Implementations take turns, and each time is the best of its
-turns, because other programs only ever add to it. Softplus, delta_bias, D and the gate z are all on; delta and A are
-distributed as a Mamba layer starts: time steps log-uniform in [0.001, 0.1], A = -1 to -N. ``tokens`` are views of
-token-major tensors, as a network's linear layers leave them; ``channels`` are contiguous (B, D, L), as mamba-ssm's are.
-``native, kernels`` is the part of ``native`` that its C++ functions take; the rest is Python and autograd.
+turns, because other programs only ever add to it; on one thread it is the processor's time, of all threads that an
+implementation starts (JAX starts its own: ``taskset -c 0`` keeps them on one core). Softplus, delta_bias, D and the
+gate z are all on; delta and A are distributed as a Mamba layer starts: time steps log-uniform in [0.001, 0.1], A = -1
+to -N. ``tokens`` are views of token-major tensors, as a network's linear layers leave them; ``channels`` are contiguous
+(B, D, L), as mamba-ssm's are. ``native, kernels`` is the part of ``native`` that its C++ functions take; the rest is
+Python and autograd.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import math
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.roofline import Roofline, describe, describe_machine, fastest, measure
+from benchmarks.roofline import Roofline, clock_of, describe, describe_machine, fastest, measure
 from benchmarks.scan_peers import jax_scan, mambapy_scan, torch_associative_scan
 from clinicalfmamba_nets.ops import native, selective_scan
 from clinicalfmamba_nets.ops.native import abi
@@ -104,23 +105,26 @@ def forward_and_backward(scan: Scan, inputs: list[Tensor]) -> None:
 
 def best_times(runs: dict[str, Callable[[], None]], turns: int) -> dict[str, float]:
     """Seconds of the fastest turn of each, the turns taken one after the other."""
-    best = {name: fastest(run, 0.0) for name, run in runs.items()}  # warms up
+    clock = clock_of(torch.get_num_threads())
+    for run in runs.values():  # warms up: JAX compiles in its first turn
+        run()
+    best = {name: fastest(run, 0.0, clock) for name, run in runs.items()}
     quick = {name: run for name, run in runs.items() if best[name] < SECONDS_TOO_LONG}
     for _ in range(turns):
         for name, run in quick.items():
-            best[name] = min(best[name], fastest(run, SECONDS_OF_A_TURN))
+            best[name] = min(best[name], fastest(run, SECONDS_OF_A_TURN, clock))
     return best
 
 
 def kernel_time(mode: Callable[[Scan, list[Tensor]], None], inputs: list[Tensor], turns: int) -> float:
     """Seconds within the C++ functions in the run of the native scan that spends the least there."""
-    call, seconds = abi.call, 0.0
+    call, seconds, clock = abi.call, 0.0, clock_of(torch.get_num_threads())
 
     def timed(*arguments: Any) -> None:
         nonlocal seconds
-        start = time.perf_counter()
+        start = clock()
         call(*arguments)
-        seconds += time.perf_counter() - start
+        seconds += clock() - start
 
     best = math.inf
     with patch.object(abi, "call", timed):
