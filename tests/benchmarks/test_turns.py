@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
+from torch import get_num_threads, set_num_threads
+
 from benchmarks.roofline import clock_of, fastest
 from benchmarks.scan import best_times
-from torch import get_num_threads, set_num_threads
 
 
 @pytest.fixture
