@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clinicalfmamba_nets.data import aanlib_datalist
+from clinicalfmamba_nets.data import aanlib_datalist, head_phantom
 from clinicalfmamba_nets.io import read_image
 from clinicalfmamba_nets.metrics import compute_all
 from clinicalfmamba_nets.nets import pretrained
@@ -54,3 +54,29 @@ def test_edges_and_information_beat_the_average(scores):
     assert ours["qabf"] >= average["qabf"] + 0.1
     assert ours["vif"] >= average["vif"] + 0.1
     assert ours["ssim"] >= average["ssim"] - 0.01
+
+
+@pytest.mark.parametrize(("contrast", "gain"), [("t1", 1.0), ("t2", 1.6)])
+def test_what_is_even_in_both_images_gets_no_shading(contrast, gain):
+    images = head_phantom(128, seed=0, plain=True)
+    image = np.stack([np.clip(gain * images[contrast], 0, 1), images["ct"]])
+    with torch.no_grad():
+        fused = pretrained("ct_mri")(torch.from_numpy(image)[None])[0, 0].numpy()
+    white = image[:, 38:46, 79:87].mean(axis=(1, 2), keepdims=True)
+    brain = fused[(np.abs(image - white) < 0.004).all(axis=0)]
+    low, high = np.percentile(brain, [1, 99])
+    assert brain.size > 3000 and high - low < 0.1 * brain.mean()
+
+
+def test_what_one_image_shows_stands_out():
+    images = head_phantom(128, seed=0, plain=True)
+    image = np.stack([images["t2"], images["ct"]])
+    with torch.no_grad():
+        fused = pretrained("ct_mri")(torch.from_numpy(image)[None])[0, 0].numpy()
+    for source, x, y in ((image[0], 0.39, 0.20), (image[1], -0.33, -0.30)):  # the lesion of the MRI, the CT's bleeding
+        row, column = int((y + 1) * 64), int((x + 1) * 64)
+        shown, kept = (
+            picture[row - 1 : row + 2, column - 1 : column + 2].mean() - picture[38:46, 79:87].mean()
+            for picture in (source, fused)
+        )
+        assert kept >= 0.7 * shown > 0.2
