@@ -6,6 +6,7 @@ from clinicalfmamba_nets.data.aanlib import aanlib_datalist
 from clinicalfmamba_nets.data.brats import brats_datalist
 from clinicalfmamba_nets.data.brats_phantoms import glioma_phantom, ideal_auc, write_brats_phantoms
 from clinicalfmamba_nets.data.datalists import folder_datalist, load_datalist, unique_cases
+from clinicalfmamba_nets.data.formula_pairs import formula_pair, write_formula_pair
 from clinicalfmamba_nets.data.phantom import head_phantom, nuclear_colors, write_phantom_pair
 from clinicalfmamba_nets.data.slices import brats_slices, slice_datalist
 from clinicalfmamba_nets.data.splits import case_splits, random_splits
@@ -19,6 +20,7 @@ __all__ = [
     "brats_slices",
     "case_splits",
     "folder_datalist",
+    "formula_pair",
     "glioma_phantom",
     "head_phantom",
     "head_stacks",
@@ -31,6 +33,7 @@ __all__ = [
     "unique_cases",
     "write_brain_pair",
     "write_brats_phantoms",
+    "write_formula_pair",
     "write_phantom_pair",
     "write_plain_head",
 ]

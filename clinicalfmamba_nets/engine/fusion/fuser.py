@@ -111,6 +111,7 @@ class Fuser:
                 told.append(note.replace("--task", "task"))
         if task is None:
             task = bundle_tasks(bundle or (VOLUMES if volume else "fusion_2d"))[0]
+        told += [find_task(task).warning] if find_task(task).warning else []
         if case is not None:
             case, warning = case.in_order(task)
             told += [warning] if warning else []

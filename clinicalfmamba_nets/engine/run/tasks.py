@@ -20,12 +20,13 @@ FUSION_BUNDLES = (IMAGES, VOLUMES)
 # Words for what an image shows, as they are written above pictures, and DICOM's codes for them.
 LABELS = {
     "mri": "MRI", "t1": "T1", "t2": "T2", "t1ce": "T1CE", "flair": "FLAIR", "pd": "PD", "ct": "CT", "spect": "SPECT",
-    "pet": "PET",
+    "pet": "PET", "first": "A", "second": "B",
 }  # fmt: skip
 DICOM_WORDS = {"MR": "mri", "CT": "ct", "PT": "pet", "NM": "spect"}
 MR_WORDS = ("mri", "t1", "t2", "t1ce", "flair", "pd")
 _PLAIN = {"num_down": 3, "pyramid": "shared", "cmca_kernel": 1, "decoder_act": "relu", "norm": "batch", "head": "mix"}
 _TRI_PLANE = {"scan": "tri_plane", "head": "gain"}
+_HEADS_ALONE = "task generic: its weights were trained on CT and MRI of heads; how well they fuse others is not known"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Task:
         volumes: the bundle that fuses volumes.
         dataset: layout of the data: "aanlib" (pairs of slices) or "vol" (volumes).
         phantom: "head" (slices) or "brain" (volumes) for the phantom of the demonstrations.
+        warning: told of each pair that is fused; "" for none.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Task:
     volumes: str = IMAGES
     dataset: str = "aanlib"
     phantom: str = "head"
+    warning: str = ""
     bundles: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,7 +69,12 @@ class Task:
 
     @property
     def data_task(self) -> str:
-        """Name of the data that the task is about: that of the task without "_published" and the like."""
+        """Name of the data that the task is about: that of the task without "_published" and the like.
+
+        Of `generic` that of the default, whose weights it has.
+        """
+        if self.first == "first":
+            return FIRST_TASK
         return f"{self.second}_{self.first}" if self.first == "mri" else f"{self.first}_{self.second}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,7 +98,7 @@ def _row(name: str, first: str, second: str, flat: Mapping[str, Any] | None, sol
     weights: dict[str, str] = {}
     if flat is not None:
         networks[IMAGES] = flat
-        weights[IMAGES] = "model.pt" if name == "ct_mri" else f"model_{name}.pt"
+        weights[IMAGES] = "model.pt" if name in ("ct_mri", "generic") else f"model_{name}.pt"
     if solid:
         networks[VOLUMES] = {"scan": "planar" if name.endswith("_planar") else "tri_plane", "head": "gain"}
         weights[VOLUMES] = solid
@@ -112,6 +120,7 @@ TASKS: dict[str, Task] = {
             "t2_flair_planar", "t2", "flair", None, "model_t2_flair_planar.pt",
             images="", volumes=VOLUMES, dataset="vol", phantom="brain",
         ),
+        _row("generic", "first", "second", _PLAIN, warning=_HEADS_ALONE),
     )
 }  # fmt: skip
 FIRST_TASK = next(iter(TASKS))
