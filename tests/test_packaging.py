@@ -188,14 +188,22 @@ def test_installed_package_fuses_from_anywhere(wheel, toy_bundles, tmp_path):
     for path in (toy_bundles / "fusion_2d" / "models").glob("*.pt"):
         shutil.copy(path, models)
 
+    cache = tmp_path / "cache"
+    no_compiler = str(tmp_path)
+    alone = {"PYTHONPATH": str(site), "PATH": no_compiler, "XDG_CACHE_HOME": str(cache)}
+
     def run(*words: str) -> subprocess.CompletedProcess:
         program = [sys.executable, str(site / "bin" / "clinicalfmamba"), *words]
-        environment = plain_environment(PYTHONPATH=str(site))
+        environment = {name: value for name, value in plain_environment(**alone).items() if name != "CXX"}
         return subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
     info = run("info")
     assert info.returncode == 0, info.stderr
     assert str(site / "clinicalfmamba_nets" / "bundles" / "fusion_2d") in info.stdout
+    assert re.search(r"^\* native +yes .*, built at install$", info.stdout, re.MULTILINE), info.stdout
     fused = run("fuse", "--phantom", "-o", "out")
     assert fused.returncode == 0, fused.stderr
     assert (tmp_path / "out" / "phantom_fused.png").is_file()
+    exported = run("export", "--format", "ts", "-o", "ct_mri.ts", "--library", "lib")
+    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "lib" / "libclinicalfmamba_torch.so").is_file() and not list(cache.rglob("*.so"))
