@@ -105,7 +105,7 @@ def test_defaults_of_the_paper():
     train |= published
     assert (train["epochs"], train["schedule_epochs"], train["batch_size"]) == (100, "@epochs", 8)
     assert (train["task"], train["split"], train["patch_size"]) == ("ct_mri_published", "random3", [256, 256])
-    assert (train["learning_rate"], train["minimum_learning_rate"]) == (5e-4, 1e-7)
+    assert (train["learning_rate"], train["minimum_learning_rate"], train["phantoms"]) == (5e-4, 1e-7, 0)
     loss = train["losses"]["ct_mri_published"]
     assert [loss[f"{name}_weight"] for name in ("pixel", "gradient", "ssim")] == [2.0, 10.0, 5.0]
 

@@ -38,7 +38,7 @@ def test_an_overlay_is_short_and_leaves_data_and_validation_alone(bundle_dir, na
     text = (bundle_dir / "configs" / "peers" / f"{name}.json").read_text()
     assert 40 <= len(text.splitlines()) <= 70
     assert text == json.dumps(json.loads(text), indent=4) + "\n"
-    assert not set(json.loads(text)) & set(PATHS)
+    assert not set(json.loads(text)) & set(PATHS) and json.loads(text)["phantoms"] == 0
 
 
 @pytest.mark.parametrize("name", PEERS)
