@@ -62,7 +62,7 @@ def with_run_options(parser: Parser, output: str) -> Parser:
     parser.add_argument(
         "--task", help="which images and weights: ct_mri, spect_mri, pet_mri, ..., t2_flair for volumes, generic"
     )
-    parser.add_argument("--bundle", help="fusion_2d or fusion_3d; default: by the task, fuse: volumes in 3D")
+    parser.add_argument("--bundle", help="fusion_2d or fusion_3d; default: by the task")
     parser.add_argument("--device", help="device in torch's words, such as cpu; default: the bundle's own choice")
     return with_common_options(parser)
 

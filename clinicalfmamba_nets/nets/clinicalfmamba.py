@@ -214,7 +214,7 @@ def clinicalfmamba_2d(**options) -> ClinicalFMamba:
     """The 2D network of the paper: three downsamplings, for images of about 256 x 256 pixels.
 
     The weights that come with the bundle ``fusion_2d`` (``models/model.pt`` and the other tasks') are those of
-    ``head="gain"``: ``clinicalfmamba_2d(head="gain").load_state_dict(torch.load("models/model.pt"))``.
+    ``head="mix"``: ``clinicalfmamba_2d(head="mix").load_state_dict(torch.load("models/model.pt"))``.
 
     Args:
         options: passed on to :class:`ClinicalFMamba`; ``num_down=2`` is the published code's form for 128 x 128.
@@ -232,7 +232,7 @@ def clinicalfmamba_2d(**options) -> ClinicalFMamba:
 def clinicalfmamba_3d(**options) -> ClinicalFMamba:
     """The 3D network of the paper: tri-plane scan, no token swap, a decoder without Mamba, no pyramid convolutions.
 
-    The weights that come with the bundle ``fusion_3d`` (``models/model.pt``) are those of ``head="gain"``.
+    The weights that come with the bundle ``fusion_3d`` (``models/model.pt``) are those of ``head="mix"``.
 
     Args:
         options: passed on to :class:`ClinicalFMamba`.

@@ -187,7 +187,13 @@ def test_bad_settings_of_the_windows(infer, pair, given, told):
 def test_training_resumes_exactly(pair, tmp_path, bundle_dir):
     entries = [{"image": str(pair[0]), "image2": str(pair[1]), "case": str(number)} for number in range(2)]
     (tmp_path / "list.json").write_text(json.dumps({"training": entries}))
-    sizes = {"patch_size": [16, 16, 16], "val_size": [24, 24, 24], "repeats": 1, "val_interval": 1, "val_fraction": 0.5}
+    sizes = {
+        "patch_size": [18, 18, 16],
+        "val_size": [24, 24, 24],
+        "phantoms": 1,
+        "val_interval": 1,
+        "val_fraction": 0.5,
+    }
     settings = {**TINY, **sizes, "datalist": str(tmp_path / "list.json"), "schedule_epochs": 4}
     whole = run_bundle("fusion_3d", "train", overrides={**settings, "epochs": 4, "output_dir": str(tmp_path / "a")})
     assert whole.check_properties() == []
@@ -254,6 +260,7 @@ def test_weights_follow_from_the_task(checkout):
     for task, name in (
         ("t2_flair", "model.pt"),
         ("pet_mri", "model.pt"),
+        ("spect_mri", "model.pt"),
         ("t2_flair_planar", "model_t2_flair_planar.pt"),
     ):
         parser = open_bundle("fusion_3d", overrides={"task": task}).parser

@@ -154,6 +154,7 @@ RULES: dict[str, Rule] = {
     "block": choice("basic", "bottleneck"),
     "runs": names(),
     "val_heads": names(0, "41"),
+    "heads": names(0, "ct_mri"),
     "layers": sizes(4, 1, 2),
     "block_inplanes": sizes(4, 1, 64),
 }

@@ -25,7 +25,6 @@ LABELS = {
 DICOM_WORDS = {"MR": "mri", "CT": "ct", "PT": "pet", "NM": "spect"}
 MR_WORDS = ("mri", "t1", "t2", "t1ce", "flair", "pd")
 _PLAIN = {"num_down": 3, "pyramid": "shared", "cmca_kernel": 1, "decoder_act": "relu", "norm": "batch", "head": "mix"}
-_TRI_PLANE = {"scan": "tri_plane", "head": "gain"}
 _HEADS_ALONE = "task generic: its weights were trained on CT and MRI of heads; how well they fuse others is not known"
 
 
@@ -100,7 +99,7 @@ def _row(name: str, first: str, second: str, flat: Mapping[str, Any] | None, sol
         networks[IMAGES] = flat
         weights[IMAGES] = "model.pt" if name in ("ct_mri", "generic") else f"model_{name}.pt"
     if solid:
-        networks[VOLUMES] = {"scan": "planar" if name.endswith("_planar") else "tri_plane", "head": "gain"}
+        networks[VOLUMES] = {"scan": "planar" if name.endswith("_planar") else "tri_plane", "head": "mix"}
         weights[VOLUMES] = solid
     return Task(name=name, first=first, second=second, networks=networks, weights=weights, **more)
 
@@ -109,12 +108,11 @@ TASKS: dict[str, Task] = {
     row.name: row
     for row in (
         _row("ct_mri", "mri", "ct", _PLAIN, "model.pt"),
-        _row("spect_mri", "mri", "spect", _PLAIN),
+        _row("spect_mri", "mri", "spect", _PLAIN, "model.pt"),
         _row("pet_mri", "mri", "pet", _PLAIN, "model.pt"),
         _row("ct_mri_published", "mri", "ct", {**_PLAIN, "head": "sigmoid"}),
         _row(
-            "t2_flair", "t2", "flair", {**_PLAIN, "num_down": 2}, "model.pt",
-            volumes=VOLUMES, dataset="vol", phantom="brain",
+            "t2_flair", "t2", "flair", {**_PLAIN, "num_down": 2}, "model.pt", dataset="vol", phantom="brain",
         ),
         _row(
             "t2_flair_planar", "t2", "flair", None, "model_t2_flair_planar.pt",
@@ -151,7 +149,7 @@ def bundle_tasks(bundle: str = IMAGES) -> list[str]:
         't2_flair'
     """
     known = [row for row in TASKS.values() if bundle in row.bundles]
-    return [row.name for row in sorted(known, key=lambda row: bundle not in (row.images or VOLUMES, row.volumes))]
+    return [row.name for row in sorted(known, key=lambda row: bundle == VOLUMES and row.dataset != "vol")]
 
 
 def bundle_of(task: str, volume: bool) -> str:

@@ -39,7 +39,7 @@ def test_the_command_line_picks_the_bundle(run_cli, pair, tmp_path):
     fused, first = nibabel.load(tmp_path / "out" / "t2_fused.nii.gz"), nibabel.load(pair[0])
     assert fused.shape == SIZE and np.abs(fused.affine - first.affine).max() < 1e-4
     report = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert "fusion_3d" in json.dumps(report)
+    assert "fusion_2d" in json.dumps(report)
     again = run_cli("fuse", *pair, "-o", tmp_path / "out", "--task", "t2_flair")
     assert again.code == 0 and "already there" in again.out
 
@@ -69,7 +69,7 @@ def test_a_slice_in_nifti_is_no_volume(tmp_path, pair):
     for name in ("slice.nii", "slice_ct.nii"):
         nibabel.save(nibabel.Nifti1Image(np.zeros((8, 9, 1), np.int16), np.eye(4)), tmp_path / name)
     assert chosen(tmp_path / "slice.nii", tmp_path / "slice_ct.nii") == ("ct_mri", "fusion_2d")
-    assert chosen(*pair) == ("t2_flair", "fusion_3d")
+    assert chosen(*pair) == ("t2_flair", "fusion_2d")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_volumes_of_a_task_of_slices_are_fused_slice_by_slice(pair):
 
 def test_a_bundle_that_does_not_know_a_task_tells_so(pair):
     with pytest.raises(FusionInputError, match="task: expected one of .*t2_flair"):
-        clinicalfmamba_nets.fuse(*pair, task="spect_mri", bundle="fusion_3d")
+        clinicalfmamba_nets.fuse(*pair, task="ct_mri_published", bundle="fusion_3d")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,10 @@ def test_a_bundle_that_does_not_know_a_task_tells_so(pair):
     [
         (["--bundle", "fusion_4d"], "bundle 'fusion_4d': expected one of fusion_2d, fusion_3d"),
         (["--task", "t2_flare"], "task 't2_flare': expected one of .*did you mean t2_flair"),
-        (["--bundle", "fusion_3d", "--task", "spect_mri"], "task 'spect_mri': expected one of .*t2_flair"),
+        (
+            ["--bundle", "fusion_3d", "--task", "ct_mri_published"],
+            "task 'ct_mri_published': expected one of .*t2_flair",
+        ),
     ],
     ids=str,
 )
