@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def write_onnx(network: nn.Module, facts: ProgramFacts, path: Path) -> None:
 
     program = exported_program(network, facts)
     table = _translations() if facts.operators_version else {}
-    with recorded(facts), contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+    with recorded(facts), quiet_exporter(), tempfile.TemporaryDirectory() as folder:
         made = torch.onnx.export(
             program, dynamo=True, custom_translation_table=table, input_names=[INPUT], output_names=[OUTPUT]
         )
@@ -63,6 +64,19 @@ def write_onnx(network: nn.Module, facts: ProgramFacts, path: Path) -> None:
     item = model.metadata_props.add()
     item.key, item.value = FACTS_FILE, facts.text()
     onnx.save(model, path)
+
+
+@contextlib.contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Keep back torch's progress, and its warnings of operators of torchvision, which no network here has."""
+    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registry.level
+    registry.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        registry.setLevel(level)
 
 
 def _add_functions(model: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -17,6 +19,7 @@ from torch.export.pt2_archive import _package
 from clinicalfmamba_nets.engine.exporting import torch_programs
 from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, facts_of
 from clinicalfmamba_nets.engine.exporting.loading import load_program, read_facts
+from clinicalfmamba_nets.engine.exporting.onnx_program import quiet_exporter
 from clinicalfmamba_nets.engine.exporting.write import copy_library, export_network
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.nets import clinicalfmamba_2d, clinicalfmamba_3d
@@ -118,6 +121,18 @@ def test_torch_has_nothing_to_say_of_the_name_of_an_unfinished_file(tmp_path, mo
     facts = facts_of(network_of("mix"), "t2_flair", "fusion_2d", "pt2", portable=True)
     torch_programs.write_exported(torch.nn.ReLU(), facts, tmp_path / ".half.tmp")
     assert said == [] and read_facts(tmp_path / ".half.tmp") == facts
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is there: no warnings")
+def test_torch_does_not_warn_of_torchvision(monkeypatch) -> None:
+    _registration = pytest.importorskip("torch.onnx._internal.exporter._registration", reason="no onnxscript")
+    told: list[logging.LogRecord] = []
+    monkeypatch.setattr(_registration.logger, "handle", told.append)
+    with quiet_exporter():
+        _registration.ONNXRegistry.from_torchlib()
+    assert told == []
+    _registration.ONNXRegistry.from_torchlib()
+    assert any("torchvision" in record.getMessage() for record in told)
 
 
 def test_files_that_are_no_program_are_refused(tmp_path) -> None:
