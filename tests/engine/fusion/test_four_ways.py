@@ -75,6 +75,7 @@ def content(path: Path) -> list[bytes]:
         ("DICOM series", "ct_mri", "fusion_2d"),
         ("DICOM series", "t2_flair", "fusion_3d"),
         ("NIfTI volume", "ct_mri", "fusion_2d"),
+        ("NIfTI volume", "t2_flair", "fusion_2d"),
         ("NIfTI volume", "t2_flair", "fusion_3d"),
         ("PNG pair", "ct_mri", "fusion_2d"),
     ],
@@ -84,6 +85,7 @@ def test_every_way_gives_the_same(toy_cli, tmp_path, kind, task, bundle):
     entry = {"image": image, "image2": image2, "case": "one"}
     (tmp_path / "list.json").write_text(json.dumps({"testing": [entry]}))
     words = ("--datalist", tmp_path / "list.json", "--task", task, "--device", "cpu")
+    words += ("--bundle", bundle) if bundle == "fusion_3d" else ()
     done = toy_cli("fuse", *words, "-o", tmp_path / "cli")
     assert done.code == 0 and json.loads((tmp_path / "cli" / "run.json").read_text())["records"][0]["bundle"] == bundle
     settings = {"datalist": str(tmp_path / "list.json"), "output_dir": str(tmp_path / "bundle"), "task": task}
