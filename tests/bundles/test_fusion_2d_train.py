@@ -36,7 +36,7 @@ def whole(tiny_training, tmp_path_factory):
 
 def test_files_of_a_training(whole):
     folder, workflow = whole
-    names = {"checkpoint.pt", "curves.png", "history.csv", "model.pt", "run.json", "tensorboard"}
+    names = {"checkpoint.pt", "curves.png", "history.csv", "model.pt", "phantoms", "run.json", "tensorboard"}
     assert {path.name for path in folder.iterdir()} == names
     history = workflow.trainer.state.history
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
@@ -57,7 +57,7 @@ def test_model_is_the_raw_state_dict_of_the_best_epoch(whole):
 def test_report_of_the_training(whole, bundle_dir):
     report = json.loads((whole[0] / "run.json").read_text())
     assert report["cases"]["validation"] == ["p0", "p5"]
-    assert len(report["cases"]["training"]) == 8
+    assert len(report["cases"]["training"]) == 12  # four phantoms
     config = json.loads((bundle_dir / "configs" / "train.json").read_text())
     assert report["settings"]["graph"] == config["graphs"][TASK]
     assert report["settings"]["loss_terms"] == config["losses"][TASK]
@@ -67,7 +67,7 @@ def test_properties_of_the_training(whole):
     workflow = whole[1]
     assert workflow.check_properties() == []
     assert workflow.max_epochs == 4
-    assert len(workflow.train_dataset_data) == 8
+    assert len(workflow.train_dataset_data) == 12
     assert workflow.val_interval == 1
 
 
@@ -107,7 +107,10 @@ def test_a_training_starts_from_weights(tiny_training, tiny_weights, tmp_path):
         ({"epochz": 3}, "override 'epochz': .*did you mean 'epochs'"),
         ({"patchsize": [8, 8]}, "did you mean 'patch_size'"),
         ({"epochs": "ten"}, "override 'epochs': expected a whole number"),
-        ({"task": "ct"}, "task: expected one of ct_mri, spect_mri, pet_mri, ct_mri_published, t2_flair, found 'ct'"),
+        (
+            {"task": "ct"},
+            "task: expected one of ct_mri, spect_mri, pet_mri, ct_mri_published, t2_flair, generic, found 'ct'",
+        ),
         ({"datalist": None, "dataset_dir": "nowhere"}, "dataset_dir nowhere: expected a folder of image pairs"),
         ({"datalist": "nowhere.json"}, "nowhere.json: .*found no such file"),
         ({"start_from": "nowhere.pt"}, "start_from nowhere.pt: expected a file of weights, found no such file"),
@@ -124,7 +127,7 @@ def test_errors_of_the_user_are_one_line(tiny_training, tmp_path, given, told):
 
 
 def test_every_task_has_a_network_and_a_loss(bundle_dir):
-    tasks = ("ct_mri", "spect_mri", "pet_mri", "t2_flair", "ct_mri_published")
+    tasks = ("ct_mri", "spect_mri", "pet_mri", "t2_flair", "ct_mri_published", "generic")
     for task in tasks:
         get = open_bundle("fusion_2d", "train", overrides={"task": task}).parser.get_parsed_content
         assert get("network_def").spatial_dims == 2
@@ -150,7 +153,7 @@ def test_training_of_real_pairs(shared_data, tiny_training, tmp_path):
         hold_out=False,
         **{"train::trainer::epoch_length": 2},
     )
-    assert len(workflow.train_dataset) == 128
+    assert len(workflow.train_dataset) == 128 + 48  # phantoms
     assert (tmp_path / "model.pt").is_file()
 
 

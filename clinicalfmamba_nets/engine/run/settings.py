@@ -137,7 +137,11 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("contrast_prob", "window_prob", "spot_prob", "cache_rate"), PROBABILITY),
     **dict.fromkeys(("hold_out", "resume", "amp", "balance", "shuffle_labels", "traps", "baselines"), flag()),
     **dict.fromkeys(("crop_to_head", "mirror"), flag()),
-    "phantoms": WHOLE,
+    "phantoms": Rule(
+        "a whole number of at least 0, or null for one to every two pairs",
+        lambda value: value is None or WHOLE.is_right(value),
+        WHOLE.nearest,
+    ),
     "seed": whole(0, 2**32 - 1),
     "ema_decay": number("a number from 0 to below 1", 0.0, 1.0, 0.999, [1.0]),
     "val_fraction": number(_SHARE, 0.0, 0.5, 0.1, [0.0]),

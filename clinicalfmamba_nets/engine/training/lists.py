@@ -14,6 +14,7 @@ from clinicalfmamba_nets.errors import input_error
 
 PHANTOM_CONTRASTS = ("t2", "t1", "flair")
 PLAIN_SIZES = (96, 128, 192, 256)
+MOST_PHANTOMS = 48
 
 
 def training_datalist(
@@ -58,7 +59,9 @@ def training_datalist(
     return chosen * repeats
 
 
-def add_phantoms(pairs: list[dict[str, Any]], count: int, task: str, folder: str | os.PathLike) -> list[dict[str, Any]]:
+def add_phantoms(
+    pairs: list[dict[str, Any]], count: int | None, task: str, folder: str | os.PathLike
+) -> list[dict[str, Any]]:
     """Append head phantoms to the pairs of a training, in T2, T1 and FLAIR contrast by turns.
 
     Odd seeds are plain (a brain of one tissue) and of four sizes. Seed 0, the phantom of the demonstrations, is not
@@ -66,21 +69,22 @@ def add_phantoms(pairs: list[dict[str, Any]], count: int, task: str, folder: str
 
     Args:
         pairs: entries of the training list.
-        count: how many phantoms, of the seeds 1 to `count`; 0 adds none.
+        count: how many phantoms, of the seeds 1 to `count`; 0 adds none; None one to every two pairs, at most 48.
         task: the bundle's task.
         folder: where the phantoms are written as PNG files.
 
     Returns:
         The entries, with `image`, `image2` and `case` for each phantom.
     """
-    phantoms = []
+    phantoms: list[dict[str, Any]] = []
+    shown = find_task(task).data_task
+    if count is None:
+        count = min(MOST_PHANTOMS, len(pairs) // 2)
     for seed in range(1, count + 1):
         contrast = PHANTOM_CONTRASTS[seed % len(PHANTOM_CONTRASTS)]
         place = Path(folder) / f"phantom{seed}"
         size = PLAIN_SIZES[seed // 2 % len(PLAIN_SIZES)] if seed % 2 else 256
-        image, image2 = write_phantom_pair(
-            place, find_task(task).data_task, size, seed=seed, contrast=contrast, plain=bool(seed % 2)
-        )
+        image, image2 = write_phantom_pair(place, shown, size, seed=seed, contrast=contrast, plain=bool(seed % 2))
         phantoms.append({"image": str(image), "image2": str(image2), "case": f"phantom{seed}"})
     return pairs + phantoms
 

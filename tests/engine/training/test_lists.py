@@ -73,6 +73,7 @@ def test_too_few_pairs(monkeypatch):
 def test_phantoms_follow_the_pairs_of_a_training(tmp_path) -> None:
     entries = [{"case": "1", "image": "a", "image2": "b"}]
     assert add_phantoms(entries, 0, "ct_mri", tmp_path) == entries
+    assert len(add_phantoms(entries * 5, None, "ct_mri", tmp_path)) == 7
     more = add_phantoms(entries, 2, "ct_mri_published", tmp_path)
     assert more[0] == entries[0]
     assert [entry["case"] for entry in more[1:]] == ["phantom1", "phantom2"]
