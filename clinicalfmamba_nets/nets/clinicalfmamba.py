@@ -205,7 +205,9 @@ class ClinicalFMamba(nn.Module):
         """Cut what :meth:`_pad` added."""
         for axis in range(2, features.dim()):
             size = shape[axis - 2]
-            if recording() or features.shape[axis] != size:
+            if torch.jit.is_tracing():
+                features = features.narrow(axis, 0, size)  # no copy where nothing was added
+            elif recording() or features.shape[axis] != size:
                 features = select(features, axis, torch.arange(size, device=features.device))
         return features
 

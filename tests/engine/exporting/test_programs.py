@@ -100,6 +100,13 @@ def test_the_operators_are_in_the_graph_and_their_absence_in_the_portable_one(tm
         assert ("ops.clinicalfmamba." in text) != portable
 
 
+def test_a_recorded_program_cuts_what_was_added_without_a_copy(tmp_path) -> None:
+    _, path = export("gain", "ts", tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        text = " ".join(archive.read(name).decode() for name in archive.namelist() if name.endswith(".py"))
+    assert "decoded = torch.narrow(" in text and "decoded = torch.index_select(" not in text
+
+
 def test_another_format_size_or_kind_of_number_is_refused(tmp_path) -> None:
     network, path = export("mix", "ts", tmp_path)
     program = load_program(path)
