@@ -98,6 +98,7 @@ function windowBox(view, name) {
   const inputs = [0, 1].map((end) => {
     const input = box.appendChild(Object.assign(document.createElement("input"), { type: "number", step: "any" }));
     input.addEventListener("change", () => {
+      input.blur();
       const window = view.windowOf(name);
       window[end] = Number(input.value) / factor;
       if (window[1] > window[0]) view.setWindow(name, window);
@@ -124,8 +125,10 @@ function windowBox(view, name) {
   ends.append(document.createElement("span"), document.createElement("span"));
   box.update = () => {
     const window = view.windowOf(name);
-    inputs.forEach((input, end) => (input.value = CFM.numberText(window[end] * factor, ((window[1] - window[0]) * factor) / 1000)));
-    [...ends.children].forEach((span, end) => (span.textContent = `${inputs[end].value} ${layer.unit ?? ""}`));
+    const texts = [0, 1].map((end) => CFM.numberText(window[end] * factor, ((window[1] - window[0]) * factor) / 1000));
+    // What is being typed stays, whatever draws the page anew meanwhile.
+    inputs.forEach((input, end) => (input === document.activeElement ? null : (input.value = texts[end])));
+    [...ends.children].forEach((span, end) => (span.textContent = `${texts[end]} ${layer.unit ?? ""}`));
     if (!view.windows[name]) select.value = "";
     if (palette) palette.value = view.paletteName;
     const colors = name === "b" ? view.palette : CFM.palette("grey");
