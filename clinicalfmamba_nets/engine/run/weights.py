@@ -61,9 +61,16 @@ def _check_fit(state: dict[str, torch.Tensor], network: nn.Module, path: str | o
     given = {name: tuple(value.shape) for name, value in state.items()}
     for name in sorted(shapes.keys() | given.keys()):
         if shapes.get(name) != given.get(name):
-            found = f"{name} of shape {given.get(name, 'none')} where the network has {shapes.get(name, 'none')}"
+            expected = shapes.get(name, "none")
+            found = f"{_name_in_file(path, name)} of shape {given.get(name, 'none')} where the network has {expected}"
             remedy = "choose the task, or the network's options, that the weights were trained with"
             raise input_error(f"{option} {path}", "weights of this network", found, remedy)
+
+
+def _name_in_file(path: str | os.PathLike, name: str) -> str:
+    """Return the name of a tensor as the file has it, with the prefixes that were taken off."""
+    given = torch.load(path, map_location="cpu", weights_only=True)
+    return next((word for word, value in given.items() if name in without_prefixes({word: value})), name)
 
 
 def require_weights(network: nn.Module, path: str | os.PathLike) -> dict[str, torch.Tensor]:

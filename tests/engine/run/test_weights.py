@@ -87,3 +87,9 @@ def test_names_of_wrapped_networks_are_read():
         assert set(without_prefixes({prefix + name: value for name, value in state.items()})) == {"a", "b"}
     mixed = {"module.a": torch.zeros(1), "b": torch.zeros(1)}
     assert without_prefixes(mixed) == mixed and without_prefixes({}) == {}
+
+
+def test_a_tensor_that_does_not_fit_is_named_as_the_file_names_it(tmp_path):
+    torch.save({"module.weight": torch.zeros(3, 2), "module.bias": torch.zeros(3)}, tmp_path / "model.pt")
+    with pytest.raises(FusionInputError, match=r"found module\.bias of shape \(3,\) where the network has \(2,\)"):
+        start_from_weights(torch.nn.Linear(2, 2), tmp_path / "model.pt")
