@@ -216,7 +216,8 @@ def clinicalfmamba_2d(**options) -> ClinicalFMamba:
     """The 2D network of the paper: three downsamplings, for images of about 256 x 256 pixels.
 
     The weights that come with the bundle ``fusion_2d`` (``models/model.pt`` and the other tasks') are those of
-    ``head="mix"``: ``clinicalfmamba_2d(head="mix").load_state_dict(torch.load("models/model.pt"))``.
+    ``head="mix"``: ``clinicalfmamba_2d(head="mix").load_state_dict(torch.load("models/model.pt"))``. Those of version
+    0.1 are of ``head="gain"``.
 
     Args:
         options: passed on to :class:`ClinicalFMamba`; ``num_down=2`` is the published code's form for 128 x 128.
