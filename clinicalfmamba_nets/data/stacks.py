@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from clinicalfmamba_nets.data.aanlib import aanlib_datalist, case_number
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.functional.colour import rgb_to_ycbcr
 from clinicalfmamba_nets.io import PathLike, printable, read_image, to_path, write_image
 
 LEAST_SLICES = 12
@@ -72,6 +70,10 @@ def _grey(path: str) -> NDArray:
     image = read_image(path)[0]
     if image.ndim == 2:
         return np.asarray(image, np.uint8)
+    import torch
+
+    from clinicalfmamba_nets.functional.colour import rgb_to_ycbcr
+
     color = torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1) / 255)
     return np.round(255 * rgb_to_ycbcr(color.unsqueeze(0))[0, 0].numpy()).astype(np.uint8)
 

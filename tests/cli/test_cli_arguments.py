@@ -68,12 +68,14 @@ def test_options_may_stand_between_the_images(run_cli, tmp_path):
     assert outcome.code == 1 and "a.png: expected an image file, found no such file" in outcome.cause
 
 
-def test_light_paths_do_not_load_torch():
+def test_light_paths_do_not_load_torch(tmp_path):
     words = [
         ["--help"],
         ["fuse", "--help"],
         ["fuse", "a", "b", "--wrong"],
         ["fuse", "a", "b", "-o", "x", "--task", "y"],
+        ["fuse", "missing.png", "other.png", "-o", "x"],
+        ["info", "missing"],
     ]
     program = (
         "import sys\nfrom clinicalfmamba_nets.cli import main\nimport clinicalfmamba_nets\n"
@@ -81,7 +83,7 @@ def test_light_paths_do_not_load_torch():
         "from clinicalfmamba_nets.engine.run import info\ninfo.installation_text(info.installation_facts())\n"
         "assert 'torch' not in sys.modules and 'monai' not in sys.modules, 'torch was loaded'\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

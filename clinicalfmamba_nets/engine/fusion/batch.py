@@ -24,7 +24,6 @@ from clinicalfmamba_nets.engine.run.tasks import IMAGES, bundle_of, bundle_tasks
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import printable
-from clinicalfmamba_nets.transforms.notes import split_notes
 
 if TYPE_CHECKING:
     from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
@@ -128,6 +127,7 @@ class CaseFuser:
         """Fuse and draw one case into the folder of the results, and keep what the loader had to tell about it."""
         from clinicalfmamba_nets.engine.fusion.fusion_set import drop_fusion_set, write_fusion_set
         from clinicalfmamba_nets.engine.fusion.trust import trust_scores
+        from clinicalfmamba_nets.transforms.notes import split_notes  # its room loads torch and MONAI
         from clinicalfmamba_nets.transforms.restore import FACTS_KEY
 
         record = {**case.entry(), **made_by, "weights": pipeline.weights_digest()}
