@@ -52,7 +52,7 @@ class FusionLoss(nn.Module):
     - ``plateau``: `plateau_error`, flat bright regions that are not flat or not bright.
     - ``spots``: `spot_loss`, small bright spots that no longer stand out.
     - ``correlation``: 1 - half the `difference_correlation`, what each source adds to the image.
-    - ``shading``: `shading_error`, steps that neither source makes.
+    - ``shading``: `shading_error`, drifts and borders where both sources are even.
 
     Source: "ClinicalFMamba", arXiv 2508.03008, section 2.5, weights 2 / 10 / 5. The paper writes an L2 norm for the
     gradient; the published 2D code has the L1 form above. The published 3D code compares with the maximum of the

@@ -25,7 +25,7 @@ def keep_element(made: Any, source: Any, keyword: str, told: bool) -> None:
     """
     if keyword not in source:
         return
-    try:
+    try:  # pydicom reads an element when it is asked for, and raises NotImplementedError for a VR that DICOM has not
         value = _joined(source[keyword])
         _check(source, keyword, value)
         setattr(made, keyword, value)
