@@ -9,10 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from clinicalfmamba_nets.engine.evaluation.tables import COLUMNS, PAPER_COLUMNS
 from clinicalfmamba_nets.metrics import ALL_METRICS, LOWER_IS_BETTER, WITHOUT_DIRECTION
 from clinicalfmamba_nets.metrics.conventions import CDDFUSE_COLUMNS
 
 Row = Mapping[str, Any]
+
+SIGNIFICANT = 0.05
+OF_A_RUN_OF_COLUMNS = {"ssim_head_b": "SSIM in head to B", "ssim_head_min": "worse SSIM in head"}
+TITLES = {name: title.split(", ")[0] for name, title in {**PAPER_COLUMNS, **COLUMNS}.items()} | OF_A_RUN_OF_COLUMNS
 
 
 def direction(name: str) -> int:
@@ -112,30 +117,36 @@ def compare_methods(rows: Sequence[Row], methods: Sequence[str], names: Sequence
 
 
 def ranking_text(comparison: Mapping[str, Any]) -> list[str]:
-    """Lines of Markdown: the mean ranks, and which differences are more than chance.
+    """Lines of Markdown: the mean ranks, and where the first method is better or worse than each other one.
 
     Args:
-        comparison: see `compare_methods`.
+        comparison: see `compare_methods`, which holds the ranks and the tests of all methods one by one.
     """
-    ranks = comparison["average_rank"]
+    ranks, metrics = comparison["average_rank"], comparison["metrics"]
     if not ranks:
         return []
-    count = min(one["pairs"] for one in comparison["metrics"].values())
-    lines = [
-        f"Mean rank over {len(comparison['metrics'])} metrics (1 is best), on the {count} or more pairs of all:",
+    count = min(one["pairs"] for one in metrics.values())
+    order = "; ".join(f"{name} {ranks[name]:.2f}" for name in sorted(ranks, key=lambda name: ranks[name]))
+    few = "; fewer than 6 pairs can show none" if count < 6 else ""
+    first, *others = ranks
+    return [
+        f"Mean rank over {len(metrics)} metrics (1 is best), on the {count} or more pairs of all: {order}.",
         "",
+        f"Differences of {first} with p below {SIGNIFICANT} (Wilcoxon, Holm over all methods{few}); the tests of every "
+        "two methods are in summary.json:",
+        "",
+        f"| {first} against | better | worse | no difference shown |",
+        "|---|---|---|---|",
+        *(f"| {other} | {' | '.join(_verdicts(metrics, first, other))} |" for other in others),
     ]
-    lines += ["| method | mean rank | " + " | ".join(comparison["metrics"]) + " |"]
-    lines += ["|---" * (2 + len(comparison["metrics"])) + "|"]
-    for method in sorted(ranks, key=lambda name: ranks[name]):
-        cells = [f"{one['ranks'][method]:.2f}" for one in comparison["metrics"].values()]
-        lines.append(f"| {method} | {ranks[method]:.2f} | {' | '.join(cells)} |")
-    clear = [
-        f"{name}: {one['first']} against {one['second']}, p {one['p_holm']:.2g}"
-        for name, entry in comparison["metrics"].items()
-        for one in entry["tests"]
-        if one["p_holm"] < 0.05
-    ]
-    words = "; ".join(clear) if clear else "none"
-    few = " (fewer than 6 pairs can show none)" if count < 6 else ""
-    return [*lines, "", f"Differences with p below 0.05 (Wilcoxon, Holm over the methods){few}: {words}."]
+
+
+def _verdicts(metrics: Mapping[str, Any], first: str, other: str) -> list[str]:
+    """Names of the metrics by which the first method is better, worse, and not told apart."""
+    names: dict[int, list[str]] = {1: [], -1: [], 0: []}
+    for name, entry in metrics.items():
+        test = next(one for one in entry["tests"] if (one["first"], one["second"]) == (first, other))
+        ahead = test["median_difference"] * direction(name) or entry["ranks"][other] - entry["ranks"][first]
+        verdict = ((ahead > 0) - (ahead < 0)) * (test["p_holm"] < SIGNIFICANT)
+        names[verdict].append(TITLES.get(name, name))
+    return [", ".join(names[verdict]) or "-" for verdict in (1, -1, 0)]

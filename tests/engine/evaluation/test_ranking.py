@@ -33,8 +33,24 @@ def test_ranks_and_p_values():
     assert [one["p"] for one in tests.values()] == pytest.approx(expected)
     assert [one["p_holm"] for one in tests.values()] == pytest.approx(holm(expected))
     assert found["average_rank"]["a"] < found["average_rank"]["c"] and tests["a", "b"]["p_holm"] < 0.05
-    text = "\n".join(ranking_text(found))
-    assert "ssim: a against b" in text and text.splitlines()[4].startswith("| a |")
+    lines = ranking_text(found)
+    assert lines[0].startswith("Mean rank over 1 metrics (1 is best), on the 20 or more pairs of all: a 1.")
+    assert "| b | SSIM | - | - |" in lines
+
+
+def test_the_text_tells_of_each_method_where_the_first_is_better_worse_or_not_told_apart():
+    rising = np.linspace(0.1, 0.9, 20)
+    one_more = np.array([0.1] * 9 + [0.0] * 11)  # median of the differences 0, yet p below 0.05
+    found = compare_methods(
+        rows_of(
+            **{"a__vif": rising, "a__n_abf": rising, "a__ssim_head_b": rising, "a__qabf": rising + one_more},
+            **{"b__vif": rising - 0.1, "b__n_abf": rising - 0.1, "b__ssim_head_b": rising, "b__qabf": rising},
+        ),
+        ["a", "b"],
+        ["ssim_head_b", "vif", "qabf", "n_abf"],
+    )
+    assert ranking_text(found)[-1] == "| b | VIF, Qabf | N_abf | SSIM in head to B |"
+    assert len(ranking_text(found)) == 7, "the list of all tests is for summary.json"
 
 
 def test_lower_is_better_where_it_is():
