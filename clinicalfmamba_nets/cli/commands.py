@@ -172,8 +172,10 @@ def run_info(parser: Parser, options: argparse.Namespace) -> int:
         return 0
     if options.tasks:
         from clinicalfmamba_nets.engine.run.tasks import TASKS, task_text
+        from clinicalfmamba_nets.engine.run.workflows import list_bundles
 
-        say(json.dumps([row.as_dict() for row in TASKS.values()], indent=2) if options.json else task_text())
+        text = task_text(folders=list_bundles())
+        say(json.dumps([row.as_dict() for row in TASKS.values()], indent=2) if options.json else text)
         return 0
     from clinicalfmamba_nets.engine.run import info
 

@@ -254,11 +254,26 @@ def default_dataset_dir(name: str = "aanlib") -> str:
     return str(folder) if folder.is_dir() else name
 
 
-def task_text(rows: Iterable[Task] = ()) -> str:
-    """Lay out the table for a terminal, one line for each task and bundle."""
+def task_text(rows: Iterable[Task] = (), folders: Mapping[str, Path] | None = None) -> str:
+    """Lay out the table for a terminal, one line for each task and bundle.
+
+    Args:
+        rows: the tasks; none for all.
+        folders: bundle -> its folder, so that weights that are not there are marked; None where that is not asked.
+
+    Example:
+        >>> task_text([TASKS["t2_flair_planar"]], {}).splitlines()[1].split("fusion_3d ")[-1]
+        'model_t2_flair_planar.pt (not there; train it)'
+    """
     lines = ["task              first  second  images     volumes    weights"]
     for row in rows or TASKS.values():
-        weights = ", ".join(f"{bundle} {file}" for bundle, file in row.weights.items())
+        weights = ", ".join(f"{bundle} {file}{_missing(bundle, file, folders)}" for bundle, file in row.weights.items())
         first, second = row.labels
         lines.append(f"{row.name:<17} {first:<6} {second:<7} {row.images or '-':<10} {row.volumes:<10} {weights}")
     return "\n".join(lines)
+
+
+def _missing(bundle: str, file: str, folders: Mapping[str, Path] | None) -> str:
+    if folders is None or (bundle in folders and (folders[bundle] / "models" / file).is_file()):
+        return ""
+    return " (not there; train it)"

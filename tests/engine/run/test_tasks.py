@@ -14,6 +14,7 @@ from clinicalfmamba_nets.engine.run.tasks import (
     choose,
     choose_task,
     default_dataset_dir,
+    task_text,
     weights_path,
 )
 from clinicalfmamba_nets.errors import FusionInputError
@@ -73,3 +74,14 @@ def test_every_task_has_a_bundle_for_volumes():
         assert bundle_of(name, volume=True) in row.bundles
     with pytest.raises(FusionInputError, match="expected volumes, found a single image"):
         bundle_of("t2_flair_planar", volume=False)
+
+
+def test_the_list_marks_weights_that_are_not_there(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "model.pt").touch()
+    text = task_text([TASKS["ct_mri"], TASKS["pet_mri"]], {"fusion_2d": tmp_path})
+    assert [line.split("  fusion_2d ")[-1] for line in text.splitlines()[1:]] == [
+        "model.pt, fusion_3d model.pt (not there; train it)",
+        "model_pet_mri.pt (not there; train it), fusion_3d model.pt (not there; train it)",
+    ]
+    assert "not there" not in task_text()
