@@ -8,6 +8,7 @@ from clinicalfmamba_nets.data.brats_phantoms import glioma_phantom, ideal_auc, w
 from clinicalfmamba_nets.data.datalists import folder_datalist, load_datalist, unique_cases
 from clinicalfmamba_nets.data.formula_pairs import formula_pair, write_formula_pair
 from clinicalfmamba_nets.data.phantom import head_phantom, nuclear_colors, write_phantom_pair
+from clinicalfmamba_nets.data.phantom_study import write_phantom_study
 from clinicalfmamba_nets.data.slices import brats_slices, slice_datalist
 from clinicalfmamba_nets.data.splits import case_splits, random_splits
 from clinicalfmamba_nets.data.stacks import head_stacks
@@ -35,5 +36,6 @@ __all__ = [
     "write_brats_phantoms",
     "write_formula_pair",
     "write_phantom_pair",
+    "write_phantom_study",
     "write_plain_head",
 ]
