@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from clinicalfmamba_nets.engine.evaluation.tables import COLUMNS, PAPER_COLUMNS
+from clinicalfmamba_nets.engine.evaluation.tables import ALONE, COLUMNS, PAPER_COLUMNS
 from clinicalfmamba_nets.metrics import ALL_METRICS, LOWER_IS_BETTER, WITHOUT_DIRECTION
 from clinicalfmamba_nets.metrics.conventions import CDDFUSE_COLUMNS
 
 Row = Mapping[str, Any]
 
 SIGNIFICANT = 0.05
-OF_A_RUN_OF_COLUMNS = {"ssim_head_b": "SSIM in head to B", "ssim_head_min": "worse SSIM in head"}
-TITLES = {name: title.split(", ")[0] for name, title in {**PAPER_COLUMNS, **COLUMNS}.items()} | OF_A_RUN_OF_COLUMNS
+TITLES = {name: title.split(", ")[0] for name, title in {**PAPER_COLUMNS, **COLUMNS}.items()} | ALONE
 
 
 def direction(name: str) -> int:

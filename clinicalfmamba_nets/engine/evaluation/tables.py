@@ -44,6 +44,8 @@ COLUMNS = {
     "calcification_contrast": "calcification",
     "entropy": "entropy, bit",
 }
+# Titles that are understood without the column before them.
+ALONE = {"ssim_head_b": "SSIM in head to B", "ssim_head_min": "worse SSIM in head"}
 MAIN = ("ssim", "ssim_head_min", "vif", "qabf", "scd", "n_abf", "extrema_head", "outside")
 DECIMALS = {"psnr": 2, "entropy_float": 2, "entropy": 2, "background_mean": 2, "extrema_head": 2, "bone_mean": 2}
 
@@ -232,13 +234,13 @@ def terminal_table(summary: Summary, columns: int = 7) -> str:
         columns: how many metrics are shown.
 
     Example:
-        >>> rows = [{"run": "run1", "case": "1", "network": "average", "ssim": 0.5}]
+        >>> rows = [{"run": "run1", "case": "1", "network": "average", "ssim": 0.5, "ssim_head_min": 0.25}]
         >>> print(terminal_table(summarize(rows)))
-        network   SSIM
-        average  0.500
+        network   SSIM  worse SSIM in head
+        average  0.500               0.250
     """
     names = {name for row in summary.values() for name in row["over_runs"]}
-    titles = {**PAPER_COLUMNS, **COLUMNS, **{name: name for name in CDDFUSE_COLUMNS}}
+    titles = {**PAPER_COLUMNS, **COLUMNS, **ALONE, **{name: name for name in CDDFUSE_COLUMNS}}
     shown = [name for name in (*MAIN, *titles, *sorted(names)) if name in names]
     shown = list(dict.fromkeys(shown))[:columns]
     body = [["network", *(titles.get(name, name) for name in shown)]]
