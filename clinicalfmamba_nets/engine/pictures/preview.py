@@ -134,7 +134,7 @@ class Shown:
         columns = [
             Column(first, details[0]),
             Column(second, details[1], bar),
-            Column("fused", told, bar),
+            Column("fused", told),  # no bar: a white ventricle of the T2 is not the greatest uptake
             Column(f"fused - {first}", "red: brighter, blue: darker", (signs, "-50 %", "+50 % of range")),
         ]
         if self.weights is not None:

@@ -121,6 +121,7 @@ def test_uptake_is_shown_in_color_with_a_bar():
     panels = shown.panels(Plane(2, 10))
     assert np.ptp(panels[1].astype(int), axis=-1).max() > 200 and np.ptp(panels[2].astype(int), axis=-1).max() > 100
     assert shown.columns()[1].bar[1:] == ("0", "7.5 SUVbw")
+    assert shown.columns()[2].bar is None, "the lightness of the fused image is not uptake alone"
     assert Shown(sample(), LABELS).columns()[1].bar is None
     assert Shown(sample(modality="PT", palette="grey"), LABELS).columns()[1].bar is None
 
