@@ -93,21 +93,23 @@ class SliceInferer(WholeImageInferer):
     Slices are taken across the axis that is sampled unlike the others, as scanners do; where all are sampled alike,
     they are axial; an axis of fewer than 16 voxels is always the one across. Each lies as radiologists look
     at it (left of the patient on the right, anterior or superior at the top), so that the result does not depend on
-    the order in which the voxels are stored.
+    the order in which the voxels are stored. Of a volume only the box around the voxels where a source is not 0 is
+    computed, the same one in every slice; a fused image is black where both sources are.
 
     Args:
         amp: as in `WholeImageInferer`.
         mirror: average each slice of a volume over its mirror image, left and right exchanged; twice the time. Then a
             mirrored volume gives the mirrored result.
+        margin: pixels around the box that are computed as well.
 
     Example:
         >>> SliceInferer()(torch.ones(1, 2, 8, 8, 3), lambda x: x.mean(1, keepdim=True)).shape
         torch.Size([1, 1, 8, 8, 3])
     """
 
-    def __init__(self, amp: bool = False, mirror: bool = False) -> None:
+    def __init__(self, amp: bool = False, mirror: bool = False, margin: int = 16) -> None:
         super().__init__(amp)
-        self.mirror = mirror
+        self.mirror, self.margin = mirror, margin
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return the fused images, (B, 1 or 2, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
@@ -118,13 +120,15 @@ class SliceInferer(WholeImageInferer):
         if self.mirror and not sagittal:  # of the mirrored head sagittal slices are the same ones, in reversed order
             network = over_both_sides(network, 3)
         upright = plain.permute(order).flip(backwards)  # (B, 2, slices, rows, columns)
+        slices, *plane = _occupied(upright, (0, self.margin, self.margin))
         fused = torch.empty(0)
-        with fusing_bar(upright.shape[2], "slice", slow=50) as bar:
-            for number in range(upright.shape[2]):
-                part = super().__call__(upright[:, :, number].contiguous(), network, *args, **kwargs).cpu()
-                if not number:
-                    fused = torch.empty([len(plain), part.shape[1], *upright.shape[2:]], dtype=torch.float32)
-                fused[:, :, number] = part
+        with fusing_bar(slices.stop - slices.start, "slice", slow=50) as bar:
+            for number in range(slices.start, slices.stop):
+                image = upright[:, :, number, plane[0], plane[1]].contiguous()
+                part = super().__call__(image, network, *args, **kwargs).cpu()
+                if not len(fused):
+                    fused = torch.zeros([len(plain), part.shape[1], *upright.shape[2:]], dtype=torch.float32)
+                fused[:, :, number, plane[0], plane[1]] = part
                 bar.update()
         fused = fused.flip(backwards).permute([order.index(axis) for axis in range(5)]).contiguous()
         fused = fused.to(plain.device)
@@ -199,7 +203,7 @@ class VolumeInferer(WholeImageInferer):
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         order, backwards = _storage(inputs)
         plain = plain.permute(order).flip(backwards)
-        box = (slice(None), slice(None), *_occupied(plain, self.margin))
+        box = (slice(None), slice(None), *_occupied(plain, [self.margin] * 3))
         run = network if self.mode == "whole" else partial(self._windows, network)
         run = over_both_sides(run, 2) if self.mirror else run
         part = super().__call__(plain[box].contiguous(), run, *args, **kwargs)
@@ -235,15 +239,18 @@ def _storage(inputs: Tensor) -> tuple[list[int], list[int]]:
     return [0, 1, *(axis + 2 for axis in order)], [axis + 2 for axis in backwards]
 
 
-def _occupied(image: Tensor, margin: int) -> list[slice]:
-    """Return the box of the voxels that are not 0 in an image (B, C, *spatial), with a margin; all of it if none is."""
-    shown = image.abs().amax((0, 1)) > 0  # (*spatial)
+def _occupied(image: Tensor, margins: Sequence[int]) -> list[slice]:
+    """Return the box of the voxels that are not 0 in an image (B, C, *spatial), with margins; all of it if none is.
+
+    A side has at least four margins, two at the image's rim, as far as the image goes: a network needs some.
+    """
+    shown = (image != 0).any(1).any(0)  # (*spatial)
     box = []
-    for axis, size in enumerate(shown.shape):
-        others = [other for other in range(shown.dim()) if other != axis]
-        places = torch.nonzero(shown.float().amax(others)).flatten()
+    for axis, (size, margin) in enumerate(zip(shown.shape, margins, strict=True)):
+        places = torch.nonzero(shown.movedim(axis, 0).flatten(1).any(1)).flatten()
         first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, size)
-        box.append(slice(max(first - margin, 0), min(last + margin, size)))
+        around = max(margin, math.ceil((4 * margin - (last - first)) / 2))
+        box.append(slice(max(first - around, 0), min(last + around, size)))
     return box
 
 

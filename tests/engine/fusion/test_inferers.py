@@ -93,3 +93,22 @@ def test_a_mirrored_volume_gives_the_mirrored_result(inferer, shape):
     assert torch.equal(mirrored.flip(2).as_tensor(), fused.as_tensor())
     apart = type(inferer)()(pair, network).as_tensor()
     assert shape[0] == 3 or not torch.equal(apart, type(inferer)()(pair.flip(2), network).flip(2).as_tensor())
+
+
+@pytest.mark.parametrize(("rows", "box"), [((30, 60), 64), ((0, 40), 56), ((0, 2), 33), ((40, 41), 65), ((0, 96), 96)])
+def test_of_slices_only_the_box_around_the_head_is_computed(rows, box):
+    pair = torch.zeros(1, 2, 96, 96, 20)
+    pair[0, 0, 40:60, rows[0] : rows[1], 3:9] = 0.5
+    pair[0, 1, 30:70, rows[0] : rows[1], 5:11] = 1
+    seen = []
+
+    def network(image):
+        seen.append(tuple(image.shape[2:]))
+        return image.mean(1, keepdim=True)
+
+    assert torch.equal(SliceInferer()(pair, network), pair.mean(1, keepdim=True))
+    assert seen == [(box, 72)] * 8
+
+
+def test_a_volume_of_background_alone_is_fused():
+    assert torch.equal(SliceInferer()(torch.zeros(1, 2, 40, 40, 3), lambda x: x[:, :1]), torch.zeros(1, 1, 40, 40, 3))
