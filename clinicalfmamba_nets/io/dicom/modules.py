@@ -58,6 +58,11 @@ REQUIRED = {
 UNPAIRED = ("HEAD", "BRAIN", "SKULL", "NECK", "CSPINE", "CHEST", "ABDOMEN", "PELVIS", "HEADNECK", "WHOLEBODY")
 EQUIPMENT = _words("Manufacturer InstitutionName ManufacturerModelName StationName SoftwareVersions")
 LOSSY = _words("LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod")
+# All that a derived image can take over from its source.
+KEPT = (
+    *("SpecificCharacterSet", "Laterality", *PATIENT, *STUDY, *PLACE, *LOSSY, *EQUIPMENT),
+    *(keyword for keywords in ACQUISITION.values() for keyword in keywords),
+)
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def derived_header(source: Any, new: NewSeries, number: int, affine: np.ndarray)
         A pydicom dataset.
     """
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import ExplicitVRLittleEndian
 
     made = Dataset()
     kept = ["SpecificCharacterSet", *PATIENT, *STUDY, *PLACE, *ACQUISITION[new.sop_class], *LOSSY]
@@ -144,11 +149,11 @@ def derived_header(source: Any, new: NewSeries, number: int, affine: np.ndarray)
     for keyword in (*REQUIRED[""], *REQUIRED[new.sop_class]):
         if keyword not in made:
             setattr(made, keyword, None)
-    made.SOPClassUID, made.SOPInstanceUID = new.sop_class, generate_uid(prefix=None)
-    made.StudyInstanceUID, made.SeriesInstanceUID = new.study, new.series
+    made.SOPClassUID, made.StudyInstanceUID, made.SeriesInstanceUID = new.sop_class, new.study, new.series
     made.FrameOfReferenceUID = new.frame_of_reference
-    _describe(made, new, number)
-    _place(made, number, affine)
+    name_image(made, number, affine)
+    _describe(made, new)
+    _place(made, affine)
     name_equipment(made, source, new.version)
     if made.get("BodyPartExamined") not in UNPAIRED:
         made.Laterality = source.get("Laterality") if source.get("Laterality") in ("L", "R") else None
@@ -164,11 +169,25 @@ def derived_header(source: Any, new: NewSeries, number: int, affine: np.ndarray)
     return made
 
 
-def _describe(made: Any, new: NewSeries, number: int) -> None:
+def name_image(made: Any, number: int, affine: np.ndarray) -> None:
+    """Give an image a UID, its number and its place: what no other image of its series has.
+
+    Args:
+        made: the dataset that is made.
+        number: index of the slice, from 0.
+        affine: of the volume, 4 x 4, index to LPS mm.
+    """
+    from pydicom.uid import generate_uid
+
+    made.SOPInstanceUID, made.InstanceNumber = generate_uid(prefix=None), number + 1
+    made.ImagePositionPatient = [decimal(value) for value in affine[:3, 3] + number * affine[:3, 2]]
+
+
+def _describe(made: Any, new: NewSeries) -> None:
     date, time = new.time.strftime("%Y%m%d"), new.time.strftime("%H%M%S")
     made.Modality = {CT: "CT", MR: "MR"}.get(new.sop_class, "OT")
     made.ImageType = ["DERIVED", "SECONDARY", "AXIAL" if new.sop_class == CT else "OTHER"]
-    made.SeriesNumber, made.InstanceNumber = new.number, number + 1
+    made.SeriesNumber = new.number
     made.SeriesDescription, made.DerivationDescription = new.description, new.derivation
     made.SeriesDate = made.ContentDate = made.InstanceCreationDate = date
     made.SeriesTime = made.ContentTime = made.InstanceCreationTime = time
@@ -178,13 +197,12 @@ def _describe(made: Any, new: NewSeries, number: int) -> None:
         made.DateOfSecondaryCapture, made.TimeOfSecondaryCapture = date, time
 
 
-def _place(made: Any, number: int, affine: np.ndarray) -> None:
+def _place(made: Any, affine: np.ndarray) -> None:
     across, down = (float(np.linalg.norm(affine[:3, axis])) for axis in (0, 1))
     rows = np.concatenate([affine[:3, 0] / across, affine[:3, 1] / down])
     normal = np.cross(rows[:3], rows[3:])
     made.PixelSpacing = [decimal(down), decimal(across)]
     made.ImageOrientationPatient = [decimal(value) for value in rows]
-    made.ImagePositionPatient = [decimal(value) for value in affine[:3, 3] + number * affine[:3, 2]]
     made.SliceThickness = made.SpacingBetweenSlices = decimal(abs(float(affine[:3, 2] @ normal)))
     if made.SOPClassUID != MR:  # an element of the MR image, not of CT and Secondary Capture
         del made.SpacingBetweenSlices

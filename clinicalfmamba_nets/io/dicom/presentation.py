@@ -23,13 +23,14 @@ from clinicalfmamba_nets.io.dicom.modules import MODEL, decimal
 from clinicalfmamba_nets.io.dicom.objects import image_references, name_body_part, new_object
 from clinicalfmamba_nets.io.dicom.registration import registration_object
 from clinicalfmamba_nets.io.dicom.series import Series
-from clinicalfmamba_nets.io.dicom.write import atomic_folder
+from clinicalfmamba_nets.io.dicom.write import atomic_folder, save_object
 from clinicalfmamba_nets.io.files import PathLike
 
 ADVANCED_BLENDING = "1.2.840.10008.5.1.4.1.1.11.8"
 STATE_FILE, REGISTRATION_FILE = "PR0001.dcm", "REG0001.dcm"
 _NUMBER = 12000  # of the series: that of the first source and this
 _LEAST_WIDTH = 1e-6
+_OWN = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")  # of an image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +94,9 @@ def write_presentation(path: PathLike, first: Series, second: Series, blending: 
         registration = None if blending.matrix is None else registration_object(first, second, blending.matrix)
         state = presentation_state(first, second, blending, registration)
         with atomic_folder(path) as folder:
-            _save(state, folder / STATE_FILE)
+            save_object(state, folder / STATE_FILE)
             if registration is not None:
-                _save(registration, folder / REGISTRATION_FILE)
+                save_object(registration, folder / REGISTRATION_FILE)
 
 
 def require_highdicom() -> None:
@@ -163,9 +164,10 @@ def _stand_ins(series: Series, made: Any, space: str) -> list[Any]:
     from pydicom.dataset import Dataset
 
     found = []
+    taken = {element.tag: element for element in made if element.keyword not in _OWN}
     for reference in image_references(series):
         image = Dataset()
-        image.update({element.tag: copy(element) for element in made})
+        image.update(taken)
         image.SOPClassUID = reference.ReferencedSOPClassUID
         image.SOPInstanceUID = reference.ReferencedSOPInstanceUID
         image.StudyInstanceUID, image.SeriesInstanceUID = made.StudyInstanceUID, series.header.series
@@ -274,10 +276,3 @@ def _reference(registration: Any) -> Any:
     series.SeriesInstanceUID, series.ReferencedSOPSequence = registration.SeriesInstanceUID, [item]
     study.StudyInstanceUID, study.ReferencedSeriesSequence = registration.StudyInstanceUID, [series]
     return study
-
-
-def _save(made: Any, path: Path) -> None:
-    with open(path, "xb") as file:
-        made.save_as(file, enforce_file_format=True)
-        file.flush()
-        os.fsync(file.fileno())

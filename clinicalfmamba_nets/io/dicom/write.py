@@ -14,6 +14,7 @@ import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.dicom.copying import keep_element
+from clinicalfmamba_nets.io.dicom.encoding import SeriesEncoder
 from clinicalfmamba_nets.io.dicom.files import is_dicom, split_selector
 from clinicalfmamba_nets.io.dicom.header import Slice, quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.dicom.modules import (
@@ -23,7 +24,6 @@ from clinicalfmamba_nets.io.dicom.modules import (
     NewSeries,
     add_references,
     decimal,
-    derived_header,
     new_series,
 )
 from clinicalfmamba_nets.io.dicom.multiframe import frames_in_one
@@ -90,16 +90,19 @@ def write_dicom(
             )
             _tell_loss(made, lossy)
             add_references(made, [(series, series.slices) for series in (source, *others)])
-            _save(made, folder / "IM0001.dcm")
+            save_object(made, folder / "IM0001.dcm")
             return
-        for number, (item, header) in enumerate(_source_headers(source)):
-            made = derived_header(header, new, number, place)
+
+        def complete(made: Any, pixels: np.ndarray) -> None:
             _tell_loss(made, lossy)
-            pixels = stored[:, :, number] if color else stored(array[:, :, number])
-            _add_pixels(made, np.ascontiguousarray(np.swapaxes(pixels, 0, 1)), new, scale, window)
+            _describe_pixels(made, pixels, new, scale, window)
+
+        encoder = SeriesEncoder(new, place, complete)
+        for number, (item, header) in enumerate(_source_headers(source)):
+            pixels = np.swapaxes(stored[:, :, number] if color else stored(array[:, :, number]), 0, 1)
             used = [(source, [item]), *((other, _near(other, source, number)) for other in others)]
-            add_references(made, used)
-            _save(made, folder / f"IM{number + 1:04d}.dcm")
+            with open(folder / f"IM{number + 1:04d}.dcm", "xb") as file:
+                file.write(encoder.encode(header, number, pixels, used))
 
 
 def _lossy(others: Sequence[Series]) -> Any:
@@ -115,11 +118,10 @@ def _tell_loss(made: Any, lossy: Any) -> None:
             keep_element(made, lossy, keyword, told=False)
 
 
-def _save(made: Any, path: Path) -> None:
+def save_object(made: Any, path: Path) -> None:
+    """Write an object as a file of a folder that `atomic_folder` gave."""
     with open(path, "xb") as file:
         made.save_as(file, enforce_file_format=True)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def source_series(path: PathLike | Series | None, target: PathLike) -> Series:
@@ -182,7 +184,7 @@ def _window(array: np.ndarray) -> tuple[float, float]:
     return float(low + high) / 2, max(float(high - low), 1.0)
 
 
-def _add_pixels(
+def _describe_pixels(
     made: Any, pixels: np.ndarray, new: NewSeries, scale: tuple[float, float] | None, window: tuple[float, float] | None
 ) -> None:
     made.Rows, made.Columns = pixels.shape[:2]
@@ -196,9 +198,6 @@ def _add_pixels(
         made.RescaleSlope, made.RescaleIntercept, made.RescaleType = decimal(scale[0]), decimal(scale[1]), "US"
     if window:
         made.WindowCenter, made.WindowWidth = decimal(round(window[0], 3)), decimal(round(window[1], 3))
-    data = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
-    made.PixelData = data + b"\0" * (len(data) % 2)
-    made["PixelData"].VR = "OW" if bits == 16 else "OB"
 
 
 def _near(other: Series, source: Series, number: int) -> list[Slice]:
@@ -212,7 +211,10 @@ def _near(other: Series, source: Series, number: int) -> list[Slice]:
 
 @contextlib.contextmanager
 def atomic_folder(path: PathLike) -> Iterator[Path]:
-    """Give a hidden folder beside `path`; it takes the place of `path` only when all went well.
+    """Give a hidden folder beside `path`; it takes the place of `path` only when all went well and is on the disk.
+
+    The files go to the disk together behind the last of them: the system then writes many at once, and one by one
+    each would wait for the disk.
 
     Args:
         path: the folder to be written; what this software wrote there before is replaced.
@@ -230,12 +232,23 @@ def atomic_folder(path: PathLike) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        for written in (*partial.iterdir(), partial):
+            _to_disk(written)
         if target.is_dir():
             os.replace(target, old)
         os.replace(partial, target)
     finally:
         for left in (partial, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def check_replaceable(target: Path) -> None:

@@ -87,7 +87,7 @@ def test_an_interrupted_write_leaves_nothing(make_series, tmp_path, monkeypatch)
         if made.InstanceNumber == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("clinicalfmamba_nets.io.dicom.write.add_references", stop)
+    monkeypatch.setattr("clinicalfmamba_nets.io.dicom.encoding.add_references", stop)
     with pytest.raises(KeyboardInterrupt):
         write_dicom(tmp_path / "out", array, source)
     assert [item.name for item in tmp_path.iterdir()] == ["series"]
