@@ -17,7 +17,7 @@ from clinicalfmamba_nets.io.dicom.scanning import scan
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable
 from clinicalfmamba_nets.io.raw import refuse_damaged
 
-_QUIET = logging.ERROR + 1
+_within: list[bool] = []  # whether pydicom is quiet already
 DEFLATED = "1.2.840.10008.1.2.1.99"
 _MAX_DEFLATED = 2**30
 IMPLICIT = "1.2.840.10008.1.2"
@@ -28,18 +28,20 @@ _HEAD = 1024  # bytes in which a file's own transfer syntax stands
 @contextlib.contextmanager
 def quiet_pydicom() -> Iterator[None]:
     """Keep pydicom's warnings about odd values away: what matters is checked and told here."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    if level == _QUIET:  # within another one
+    if _within:
         yield
         return
-    logger.setLevel(_QUIET)
+    logger = logging.getLogger("pydicom")
+    was = logger.disabled  # not by its level: with each change of one, all loggers forget what they have looked up
+    _within.append(True)
+    logger.disabled = True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logger.disabled = was
+        _within.clear()
 
 
 def read_dataset(path: PathLike, pixels: bool = False) -> Any:
