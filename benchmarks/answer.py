@@ -20,10 +20,10 @@ import numpy as np
 from clinicalfmamba_nets.io import write_image
 
 HERE = Path(__file__).resolve().parents[1]
-# The command line with the CPU seconds of all calls of the network counted.
+# The installed program's entry, which loads of MONAI what it needs; the CPU seconds of the network's calls are counted.
 COUNTED = """
 import sys, time, torch
-from clinicalfmamba_nets.cli import main
+from clinicalfmamba_nets.cli import program
 call, spent = torch.nn.Module.__call__, [0.0]
 def counted(self, *args, **kwargs):
     if type(self).__name__ != "ClinicalFMamba":
@@ -34,9 +34,10 @@ def counted(self, *args, **kwargs):
     finally:
         spent[0] += time.process_time() - start
 torch.nn.Module.__call__ = counted
-code = main(sys.argv[1:])
-print(f"network {spent[0]} of {time.process_time()}")
-sys.exit(code)
+try:
+    program()
+finally:
+    print(f"network {spent[0]} of {time.process_time()}")
 """
 
 
