@@ -12,6 +12,7 @@
 # make packages                                              build the sdist and the wheel in dist
 # make coverage                                              quick tests, with the share of the package's lines that they run
 # make picture                                               draw docs/phantom.png and docs/volume_phantom.png anew
+# make screenshots                                           draw docs/page_ct_mri.jpg and docs/page_pet_mri.jpg anew: pages of computed studies in Chromium
 # make results EVALUATIONS='"CT-MRI=out/ct" "PET-MRI=out/pet"'  put the tables of evaluations into README and model card
 # make peers DATA=aanlib [OUT=fused] [MINUTES=30] [TASKS="ct_mri"]  train and score ours and the comparison networks; stop and repeat it at will
 
@@ -32,7 +33,7 @@ DOCTESTS := $(filter-out %/ops/ %/cli/ %/bundles/ %/__pycache__/,$(wildcard clin
 	clinicalfmamba_nets/ops/selective_scan.py
 
 .PHONY: setup fuse view test test-slow test-hour test-cases lint deploy label setup-deploy setup-label setup-triton setup-view setup-browser \
-	test-deploy test-label test-triton test-view docs setup-docs packages coverage picture results peers
+	test-deploy test-label test-triton test-view docs setup-docs packages coverage picture screenshots results peers
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -148,6 +149,18 @@ picture: $(STAMP)
 	$(BIN)/clinicalfmamba fuse --phantom --task ct_mri --output "$$out" && cp "$$out/phantom_preview.png" docs/phantom.png && \
 	$(BIN)/clinicalfmamba fuse --phantom --task t2_flair --output "$$out/volume" && \
 	cp "$$out/volume/phantom_preview.png" docs/volume_phantom.png
+
+# Pages of computed studies, as a browser shows them; Chromium refuses its sandbox to root.
+screenshots: setup-browser
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && for second in ct pet; do \
+	$(BIN)/python -c "from clinicalfmamba_nets.data import write_phantom_study as w; w('$$out/$$second', '$$second')" && \
+	$(BIN)/clinicalfmamba fuse "$$out/$$second" --task $${second}_mri --output "$$out/fused_$$second" --weights-map --scores \
+		--window-b "$$([ $$second = ct ] && echo brain || echo suv 0-6)" $$([ $$second = ct ] || echo --palette hot_iron) && \
+	$(BIN)/clinicalfmamba view "$$out/fused_$$second" --anonymous && \
+	chromium --headless $$([ $$(id -u) != 0 ] || echo --no-sandbox) --virtual-time-budget=20000 --window-size=1200,780 \
+		--screenshot="$$out/page.png" "$$out/fused_$$second/view.html" 2>/dev/null && \
+	$(BIN)/python -c "from PIL import Image; Image.open('$$out/page.png').convert('RGB').save('docs/page_$${second}_mri.jpg', quality=85)" \
+	|| exit 1; done
 
 results: $(STAMP)
 	$(BIN)/python -m clinicalfmamba_nets.engine.evaluation.markdown --short README.md $(EVALUATIONS)
