@@ -116,8 +116,8 @@ def fuse_parser() -> Parser:
         "inputs",
         nargs="*",
         metavar="A B",
-        help="two images, MRI (or T2) first (PNG, JPEG, TIFF, NIfTI, NRRD, MetaImage, MGZ, DICOM folder), or one "
-        "folder of pairs or DICOM study",
+        help="two images, MRI (or T2) first (PNG, JPEG, TIFF, NIfTI, NRRD, MetaImage, MGZ, DICOM folder) or two "
+        "folders of images with equal names, or one folder of pairs or DICOM study",
     )
     parser.add_argument("--datalist", metavar="FILE", help="MONAI data list: key testing, entries image, image2, case")
     parser.add_argument("--phantom", action="store_true", help="fuse a head phantom that the program computes itself")

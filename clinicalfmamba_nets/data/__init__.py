@@ -5,7 +5,7 @@ from __future__ import annotations
 from clinicalfmamba_nets.data.aanlib import aanlib_datalist
 from clinicalfmamba_nets.data.brats import brats_datalist
 from clinicalfmamba_nets.data.brats_phantoms import glioma_phantom, ideal_auc, write_brats_phantoms
-from clinicalfmamba_nets.data.datalists import folder_datalist, load_datalist, unique_cases
+from clinicalfmamba_nets.data.datalists import folder_datalist, load_datalist, two_folders_datalist, unique_cases
 from clinicalfmamba_nets.data.formula_pairs import formula_pair, write_formula_pair
 from clinicalfmamba_nets.data.phantom import head_phantom, nuclear_colors, write_phantom_pair
 from clinicalfmamba_nets.data.phantom_study import write_phantom_study
@@ -31,6 +31,7 @@ __all__ = [
     "plain_head",
     "random_splits",
     "slice_datalist",
+    "two_folders_datalist",
     "unique_cases",
     "write_brain_pair",
     "write_brats_phantoms",

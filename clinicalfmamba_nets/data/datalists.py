@@ -275,3 +275,40 @@ def folder_datalist(folder: PathLike, modalities: tuple[str, str] | None = None)
     if single:
         _logger.warning("%s: %d cases without a partner left out: %s", name, len(single), ", ".join(sorted(single)[:5]))
     return unique_cases(entries)
+
+
+def _by_name(folder: PathLike) -> dict[str, Path]:
+    """Return the images in a folder by their names without the word of a modality."""
+    named: dict[str, Path] = {}
+    for item in _images(to_path(folder)):
+        other = named.setdefault(_modality_and_rest(item.name)[1] or case_name(item.name), item)
+        if other is not item:
+            found = f"{printable(other.name)} and {printable(item.name)}"
+            raise input_error(printable(folder), "one image of each name", found, "rename one, or give a data list")
+    return named
+
+
+def two_folders_datalist(folder_a: PathLike, folder_b: PathLike) -> list[dict[str, Any]]:
+    """Find the pairs in two folders by the names of their files, which may differ in the word of a modality.
+
+    Args:
+        folder_a: the first images, such as `MRI/7.png` or `t2/7_t2.nii.gz`.
+        folder_b: the second ones, such as `CT/7.png` or `flair/7_flair.nii.gz`.
+
+    Returns:
+        As `load_datalist`, sorted by case. Images without a partner are left out, with a warning in the log.
+
+    Raises:
+        FusionInputError: no pair, or two images of one name in a folder.
+    """
+    first, second = _by_name(folder_a), _by_name(folder_b)
+    both = sorted(first.keys() & second.keys())
+    names = f"{printable(folder_a)} and {printable(folder_b)}"
+    if not both:
+        told = f"{len(first)} and {len(second)} images, no name in both"
+        raise input_error(names, "images of equal names", told, "rename them, or give a data list")
+    single = sorted(first.keys() ^ second.keys())
+    if single:
+        _logger.warning("%s: %d images without a partner left out: %s", names, len(single), ", ".join(single[:5]))
+    pairs = [{"case": case, "image": os.path.abspath(first[case]), "image2": os.path.abspath(second[case])} for case in both]
+    return unique_cases(pairs)

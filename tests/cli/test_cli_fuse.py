@@ -119,6 +119,17 @@ def test_result_of_other_images_or_task_is_not_passed_off_as_done(toy_cli, tmp_p
     assert (out / "one_fused.png").is_file()
 
 
+def test_two_folders_are_fused_pair_by_pair(toy_cli, tmp_path):
+    for seed, case in enumerate(("a", "b")):
+        for folder, path in zip(("MRI", "CT"), write_pair(tmp_path / "in", case, seed=seed), strict=True):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            path.rename(tmp_path / folder / f"{case}.png")
+    out = tmp_path / "out"
+    assert toy_cli("fuse", tmp_path / "MRI", tmp_path / "CT", "-o", out).code == 0
+    entries = [(entry["case"], entry["status"], entry["image2"]) for entry in report_of(out)["outputs"]]
+    assert entries == [(case, "done", str(tmp_path / "CT" / f"{case}.png")) for case in ("a", "b")]
+
+
 def test_list_goes_on_after_a_failed_case(toy_cli, tmp_path):
     write_pair(tmp_path / "data", "b", seed=1)
     write_pair(tmp_path / "data", "a", seed=2)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from clinicalfmamba_nets.data import folder_datalist, load_datalist, unique_cases
+from clinicalfmamba_nets.data import folder_datalist, load_datalist, two_folders_datalist, unique_cases
 from clinicalfmamba_nets.errors import FusionInputError
 
 
@@ -160,3 +160,30 @@ def test_two_images_of_one_case_and_modality_are_told(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(FusionInputError, match="one mri image of each case, found a.nii.gz and a.png"):
         folder_datalist(tmp_path)
+
+
+def test_two_folders_are_paired_by_name(tmp_path, caplog):
+    for name in ["MRI/7.png", "MRI/8.png", "MRI/head_mri.png", "CT/7.png", "CT/9.png", "CT/head_ct.png", "CT/notes.txt"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = two_folders_datalist(tmp_path / "MRI", tmp_path / "CT")
+    assert [(entry["case"], entry["image"], entry["image2"]) for entry in found] == [
+        ("7", str(tmp_path / "MRI/7.png"), str(tmp_path / "CT/7.png")),
+        ("head", str(tmp_path / "MRI/head_mri.png"), str(tmp_path / "CT/head_ct.png")),
+    ]
+    assert "2 images without a partner left out: 8, 9" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a/1.png", "b/2.png"], "expected images of equal names, found 1 and 1 images, no name in both"),
+        (["a/1_t2.png", "a/1_flair.png", "b/1.png"], "expected one image of each name, found 1_flair.png and 1_t2.png"),
+    ],
+)
+def test_two_folders_that_are_no_pairs(tmp_path, names, told):
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(FusionInputError, match=told):
+        two_folders_datalist(tmp_path / "a", tmp_path / "b")

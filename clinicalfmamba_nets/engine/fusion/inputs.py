@@ -10,17 +10,17 @@ from typing import Any
 from clinicalfmamba_nets.engine.fusion.case import Case
 from clinicalfmamba_nets.engine.run.tasks import find_task
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io import case_name, printable
+from clinicalfmamba_nets.io import case_name, image_extension, printable
 from clinicalfmamba_nets.io.dicom.files import SELECTOR, holds_dicom, split_selector
 
 
 def collect_cases(
     inputs: Sequence[str], datalist: str | None = None, series: Sequence[str] = (), task: str = ""
 ) -> Sequence[Case | Mapping[str, Any]]:
-    """Turn arguments into cases: two images, one folder of pairs or DICOM study, or a data list.
+    """Turn arguments into cases: two images or folders of images, one folder of pairs or DICOM study, or a data list.
 
     Args:
-        inputs: paths of two images, or of one folder or DICOMDIR.
+        inputs: paths of two images or folders, or of one folder or DICOMDIR.
         datalist: a MONAI data list, used instead of `inputs`.
         series: what chooses the two DICOM series, of one study or of two folders; none where the choice is clear.
         task: that was asked for; it chooses among more series of a study than two.
@@ -44,11 +44,20 @@ def collect_cases(
         from clinicalfmamba_nets.data import folder_datalist
 
         return folder_datalist(inputs[0])
+    if not series and all(_of_pictures(path) for path in inputs):
+        from clinicalfmamba_nets.data import two_folders_datalist
+
+        return two_folders_datalist(*inputs)
     image, image2 = (os.path.abspath(path) for path in inputs)
     case = case_name(split_selector(image)[0])
     if series:
         image, image2 = (f"{path}{SELECTOR}{chosen}" for path, chosen in zip((image, image2), series, strict=True))
     return [{"case": case, "image": image, "image2": image2}]
+
+
+def _of_pictures(path: str) -> bool:
+    """Tell whether a path is a folder of images of other formats than DICOM."""
+    return os.path.isdir(path) and any(map(image_extension, os.listdir(path))) and not holds_dicom(path)
 
 
 def phantom_case(output_dir: str | os.PathLike, task: str = "ct_mri") -> dict[str, str]:
