@@ -310,5 +310,5 @@ def two_folders_datalist(folder_a: PathLike, folder_b: PathLike) -> list[dict[st
     single = sorted(first.keys() ^ second.keys())
     if single:
         _logger.warning("%s: %d images without a partner left out: %s", names, len(single), ", ".join(single[:5]))
-    pairs = [{"case": case, "image": os.path.abspath(first[case]), "image2": os.path.abspath(second[case])} for case in both]
-    return unique_cases(pairs)
+    pairs = {case: (os.path.abspath(first[case]), os.path.abspath(second[case])) for case in both}
+    return unique_cases([{"case": case, "image": one, "image2": two} for case, (one, two) in pairs.items()])

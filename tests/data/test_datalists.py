@@ -163,7 +163,8 @@ def test_two_images_of_one_case_and_modality_are_told(tmp_path):
 
 
 def test_two_folders_are_paired_by_name(tmp_path, caplog):
-    for name in ["MRI/7.png", "MRI/8.png", "MRI/head_mri.png", "CT/7.png", "CT/9.png", "CT/head_ct.png", "CT/notes.txt"]:
+    names = ["MRI/7.png", "MRI/8.png", "MRI/head_mri.png", "CT/7.png", "CT/9.png", "CT/head_ct.png", "CT/notes.txt"]
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     found = two_folders_datalist(tmp_path / "MRI", tmp_path / "CT")
