@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,7 +170,7 @@ def _series(part: Part, known: dict[Path, Header], split: str) -> Series:
     series = Series(0, known[slices[0].path], slices, headers, split, notes=part.notes, warnings=part.warnings)
     series.image = all(is_image(header) for header in headers.values())
     series.problem = next(filter(None, (image_problem(header) for header in headers.values())), "")
-    series.problem = series.problem or _unlike(list(headers.values())) or part.problem
+    series.problem = series.problem or _unlike(list(headers.values())) or _unscaled(slices) or part.problem
     if not series.problem:
         placed = place_slices(slices)
         series.slices, series.affine, series.problem = placed.slices, placed.affine, placed.problem
@@ -203,16 +204,47 @@ def _unlike(headers: list[Header]) -> str:
     return ""
 
 
+def _unscaled(slices: Sequence[Slice]) -> str:
+    """Find slices without the slope or intercept that others of the volume have, so that their values do not fit."""
+    for key, tag, nothing in (
+        ("slope", "RescaleSlope (0028,1053)", 1.0),
+        ("intercept", "RescaleIntercept (0028,1052)", 0.0),
+    ):
+        values = [(item.path, getattr(item, key)) for item in slices]
+        lacking = list(dict.fromkeys(printable(path.name) for path, value in values if value is None))
+        other = next((value for _, value in values if value not in (None, nothing)), None)
+        if lacking and other is not None:
+            found = f"{other:g} in others and none in {', '.join(lacking[:3])}"
+            found += f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+            return f"expected {tag} in all slices, found {found}; export the series again"
+    return ""
+
+
+def _other_patients(series: Series) -> list[str]:
+    """Tell of slices whose patient has another name or birth date; neither is repeated."""
+    told = []
+    for key, tag in (("patient_name", "PatientName (0010,0010)"), ("birth_date", "PatientBirthDate (0010,0030)")):
+        plain = {path: getattr(header, key).casefold().strip("^= ") for path, header in series.headers.items()}
+        usual = Counter(filter(None, plain.values())).most_common(1)
+        other = [printable(path.name) for path, value in plain.items() if value and value != usual[0][0]]
+        if other:
+            names = ", ".join(other[:3]) + (f" and {len(other) - 3} more" if len(other) > 3 else "")
+            told.append(f"another {tag} in {names}: make sure that all slices are of one patient")
+    return told
+
+
 def _missing_notes(series: Series) -> list[str]:
     notes, head = [], series.header
     bare = [item for item in series.slices if item.slope is None and item.intercept is None]
     if bare and head.modality == "CT":
-        notes.append("no RescaleSlope and RescaleIntercept (0028,1053 and 1052): stored values are taken as HU")
+        lost = "no RescaleSlope and RescaleIntercept (0028,1053 and 1052): stored values are taken as HU"
+        series.warnings.append(lost)
     for key, tag in (("frame_of_reference", "FrameOfReferenceUID (0020,0052)"), ("patient", "PatientID (0010,0020)")):
         lacking = [printable(path.name) for path, header in series.headers.items() if not getattr(header, key)]
         if 0 < len(lacking) < len(series.headers):
             told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
             series.warnings.append(f"no {tag} in {told}: taken as that of the other slices")
+    series.warnings += _other_patients(series)
     if not series.frame_of_reference:
         notes.append("no FrameOfReferenceUID (0020,0052): whether it lies in one space with another series is not told")
     if head.sop_class == NUCLEAR and head.frames > 1 and not series.slices[0].gap:

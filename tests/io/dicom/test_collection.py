@@ -85,7 +85,7 @@ def outcome(path):
         array, meta = read_image(path)
     except FusionInputError as error:
         return str(error), ""
-    return array.shape, "; ".join(meta["notes"])
+    return array.shape, "; ".join([*meta["notes"], *meta["warnings"]])
 
 
 def agrees(found, notes, expected, item):

@@ -16,7 +16,7 @@ def test_ct_is_in_hounsfield_units(make_series):
     array, meta = read_image(make_series(2, Modality="CT"))
     assert array[0, 0].tolist() == [-1024, -924] and array.dtype == np.int16 and meta["notes"] == []
     array, meta = read_image(make_series(2, "bare", Modality="CT", RescaleSlope=None, RescaleIntercept=None))
-    assert array.min() == 0 and "stored values are taken as HU" in meta["notes"][0]
+    assert array.min() == 0 and "stored values are taken as HU" in meta["warnings"][0]
 
 
 def test_each_slice_has_its_own_slope(make_series):

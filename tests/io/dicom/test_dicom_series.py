@@ -253,3 +253,23 @@ def test_paths_and_selectors(make_series, tmp_path):
 def test_no_series_at_all():
     with pytest.raises(FusionInputError, match='expected a series "CT", found no image series'):
         choose_series([], "CT", "study")
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_slices_without_the_rescaling_of_the_others_are_refused(make_series, keyword):
+    def edit(number, made):
+        if number == 2:
+            delattr(made, keyword)
+
+    row = one(make_series(4, Modality="CT", RescaleSlope=2, edit=edit))
+    assert row.problem.startswith(f"expected {keyword} (0028,105") and "none in 1.2.3.2__97.dcm" in row.problem
+    assert one(make_series(4, "mr", RescaleSlope=1, RescaleIntercept=0, edit=edit)).problem == ""
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("PatientName", "Other^Head"), ("PatientBirthDate", "19500101")])
+def test_a_slice_of_another_name_or_birth_date_is_told(make_series, keyword, value):
+    def edit(number, made):
+        setattr(made, keyword, value if number == 1 else {"PatientName": "TEST^head^^"}.get(keyword, "19400101"))
+
+    (told,) = one(make_series(4, edit=edit)).warnings
+    assert keyword in told and "1.2.3.2__98.dcm" in told and value not in told
