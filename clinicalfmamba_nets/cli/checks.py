@@ -26,9 +26,20 @@ def check_fuse_inputs(parser: Parser, options: argparse.Namespace) -> None:
         parser.error(f"expected --series twice, for A and for B of DICOM inputs, found {len(options.series)}")
     alone = options.inputs[0] if len(options.inputs) == 1 else None
     if alone is not None and not Path(alone).is_dir() and not (Path(alone).is_file() and is_dicom(alone)):
+        refuse_packed(parser, alone)
         parser.error(f"expected two images A B or a folder of pairs, found only {alone!r}")
     check_ranges(parser, options)
     check_task(parser, options)
+
+
+def refuse_packed(parser: Parser, path: str) -> None:
+    """Leave with exit code 2 for a study in an archive that is not unpacked here."""
+    from clinicalfmamba_nets.io import image_extension
+    from clinicalfmamba_nets.io.dicom.archive import other_archive
+
+    packed = "" if image_extension(path) else other_archive(path)
+    if packed:
+        parser.error(f"{path!r}: expected a folder, a DICOM file or a ZIP archive, found {packed}; unpack it")
 
 
 def check_archive(parser: Parser, options: argparse.Namespace) -> None:
@@ -85,6 +96,7 @@ def check_grade_inputs(parser: Parser, options: argparse.Namespace) -> None:
         from clinicalfmamba_nets.io.dicom.files import is_dicom
 
         if not is_dicom(options.inputs[0]):
+            refuse_packed(parser, options.inputs[0])
             parser.error(f"expected T2 and FLAIR, found only {options.inputs[0]!r}")
     if options.series and len(options.series) != 2:
         parser.error(f"expected --series twice, for T2 and for FLAIR, found {len(options.series)}")

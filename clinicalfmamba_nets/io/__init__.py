@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
+from clinicalfmamba_nets.io.dicom.archive import other_archive
 from clinicalfmamba_nets.io.dicom.files import is_dicom
 from clinicalfmamba_nets.io.files import (
     ENDINGS,
@@ -118,8 +119,9 @@ def image_format(path: PathLike) -> str:
         if start.startswith(known):
             return name
     known_ends = ", ".join(ends[0] for ends in ENDINGS.values())
-    found = f"{start!r} at its start"
-    raise input_error(printable(path), f"an image ({known_ends})", found, "convert it, or correct its name")
+    packed = other_archive(path)
+    found, remedy = packed or f"{start!r} at its start", "unpack it" if packed else "convert it, or correct its name"
+    raise input_error(printable(path), f"an image ({known_ends})", found, remedy)
 
 
 def is_volume(path: PathLike) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +63,20 @@ def test_wrong_arguments_end_with_code_2_and_the_cause(run_cli, monkeypatch, tmp
 def test_empty_name_is_a_wrong_argument(run_cli, tmp_path):
     outcome = run_cli("fuse", "a.png", "", "-o", tmp_path / "out")
     assert outcome.code == 2 and "found an empty name" in outcome.cause
+
+
+@pytest.mark.parametrize("command", ["fuse", "grade"])
+@pytest.mark.parametrize("kind", ["tar", "gztar", "zip"])
+def test_an_archive_that_is_not_unpacked_is_named(run_cli, tmp_path, command, kind):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "a.dcm").write_bytes(bytes(600))
+    made = shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path / "study")
+    named = Path(made).rename(tmp_path / "patient.bin")
+    outcome = run_cli(command, named, "-o", tmp_path / "out")
+    kinds = {"tar": "a tar archive", "gztar": "a gzip archive", "zip": "a ZIP archive without .zip in its name"}
+    expected = f"patient.bin': expected a folder, a DICOM file or a ZIP archive, found {kinds[kind]}; unpack it"
+    assert outcome.code == 2 and expected in outcome.cause
+    assert run_cli("info", named).cause.endswith(f"found {kinds[kind]}; unpack it")
 
 
 def test_options_may_stand_between_the_images(run_cli, tmp_path):

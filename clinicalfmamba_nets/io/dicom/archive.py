@@ -14,6 +14,18 @@ from clinicalfmamba_nets.io.files import PathLike, printable, to_path
 from clinicalfmamba_nets.io.raw import MAX_COMPRESSION, refuse_damaged
 
 _START = b"PK\x03\x04"
+# Archives that are not unpacked here: what they start with, and for tar what lies at this byte.
+_OTHERS = {
+    _START: "a ZIP archive without .zip in its name",
+    b"PK\x05\x06": "an empty ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"(\xb5/\xfd": "a zstd archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a RAR archive",
+}
+_TAR, _TAR_AT = b"ustar", 257
 _MOST_BYTES, _MOST_FILES = 2**35, 200_000
 _UNPACKED: dict[tuple[str, int, int], tempfile.TemporaryDirectory[str]] = {}
 
@@ -26,6 +38,20 @@ def is_archive(path: PathLike) -> bool:
             return target.suffix.lower() == ".zip" and file.read(4) == _START
     except OSError:
         return False
+
+
+def other_archive(path: PathLike) -> str:
+    """Tell by its first bytes which archive a file is that is not unpacked here; "" for a ZIP archive or none."""
+    try:
+        with open(to_path(path), "rb") as file:
+            start = file.read(_TAR_AT + len(_TAR))
+    except OSError:
+        return ""
+    if is_archive(path):
+        return ""
+    if start[_TAR_AT:] == _TAR:
+        return "a tar archive"
+    return next((kind for bytes_, kind in _OTHERS.items() if start.startswith(bytes_)), "")
 
 
 def unpacked(path: PathLike) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io.dicom.archive import is_archive, unpacked
+from clinicalfmamba_nets.io.dicom.archive import is_archive, other_archive, unpacked
 from clinicalfmamba_nets.io.dicom.parsing import quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable, to_path
 from clinicalfmamba_nets.io.raw import refuse_damaged
@@ -91,6 +91,9 @@ def find_dicom_files(path: PathLike | Sequence[PathLike]) -> tuple[list[Path], l
 def _checked(path: PathLike) -> Path:
     target = check_file(split_selector(path)[0], "a DICOM file, DICOMDIR or folder")
     if not starts_like_dicom(target):
+        packed = other_archive(target)
+        if packed:
+            raise input_error(printable(target), "a DICOM file, folder or ZIP archive", packed, "unpack it")
         with open(target, "rb") as file:
             found = f"a file that starts with {file.read(8)!r}"
         raise input_error(printable(target), "a DICOM file", found, "export it as DICOM")
