@@ -61,6 +61,7 @@ def test_a_series_without_a_frame_of_reference_is_fused_without_a_state(toy_cli,
     study = head_study(edit=edit)
     done = toy_cli("fuse", study, "-o", tmp_path / "out")
     assert done.code == 0 and "note: no presentation state" in done.out and "(0020,0052)" in done.out
+    assert ".tmp" not in done.out, "the hidden folder of a result in the making"
     assert (tmp_path / "out" / "study_fused").is_dir() and not (tmp_path / "out" / "study_presentation").exists()
     refused = toy_cli("fuse", study, "-o", tmp_path / "other", "--presentation", "always")
     assert refused.code == 1 and "(0020,0052)" in refused.cause

@@ -60,7 +60,8 @@ def write_fusion_set(
     except FusionInputError as error:
         if asked == "always":
             raise
-        return [f"no presentation state: {error}"]
+        reason = str(error).removeprefix(f"{folder / set_name(case.name)}: ")  # a hidden folder, moved or removed later
+        return [f"no presentation state: {reason}"]
     meta, told = sample["image"].meta, []
     if CURVE_KEY in meta:
         told.append("the presentation state has a straight window from end to end in place of the curve head")
