@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from typing import Any
 
+from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.dicom.header import Slice, quiet_pydicom
 from clinicalfmamba_nets.io.dicom.suv import Acquisition, acquisition_of, suv_factor
 from clinicalfmamba_nets.io.files import printable
@@ -16,6 +17,13 @@ from clinicalfmamba_nets.io.raw import refuse_damaged
 
 Window = tuple[float, float, str]
 _UNITS = {"BQML": "Bq/ml", "CNTS": "counts", "GML": "g/ml", "PROPCNTS": "counts", "PROPCPS": "counts"}
+# What must be the same in all slices of a PET for one factor to its SUV.
+_ALIKE = {
+    "Units": "(0054,1001)",
+    "SUVType": "(0054,1006)",
+    "DecayCorrection": "(0054,1102)",
+    "PatientWeight": "(0010,1030)",
+}
 _BROKEN = "\ufffd"
 
 
@@ -32,6 +40,7 @@ class SeriesFacts:
         self.description = description
         self._windows: list[tuple[Window, ...]] = []
         self._acquisitions: list[Acquisition] = []
+        self._of_slices: dict[str, dict[str, str]] = {keyword: {} for keyword in _ALIKE}
         self._first: Any = None
         self._path: Any = None
 
@@ -47,6 +56,8 @@ class SeriesFacts:
                 self._first = _small(dataset)
             if self.modality == "PT" and item.path != self._path:
                 self._acquisitions.append(acquisition_of(dataset))
+                for keyword, files in self._of_slices.items():
+                    files.setdefault(_word(dataset, keyword), printable(item.path.name))
         self._path = item.path
 
     def as_info(self) -> tuple[dict[str, Any], list[str]]:
@@ -67,7 +78,11 @@ class SeriesFacts:
         windows = self._series_windows(notes)
         factor, reason = None, ""
         if self.modality == "PT":
+            self._refuse_units()
             factor, reason = suv_factor(self._first, self._acquisitions)
+            unlike = [keyword for keyword, files in self._of_slices.items() if len(files) > 1]
+            if unlike:
+                factor, reason = None, f"{unlike[0]} {_ALIKE[unlike[0]]} differs from slice to slice"
         units = self._units()
         return {
             "description": description,
@@ -76,6 +91,13 @@ class SeriesFacts:
             "suv_factor": factor,
             "suv_reason": reason,
         }, notes
+
+    def _refuse_units(self) -> None:
+        """Refuse slices of several units, whose values are no one volume."""
+        found = [f"{units or 'none'} ({name})" for units, name in self._of_slices["Units"].items()]
+        if len(found) > 1:
+            expected, remedy = f"one Units {_ALIKE['Units']} of all slices", "export the series again"
+            raise input_error(printable(self._path.parent), expected, " and ".join(found[:2]), remedy)
 
     def _series_windows(self, notes: list[str]) -> tuple[Window, ...]:
         stated = [windows for windows in self._windows if windows]

@@ -86,6 +86,8 @@ def role_of(header: Header) -> str:
         return "an earlier result of this software"
     if is_scout_type("\\".join(header.image_type)) or _said(_SCOUT, header.description):
         return "a scout (localizer)"
+    if header.modality == "NM" and "TRANSMISSION" in header.image_type:
+        return "a transmission scan, which shows the attenuation and no tracer"
     if _said(_REPORT, header.description, *header.image_type[2:]):
         return "a dose report or screen"
     if header.sop_class == SECONDARY and header.slices and header.slices[0].position is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from pydicom.dataset import Dataset
 
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import read_image
+from clinicalfmamba_nets.io.dicom.header import Header
+from clinicalfmamba_nets.io.dicom.kinds import role_of
 from clinicalfmamba_nets.io.dicom.study import open_study
 
 NM, PET = "1.2.840.10008.5.1.4.1.1.20", "1.2.840.10008.5.1.4.1.1.128"
@@ -188,3 +191,10 @@ def test_slices_lie_where_dcm2niix_puts_them(make_series, tmp_path, turn, modali
 
     (tmp_path / "out").mkdir()
     agree(make_series(5, edit=edit, Modality=modality, SOPClassUID=sop_class), tmp_path / "out")
+
+
+def test_a_transmission_scan_is_no_partner():
+    header = Header(Path("a.dcm"), modality="NM", image_type=("ORIGINAL", "PRIMARY", "RECON TOMO", "TRANSMISSION"))
+    assert "transmission scan" in role_of(header)
+    header.image_type = ("ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION")
+    assert role_of(header) == ""

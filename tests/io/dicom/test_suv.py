@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import read_image
 from clinicalfmamba_nets.io.dicom.suv import acquisition_of, suv_factor
 
@@ -140,3 +141,19 @@ def test_a_series_without_suv_tells_why(make_series):
     settings = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.128", "Modality": "PT", "Units": "CNTS"}
     _, meta = read_image(make_series(2, **settings))
     assert meta["suv_factor"] is None and "(0054,1001) is CNTS" in meta["suv_reason"] and meta["units"] == "counts"
+
+
+def test_slices_of_two_units_are_refused_and_of_two_weights_have_no_suv(make_series):
+    def edit(number, made):
+        made.Modality, made.SOPClassUID = "PT", "1.2.840.10008.5.1.4.1.1.128"
+        made.Units, made.PatientWeight = "GML", 70 if number else 90
+
+    _, meta = read_image(make_series(3, "weights", edit=edit))
+    assert meta["suv_factor"] is None and "PatientWeight (0010,1030) differs from slice to slice" in meta["suv_reason"]
+
+    def units(number, made):
+        edit(1, made)
+        made.Units = "CNTS" if number == 1 else "BQML"
+
+    with pytest.raises(FusionInputError, match=r"expected one Units \(0054,1001\) of all slices, found BQML .*CNTS"):
+        read_image(make_series(3, "units", edit=units))
