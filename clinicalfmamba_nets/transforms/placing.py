@@ -57,7 +57,7 @@ def put_on_grid(
         FusionInputError: the two do not lie on one grid, or not in one space, and this must not be mended; or
             registration finds that they do not belong together.
     """
-    warnings = _check_patient(first, second)
+    warnings = [*_check_patient(first, second), *_check_two(first, second)]
     _check_orders(first, second)
     if register == "rigid":
         told, transform = _register(first, second)
@@ -84,6 +84,16 @@ def _check_patient(first: Source, second: Source) -> list[str]:
         expected, found = f"the patient {number} of {first.name}", f"another one ({name})"
         raise input_error(second.name, expected, found, "choose series of one patient")
     return [f"the same PatientID with another {tag}: make sure that both are one patient" for tag in unlike]
+
+
+def _check_two(first: Source, second: Source) -> list[str]:
+    """Warn of one image that is named twice, or of a copy of it."""
+    one, other = first.array, second.array
+    if one.shape != other.shape or one.dtype != other.dtype or not np.array_equal(one, other):
+        return []
+    if one.min() == one.max():  # nothing to tell them by
+        return []
+    return [f"the same pixels as {first.name}: one image is fused with itself; name the other one"]
 
 
 def _plain_name(name: str) -> str:

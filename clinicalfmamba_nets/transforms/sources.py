@@ -127,6 +127,9 @@ def from_array(data: Any, name: str) -> Source:
     meta = data.meta if isinstance(data, MetaTensor) else {}
     if not isinstance(data, torch.Tensor | np.ndarray):
         raise pair_error(name, f"a {type(data).__name__}")
+    if np.ma.is_masked(data):
+        found = f"{np.ma.count_masked(data)} masked values"
+        raise input_error(name, "an array without a mask", found, "give them a value: array.filled(0)")
     affine = to_affine_nd(3, data.affine.cpu().numpy()) if isinstance(data, MetaTensor) else None
     array = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
     file = meta.get("filename_or_obj")

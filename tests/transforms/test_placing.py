@@ -14,7 +14,7 @@ from clinicalfmamba_nets.io.transform_file import LPS
 from clinicalfmamba_nets.spatial import registration
 from clinicalfmamba_nets.transforms import LoadImagePair, SaveFused
 from clinicalfmamba_nets.transforms.placing import put_on_grid
-from clinicalfmamba_nets.transforms.sources import Source
+from clinicalfmamba_nets.transforms.sources import Source, from_array
 
 GRID = np.diag([2.0, 2.0, 3.0, 1.0])
 
@@ -144,3 +144,19 @@ def test_two_spaces_are_refused_or_registered_from_the_centers(monkeypatch):
     placed = put_on_grid(*pair, register="rigid")
     assert (placed.notes, placed.transform) == (["done"], "#")
     assert spaces == [False]
+
+
+def test_an_image_that_is_named_twice_is_told():
+    array = np.arange(24.0).reshape(4, 6)
+    placed = put_on_grid(Source(array, "a.png"), Source(array.copy(), "b.png"))
+    assert placed.warnings == ["the same pixels as a.png: one image is fused with itself; name the other one"]
+    assert put_on_grid(Source(array, "a.png"), Source(array + 1, "b.png")).warnings == []
+
+
+def test_a_mask_of_an_array_is_not_lost():
+    masked = np.ma.masked_greater(np.arange(6.0).reshape(2, 3), 4)
+    with pytest.raises(
+        FusionInputError, match="image: expected an array without a mask, found 1 masked values; .*filled"
+    ):
+        from_array(masked, "image")
+    assert np.array_equal(from_array(masked.filled(0), "image").array, masked.filled(0))
