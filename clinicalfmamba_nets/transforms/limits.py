@@ -26,6 +26,7 @@ from clinicalfmamba_nets.functional.voi import (
 UNDERSHOOT_SHARE = 0.02
 LEAST_HU = -1024.0  # what lies below is no tissue and no air: a filler outside the field of view
 _HU_MINIMUM = (-4100.0, -500.0)
+_RAW_CT = (1500.0, 8191.0)  # span of stored values from air to bone or metal
 _SOFT_TISSUE = 150.0  # greatest median of a head in HU, air left out
 _FAINT = 0.05  # of the brightest hundredth: what is darker counts as background
 _PLAIN = ("uint8", "int8", "bool")
@@ -220,7 +221,9 @@ def _chosen(
         return _least_to_greatest(channel, clip_undershoot, hu)
     if hu:
         return _brain_window(source.get("windows") or [])
-    return _robust(channel, sample, head, modality, name)
+    limits = _robust(channel, sample, head, modality, name)
+    limits.warnings += _raw_ct(sample, source) if modality == "CT" else []
+    return limits
 
 
 def _brain_window(windows: Sequence[Any]) -> Limits:
@@ -231,6 +234,15 @@ def _brain_window(windows: Sequence[Any]) -> Limits:
         told = ", ".join(f"{center:g}/{width:g}" for center, width in named)
         limits.notes.append(f"its header names the window{'s' * (len(named) > 1)} {told}, not used unless asked for")
     return limits
+
+
+def _raw_ct(sample: Tensor, source: Mapping[str, Any]) -> list[str]:
+    """Warn of a CT that spans air to bone in values that are no HU: soft tissue is flat without its window."""
+    low, high = float(sample.min()), float(sample.max())
+    if source.get("units") == "HU" or low < 0 or not _RAW_CT[0] <= high - low <= _RAW_CT[1]:
+        return []
+    told = f"values of {format_value(low)} to {format_value(high)} are no HU: soft tissue is flat without its window"
+    return [f"{told}; subtract the offset of air (often 1024), or name a window in its values"]
 
 
 def _header_window(windows: Sequence[Any], name: str) -> Limits:

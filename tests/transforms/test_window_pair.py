@@ -76,7 +76,8 @@ def test_ct_without_header_is_known_by_its_values_and_the_task():
     assert WindowIntensityPair(task="ct_mri")(plain).meta["intensity_scale"][1].tolist() == [0, 80]
     assert WindowIntensityPair(task="t2_flair")(plain).meta["intensity_scale"][1].tolist() != [0, 80]
     stored = MetaTensor(torch.stack([mr, ct + 1024]))  # no rescale was applied: no HU
-    assert WindowIntensityPair(task="ct_mri")(stored).meta["intensity_scale"][1][1] > 1000
+    meta = WindowIntensityPair(task="ct_mri")(stored).meta
+    assert meta["intensity_scale"][1][1] > 1000 and "are no HU: soft tissue is flat" in meta["warnings"]
 
 
 @pytest.mark.parametrize("levels", [(0, 255), (10, 240), (0, 7)])
