@@ -18,6 +18,7 @@ WHAT = "NIfTI image"
 # Size of the header, its first number, and the marks of a single file and of a header beside its voxels.
 _MARKS = {348: (b"n+1\0", b"ni1\0"), 540: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
 _COLORS = {128: 3, 2304: 4}  # datatype: RGB24 and RGBA32
+_LABELS = (1002, 1003)  # intent_code: labels of a list, names of regions
 # xyzt_units: the millimetres of a unit.
 _UNITS = {0: (1.0, ""), 1: (1000.0, "metres"), 2: (1.0, ""), 3: (0.001, "micrometres")}
 _LARGEST_VOXEL = 100.0  # mm
@@ -133,6 +134,8 @@ def _judge_voxels(head: NiftiHeader, name: str) -> None:
     except Exception as error:  # nibabel's own class for a code that the standard does not know
         raise input_error(name, "voxels of a known type", f"datatype {code}", "export the file again") from error
     head.offset = _offset(head, name)
+    if int(raw["intent_code"]) in _LABELS:
+        head.notes.append(f"intent_code {int(raw['intent_code'])}: its values are labels of regions, not intensities")
     slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
     if slope == 0 or np.isnan(slope):
         return
@@ -176,6 +179,8 @@ def _judge_place(head: NiftiHeader, name: str) -> None:
             found = f"voxels of {' x '.join(f'{side:.3g}' for side in sides)} mm by xyzt_units in {words}"
             raise input_error(name, f"voxels of up to {_LARGEST_VOXEL:g} mm", found, "correct the header")
         head.notes.append(f"stored in {words}, read in mm")
+    if sform is None and any(side > 1 and raw["pixdim"][axis] == 0 for axis, side in enumerate(head.shape[:3], 1)):
+        head.warnings.append("no distance of its voxels (pixdim 0): 1 mm assumed")
     if head.coordinates == "none":
         head.warnings.append("header without orientation (sform and qform code 0): place in space not known")
     elif sform is not None and qform is not None:

@@ -11,6 +11,7 @@ import pytest
 
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import read_image, write_image
+from clinicalfmamba_nets.io.nifti_header import read_header
 
 AFFINE = np.array([[-0.85, 0.31, 0, 12.5], [-0.31, -0.85, 0, -40], [0, 0, 5.5, 7], [0, 0, 0, 1]])
 PLAIN = np.array([[-2.0, 0, 0, 5], [0, -2, 0, -6], [0, 0, 3, 7], [0, 0, 0, 1]])
@@ -294,3 +295,19 @@ def test_a_slice_of_any_plane_keeps_its_place(tmp_path, flat):
     one, two = nibabel.load(path), nibabel.load(tmp_path / "b.nii.gz")
     assert one.shape == two.shape and np.allclose(one.affine, two.affine)
     assert np.array_equal(one.get_fdata(), two.get_fdata())
+
+
+def test_a_distance_of_zero_and_labels_are_told(tmp_path):
+    array = np.zeros((4, 4, 3), np.int16)
+    image = nibabel.Nifti1Image(array, np.diag([1.0, 1, 3, 1]))
+    image.header.set_sform(None, 0)
+    image.header.set_qform(np.diag([1.0, 1, 3, 1]), 1)
+    image.header["intent_code"] = 1002
+    path = tmp_path / "labels.nii"
+    nibabel.save(image, path)
+    head = read_header(path)
+    assert head.warnings == [] and "labels of regions" in head.notes[0]
+    data = bytearray(path.read_bytes())
+    data[88:92] = bytes(4)  # pixdim[3]
+    path.write_bytes(data)
+    assert read_header(path).warnings == ["no distance of its voxels (pixdim 0): 1 mm assumed"]
