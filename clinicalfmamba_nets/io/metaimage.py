@@ -158,6 +158,10 @@ def _layout(head: _Header) -> tuple[tuple[int, ...], np.dtype, int]:
     if samples != 1 and (samples not in (3, 4) or kind not in ("uint8", "uint16")):
         found = f"{samples} samples of {kind} in each voxel"
         raise input_error(head.name, "grey voxels, or 8 or 16-bit colors", found, "save one sample of it")
+    for key, plain in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
+        if (head.numbers(key, count=1) or [plain])[0] != plain:
+            found = f"{key} {head.fields[key][:20]}, which readers apply or not"
+            raise input_error(head.name, "voxels stored as they are meant", found, "save the scaled values")
     big = head.flag("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
     return shape, np.dtype(kind).newbyteorder(">" if big else "<"), samples
 

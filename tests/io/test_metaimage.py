@@ -101,6 +101,8 @@ def test_headers_of_other_kinds(tmp_path):
         ({"more": "NDims = 5\n"}, "expected a 2D or 3D image, found NDims 5"),
         ({"more": "DimSize = 7 6\n"}, "expected 3 numbers under DimSize"),
         ({"more": "DimSize = 30000 30000 30000\n"}, "30000 x 30000 x 30000"),
+        ({"more": "ElementToIntensityFunctionSlope = 2\n"}, "found ElementToIntensityFunctionSlope 2"),
+        ({"more": "ElementToIntensityFunctionOffset = -1024\n"}, "found ElementToIntensityFunctionOffset -1024"),
         ({"more": "HeaderSize = -5\n"}, "a HeaderSize that can be skipped"),
         ({"place": TURN.replace("0.8 -0.6", "x -0.6")}, "expected 9 numbers under TransformMatrix"),
         ({"place": "TransformMatrix = 0 0 0 0 0 0 0 0 0\n"}, "singular"),
