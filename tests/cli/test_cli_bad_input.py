@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -131,7 +133,9 @@ def test_odd_file_names_are_told_without_an_error_of_their_own(toy_cli, bad, tmp
         archive.extractall(tmp_path / "odd", filter="data")
     files = [path for path in (tmp_path / "odd").rglob("*") if path.is_file()]
     assert len(files) >= 4
+    small = nibabel.Nifti1Image(np.random.default_rng(0).integers(0, 900, (24, 24, 2)).astype(np.int16), np.eye(4))
     for number, path in enumerate(files):
+        path.write_bytes(gzip.compress(small.to_bytes()))  # the names are what matters
         out = tmp_path / f"out{number}"
         outcome = toy_cli("fuse", path, path, "-o", out)
         assert outcome.code == 0 and len(list(out.glob("*_fused.nii.gz"))) == 1, outcome.cause
