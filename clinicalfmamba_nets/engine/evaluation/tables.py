@@ -219,6 +219,8 @@ def markdown_table(
         cells = [f"{printed[name]:.{DECIMALS.get(name, 3)}f}" for name in first]
         body.append([f"*{network}, as printed: OTHER test sets*", *(f"*{cell}*" for cell in cells)])
     second = {name: title for name, title in COLUMNS.items() if name in names}
+    if not first and not second:  # only metrics that have no column were asked for
+        second = {name: name for name in sorted(names)}
     judged = [[network, *_cells(summary, network, second), "; ".join(remarks(summary, network))] for network in summary]
     notes = _notes(spread, bool(known), any(network.startswith(TRAP) for network in summary))
     parts = [_table(["network", *first.values()], body), _table(["network", *second.values(), "remarks"], judged)]

@@ -1,0 +1,12 @@
+"""The Markdown tables of an evaluation."""
+
+from __future__ import annotations
+
+from clinicalfmamba_nets.engine.evaluation.tables import markdown_table, summarize
+
+
+def test_metrics_without_a_column_are_shown_where_no_others_were_asked_for():
+    row = {"run": "run1", "case": "1", "network": "average", "cc": 0.5}
+    assert "| average | 0.500 |" in markdown_table(summarize([row]))
+    table = markdown_table(summarize([{**row, "ssim": 0.75}]))
+    assert "| average | 0.750 |" in table and "0.500" not in table
