@@ -14,6 +14,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.layout import row_major
 from clinicalfmamba_nets.io import is_dicom
 from clinicalfmamba_nets.transforms.notes import join_notes
 from clinicalfmamba_nets.transforms.placing import OTHER_GRID, REGISTER, Placement, put_on_grid
@@ -203,7 +204,7 @@ class LoadImagePair(Transform):
 
 def _with_meta(tensor: torch.Tensor, first: Source, meta: Mapping[str, Any]) -> MetaTensor:
     affine = torch.eye(4, dtype=torch.float64) if first.affine is None else torch.as_tensor(np.array(first.affine))
-    return MetaTensor(tensor.contiguous(), affine=affine, meta={**meta, "original_affine": affine.clone()})
+    return MetaTensor(row_major(tensor), affine=affine, meta={**meta, "original_affine": affine.clone()})
 
 
 class LoadImagePaird(MapTransform):
