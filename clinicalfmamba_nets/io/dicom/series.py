@@ -14,7 +14,7 @@ import numpy as np
 from clinicalfmamba_nets.io.dicom.contrasts import Part, split_series
 from clinicalfmamba_nets.io.dicom.geometry import place_slices, plane_of
 from clinicalfmamba_nets.io.dicom.header import NUCLEAR, Header, Slice
-from clinicalfmamba_nets.io.dicom.kinds import image_problem, is_image, role_of, tracer_modality
+from clinicalfmamba_nets.io.dicom.kinds import SLICED, image_problem, is_image, role_of, tracer_modality
 from clinicalfmamba_nets.io.files import printable
 
 # Slices for each plane that a scout has at most, and how many times more a stack beside it has.
@@ -245,6 +245,12 @@ def _missing_notes(series: Series) -> list[str]:
             told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
             series.warnings.append(f"no {tag} in {told}: taken as that of the other slices")
     series.warnings += _other_patients(series)
+    stored = next(
+        (word for word in ("CT", "MR") if SLICED.get(head.sop_class, "").split(" Image")[0].endswith(word)), ""
+    )
+    if stored and head.modality != stored:
+        told = f"Modality (0008,0060) says {printable(head.modality) or 'nothing'}, SOPClassUID (0008,0016) {stored}"
+        series.warnings.append(f"{told}: taken as the former; check which it is, its window and task follow from it")
     if not series.frame_of_reference:
         notes.append("no FrameOfReferenceUID (0020,0052): whether it lies in one space with another series is not told")
     if head.sop_class == NUCLEAR and head.frames > 1 and not series.slices[0].gap:

@@ -273,3 +273,9 @@ def test_a_slice_of_another_name_or_birth_date_is_told(make_series, keyword, val
 
     (told,) = one(make_series(4, edit=edit)).warnings
     assert keyword in told and "1.2.3.2__98.dcm" in told and value not in told
+
+
+def test_a_modality_that_is_not_that_of_the_class_is_told(make_series):
+    folder = make_series(3, SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    assert "Modality (0008,0060) says MR, SOPClassUID (0008,0016) CT" in one(folder).warnings[0]
+    assert one(make_series(3, "right", Modality="CT")).warnings == []
