@@ -89,15 +89,13 @@ def _peak(status: Path) -> int:
 
 @pytest.fixture(scope="session")
 def toy_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the fusion bundles with random weights for every task: for tests of the way, not of results.
-
-    The network for volumes is a small one.
-    """
+    """A copy of the fusion bundles, small networks with random weights for every task: for the way, not results."""
     import torch
     from monai.bundle import ConfigParser
 
     folder = tmp_path_factory.mktemp("bundles")
-    for name, sizes in (("fusion_2d", {}), ("fusion_3d", {"features": 4, "dim": 16, "depth": 1})):
+    sizes = {"features": 4, "dim": 16, "depth": 1}
+    for name in ("fusion_2d", "fusion_3d"):
         source = CHECKOUT / "bundles" / name
         root = shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("*.pt", "*.ts", "output", "eval"))
         (root / "models").mkdir(exist_ok=True)

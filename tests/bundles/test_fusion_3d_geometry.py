@@ -84,7 +84,7 @@ def crop(shared_data: Path, folder: Path, order=(0, 1, 2), flips=()) -> list[Pat
     """Files of a small part of a real pair, stored in another order of axes with the affine that says so."""
     paths = []
     for number, name in enumerate(PAIRS["template t2"]):
-        image = nibabel.load(shared_data / "vol" / name).slicer[20:60, 30:64, 30:62]
+        image = nibabel.load(shared_data / "vol" / name).slicer[28:52, 36:56, 36:54]
         array, affine = np.asarray(image.dataobj), image.affine.copy()
         for axis in flips:
             affine[:, 3] += affine[:, axis] * (array.shape[axis] - 1)
