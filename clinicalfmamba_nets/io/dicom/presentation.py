@@ -166,8 +166,7 @@ def _stand_ins(series: Series, made: Any, space: str) -> list[Any]:
     found = []
     taken = {element.tag: element for element in made if element.keyword not in _OWN}
     for reference in image_references(series):
-        image = Dataset()
-        image.update(taken)
+        image = Dataset(dict(taken))
         image.SOPClassUID = reference.ReferencedSOPClassUID
         image.SOPInstanceUID = reference.ReferencedSOPInstanceUID
         image.StudyInstanceUID, image.SeriesInstanceUID = made.StudyInstanceUID, series.header.series
