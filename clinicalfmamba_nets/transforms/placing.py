@@ -91,7 +91,7 @@ def _check_two(first: Source, second: Source) -> list[str]:
     one, other = first.array, second.array
     if one.shape != other.shape or one.dtype != other.dtype or not np.array_equal(one, other):
         return []
-    if one.min() == one.max():  # nothing to tell them by
+    if one.min() == one.max() or first.modality != second.modality:  # nothing to tell them by, or two by their headers
         return []
     return [f"the same pixels as {first.name}: one image is fused with itself; name the other one"]
 

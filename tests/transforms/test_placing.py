@@ -151,6 +151,7 @@ def test_an_image_that_is_named_twice_is_told():
     placed = put_on_grid(Source(array, "a.png"), Source(array.copy(), "b.png"))
     assert placed.warnings == ["the same pixels as a.png: one image is fused with itself; name the other one"]
     assert put_on_grid(Source(array, "a.png"), Source(array + 1, "b.png")).warnings == []
+    assert put_on_grid(Source(array, "a", modality="MR"), Source(array, "b", modality="NM")).warnings == []
 
 
 def test_a_mask_of_an_array_is_not_lost():
