@@ -20,7 +20,7 @@ from clinicalfmamba_nets.engine.fusion.results import Results, check_names, colo
 from clinicalfmamba_nets.engine.run.failures import find_input_error
 from clinicalfmamba_nets.engine.run.processes import joined_processes, merge_reports, own_cases, process_rank
 from clinicalfmamba_nets.engine.run.record import CaseResult, RunReport
-from clinicalfmamba_nets.engine.run.tasks import IMAGES, bundle_of, bundle_tasks, find_task, weights_path
+from clinicalfmamba_nets.engine.run.tasks import IMAGES, bundle_of, bundle_tasks, find_task, never_seen, weights_path
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import printable
@@ -91,7 +91,8 @@ class CaseFuser:
         bundle = bundle or bundle_of(task, case.first.is_volume)
         details["bundle"], details["task"] = bundle, task
         case, warning = case.in_order(task)
-        details["warnings"] += [text for text in (find_task(task).warning, warning) if text]
+        told = find_task(task).warning, warning, never_seen(task, case.words)
+        details["warnings"] += [text for text in told if text]
         made_by = {"task": task, "bundle": bundle, "settings": self.options.image_settings()}
         return case, made_by | {"weights": self.weights_digest(bundle, task)}
 

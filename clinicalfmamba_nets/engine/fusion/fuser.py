@@ -15,7 +15,7 @@ from clinicalfmamba_nets.engine.fusion.case import Case
 from clinicalfmamba_nets.engine.fusion.options import FuseOptions
 from clinicalfmamba_nets.engine.fusion.pairs import Reading, read_pair
 from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
-from clinicalfmamba_nets.engine.run.tasks import VOLUMES, bundle_of, bundle_tasks, find_task
+from clinicalfmamba_nets.engine.run.tasks import VOLUMES, bundle_of, bundle_tasks, find_task, never_seen
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionWarning, input_error
 from clinicalfmamba_nets.transforms.notes import split_notes
@@ -114,7 +114,7 @@ class Fuser:
         told += [find_task(task).warning] if find_task(task).warning else []
         if case is not None:
             case, warning = case.in_order(task)
-            told += [warning] if warning else []
+            told += [text for text in (warning, never_seen(task, case.words)) if text]
             pair = {key: value for key, value in case.entry().items() if key != "case"}
         return task, bundle or bundle_of(task, volume), pair, told
 

@@ -213,6 +213,23 @@ def exchanged(task: str, words: tuple[str, str]) -> bool:
     return words[0] == row.second and words[1] in anatomical and words[1] != words[0]
 
 
+def never_seen(task: str, words: tuple[str, str]) -> str:
+    """Return a warning where the images, in the order of the task, are of other modalities than it was trained on.
+
+    Example:
+        >>> never_seen("pet_mri", ("ct", "pet"))
+        'the images are CT and PET: the weights of pet_mri were trained on MRI and PET'
+        >>> never_seen("pet_mri", ("t1", "pet")), never_seen("pet_mri", ("", "pet"))
+        ('', '')
+    """
+    row = find_task(task)
+    kinds = [["mri" if word in MR_WORDS else word for word in pair] for pair in (words, (row.first, row.second))]
+    if row.warning or all(known in ("", own) for known, own in zip(*kinds, strict=True)):
+        return ""
+    told = " and ".join(LABELS.get(word, "an unnamed image") for word in words)
+    return f"the images are {told}: the weights of {task} were trained on {' and '.join(row.labels)}"
+
+
 def choose(options: Mapping[str, Any], task: str, setting: str = "task") -> Any:
     """Return the entry of a table by task, or by another setting.
 

@@ -14,6 +14,7 @@ from clinicalfmamba_nets.engine.run.tasks import (
     choose,
     choose_task,
     default_dataset_dir,
+    never_seen,
     task_text,
     weights_path,
 )
@@ -67,6 +68,22 @@ def test_the_bundles_keep_to_the_table(checkout, bundle, config):
 )
 def test_the_images_choose_the_task(words, color, volume, task):
     assert choose_task(words, color, volume)[0] == task
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "told"),
+    [
+        ("pet_mri", ("ct", "pet"), "the images are CT and PET: the weights of pet_mri were trained on MRI and PET"),
+        ("pet_mri", ("mri", "spect"), "the images are MRI and SPECT: the weights of pet_mri"),
+        ("ct_mri", ("ct", ""), "the images are CT and an unnamed image: the weights of ct_mri"),
+        ("t2_flair", ("t1", "pd"), ""),
+        ("spect_mri", ("t2", "spect"), ""),
+        ("ct_mri", ("", ""), ""),
+        ("generic", ("ct", "pet"), ""),
+    ],
+)
+def test_other_modalities_than_those_of_the_training_are_told(task, words, told):
+    assert never_seen(task, words).startswith(told) and bool(never_seen(task, words)) == bool(told)
 
 
 def test_every_task_has_a_bundle_for_volumes():
