@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from .bone import BONE_THRESHOLD
@@ -36,6 +35,8 @@ def find_calcifications(ct: NDArray) -> NDArray:
         >>> find_calcifications(np.zeros((8, 8))).any()
         np.False_
     """
+    from scipy import ndimage
+
     labels, count = ndimage.label(ct > BONE_THRESHOLD, NEIGHBORS)
     if count == 0:
         return np.zeros(ct.shape, dtype=bool)
@@ -50,6 +51,8 @@ def find_calcifications(ct: NDArray) -> NDArray:
 
 def _heights(images: Tensor) -> Tensor:
     """Height of each pixel above the opening of its image, (B, 1, H, W)."""
+    from scipy import ndimage
+
     return torch.stack(
         [torch.from_numpy(ndimage.white_tophat(image.cpu().numpy(), (1, WINDOW, WINDOW))) for image in images]
     )

@@ -82,7 +82,7 @@ def write_contact_sheet(
 
     sheet = Image.fromarray(contact_sheet(rows, titles, foot))
     with atomic_file(path) as partial:
-        sheet.save(partial, format="PNG", optimize=True)
+        sheet.save(partial, format="PNG")
 
 
 def write_sheet_of_previews(
@@ -117,4 +117,4 @@ def write_sheet_of_previews(
             sheet.paste(small, (MARGIN + column * (width + MARGIN), top))
         top += height
     with atomic_file(path) as partial:
-        sheet.save(partial, format="PNG", optimize=True)
+        sheet.save(partial, format="PNG")

@@ -91,7 +91,7 @@ def write_preview(
     """
     sheet = preview_image(image, image2, fused, labels, title)
     with atomic_file(path) as partial:
-        sheet.save(partial, format="PNG", optimize=True)
+        sheet.save(partial, format="PNG")
     return Path(path)
 
 

@@ -175,7 +175,7 @@ def write_preview_of(
     """Write `draw_preview` as PNG, in one step: the file is whole or not there; arguments as there."""
     sheet = draw_preview(sample, labels, title, slices)
     with atomic_file(path) as partial:
-        sheet.save(partial, format="PNG", optimize=True)
+        sheet.save(partial, format="PNG")
     return Path(path)
 
 

@@ -259,13 +259,13 @@ def add_references(made: Any, used: Sequence[tuple[Series, Sequence[Slice]]]) ->
 
     sources: list[Any] = []
     studies: dict[str, list[Any]] = {}
+    purpose = coded("121322", "DCM", "Source image for image processing operation")
     for series, slices in used:
         named = [item for item in slices if item.uid and series.headers[item.path].sop_class]
         for item in named:
             reference = instance_reference(series, item)
             if series.headers[item.path].frames > 1:
                 reference.ReferencedFrameNumber = item.frame + 1
-            purpose = coded("121322", "DCM", "Source image for image processing operation")
             reference.PurposeOfReferenceCodeSequence = [purpose]
             sources.append(reference)
         if named and series.header.series:
