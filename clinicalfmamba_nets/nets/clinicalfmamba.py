@@ -195,7 +195,12 @@ class ClinicalFMamba(nn.Module):
         """Repeat the last row, column (and slice) up to a multiple of the stride."""
         for axis in range(2, features.dim()):
             size = features.shape[axis]
-            if recording() or size % self.stride != 0:
+            if torch.jit.is_tracing():  # several times faster than to choose rows; of every size, 0 among them
+                missing = (size + self.stride - 1) // self.stride * self.stride - size
+                sizes = list(features.shape)
+                sizes[axis] = missing
+                features = torch.cat([features, features.narrow(axis, size - 1, 1).expand(sizes)], axis)
+            elif recording() or size % self.stride != 0:
                 padded = (size + self.stride - 1) // self.stride * self.stride
                 rows = torch.arange(padded, device=features.device).clamp(max=size - 1)
                 features = select(features, axis, rows)
