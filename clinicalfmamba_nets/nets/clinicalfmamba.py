@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
@@ -193,6 +194,12 @@ class ClinicalFMamba(nn.Module):
 
     def _pad(self, features: Tensor) -> Tensor:
         """Repeat the last row, column (and slice) up to a multiple of the stride."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if torch.compiler.is_exporting():  # bounds of symbolic sizes survive this, and choosing rows is slow
+                sides: list[int] = []
+                for axis in range(features.dim() - 1, 1, -1):
+                    sides += [0, -features.shape[axis] % self.stride]
+                return F.pad(features, sides, mode="replicate")
         for axis in range(2, features.dim()):
             size = features.shape[axis]
             if torch.jit.is_tracing():  # several times faster than to choose rows; of every size, 0 among them
