@@ -12,6 +12,7 @@ than 2 % of the range from its mirror image, for pairs that equal theirs, the wo
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", default="t2_flair", help="ct_mri, spect_mri, pet_mri or t2_flair (default)")
     parser.add_argument("--data", default="data", help="folder with aanlib/, datalists/ and vol/ (default: data)")
-    parser.add_argument("--cache", default="stacks", help="folder for the stacked heads (default: stacks)")
+    parser.add_argument("--cache", help="folder that keeps the stacked heads (default: one that goes at the end)")
     parser.add_argument("--slab", type=int, default=24, help="middle axial slices that are measured (default: 24)")
     parser.add_argument("--mirror", action="store_true", help="average over the mirror image, as the bundles do")
     parser.add_argument("--weights", nargs=2, metavar=("2D", "3D"), help="weights instead of the shipped ones")
@@ -120,8 +121,9 @@ def main() -> None:
     }
     for name, bundle, given in zip(("2D by slices", "3D"), ("fusion_2d", "fusion_3d"), weights, strict=True):
         methods[name], pipeline = opened(arguments.task, bundle, {"mirror": arguments.mirror, **given})
-    cases = held_out(arguments.task, arguments.data, arguments.cache)
-    pairs = [torch.as_tensor(pipeline.preprocessing(dict(case))["image"])[None] for case in cases]
+    with tempfile.TemporaryDirectory() as passing:
+        cases = held_out(arguments.task, arguments.data, arguments.cache or passing)
+        pairs = [torch.as_tensor(pipeline.preprocessing(dict(case))["image"])[None] for case in cases]
     images = [around_the_head(pair, arguments.slab) for pair in pairs]
     print(f"{arguments.task}: {', '.join(case['case'] for case in cases)}")
     print("method              qabf    vif   ssim  outside   even  unlike  lesion")

@@ -21,6 +21,7 @@ NEWER = re.compile(
     r"hashlib\.file_digest|\.add_note\(|\bimport tomllib|ExceptionGroup|except\*|datetime\.UTC|itertools\.batched|"
     r"contextlib\.chdir|\bStrEnum\b|typing import .*\b(?:Self|override|assert_never|Unpack)\b"
 )
+MEDICAL_IMAGES = (".nii", ".nii.gz", ".dcm", ".ima", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".hdr")
 BUILD_PRODUCTS = {".so", ".pyc", ".o", ".a", ".egg", ".whl", ".dll", ".dylib"}
 
 
@@ -94,6 +95,11 @@ def test_public_names_have_docstrings():
 
 def test_no_build_product_and_no_large_file():
     faults = [str(path) for path in tracked() if path.suffix in BUILD_PRODUCTS or path.stat().st_size > LIMIT]
+    assert not faults, "\n".join(faults)
+
+
+def test_no_medical_image_is_in_the_project():
+    faults = [str(path) for path in tracked() if path.name.lower().endswith(MEDICAL_IMAGES)]
     assert not faults, "\n".join(faults)
 
 

@@ -25,11 +25,11 @@ def keep_element(made: Any, source: Any, keyword: str, told: bool) -> None:
     """
     if keyword not in source:
         return
-    try:  # pydicom reads an element when it is asked for, and raises NotImplementedError for a VR that DICOM has not
+    try:  # pydicom reads an element when it is asked for, and raises a RuntimeError for a VR that DICOM has not
         value = _joined(source[keyword])
         _check(source, keyword, value)
         setattr(made, keyword, value)
-    except (ValueError, TypeError, AttributeError, LookupError, NotImplementedError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
         if told:
             _logger.warning("%s of the source is not valid DICOM and was left out: %s", keyword, error)
 
