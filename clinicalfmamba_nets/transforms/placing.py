@@ -10,6 +10,7 @@ from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.spatial import match_grids, resample
 from clinicalfmamba_nets.spatial.grids import PATIENT
 from clinicalfmamba_nets.transforms.coverage import check_coverage, covered_share
+from clinicalfmamba_nets.transforms.identity import check_patient, compare_times
 from clinicalfmamba_nets.transforms.sources import Source
 
 OTHER_GRID = ("refuse", "resample")
@@ -57,7 +58,8 @@ def put_on_grid(
         FusionInputError: the two do not lie on one grid, or not in one space, and this must not be mended; or
             registration finds that they do not belong together.
     """
-    warnings = [*_check_patient(first, second), *_check_two(first, second)]
+    told_times, late = compare_times(first, second)
+    warnings = [*check_patient(first, second), *late, *_check_two(first, second)]
     _check_orders(first, second)
     if register == "rigid":
         told, transform = _register(first, second)
@@ -66,24 +68,9 @@ def put_on_grid(
         _check_space(first, second)
     note, covered = _interpolated(first, second, other_grid == "resample" or register == "rigid")
     covered = _without_padding(covered, second)
-    told = [*told, *filter(None, [note])]
+    told = [*told_times, *told, *filter(None, [note])]
     warnings += check_coverage(first, second, covered, allow_partial)
     return Placement(told, transform, covered, warnings)
-
-
-def _check_patient(first: Source, second: Source) -> list[str]:
-    """Refuse DICOM series of two patients, and warn of one whose name or birth date changes; neither is repeated."""
-    tags = (
-        ("PatientID (0010,0020)", first.patient, second.patient),
-        ("PatientBirthDate (0010,0030)", first.birth_date, second.birth_date),
-        ("PatientName (0010,0010)", _plain_name(first.patient_name), _plain_name(second.patient_name)),
-    )
-    unlike = [tag for tag, one, other in tags if one and other and one != other]
-    if unlike and (unlike[0] == tags[0][0] or not (first.patient and second.patient)):
-        name, number = unlike[0].split()
-        expected, found = f"the patient {number} of {first.name}", f"another one ({name})"
-        raise input_error(second.name, expected, found, "choose series of one patient")
-    return [f"the same PatientID with another {tag}: make sure that both are one patient" for tag in unlike]
 
 
 def _check_two(first: Source, second: Source) -> list[str]:
@@ -94,11 +81,6 @@ def _check_two(first: Source, second: Source) -> list[str]:
     if one.min() == one.max() or first.modality != second.modality:  # nothing to tell them by, or two by their headers
         return []
     return [f"the same pixels as {first.name}: one image is fused with itself; name the other one"]
-
-
-def _plain_name(name: str) -> str:
-    """Family and given name without case, order of components, and what is written between them."""
-    return " ".join(sorted(name.partition("=")[0].replace("^", " ").replace(",", " ").casefold().split()[:2]))
 
 
 def _check_orders(first: Source, second: Source) -> None:

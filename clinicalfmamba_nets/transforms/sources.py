@@ -18,7 +18,10 @@ from clinicalfmamba_nets.functional.colour import rgb_to_ycbcr
 from clinicalfmamba_nets.io import check_values, printable, read_image
 
 # What a format tells of an image where it can.
-_OPTIONAL = ("modality", "description", "windows", "units", "suv_factor", "suv_reason", "background", "coordinates")
+_OPTIONAL = (
+    "modality", "description", "windows", "units", "suv_factor", "suv_reason", "background", "coordinates",
+    "frame_of_reference", "patient", "issuer", "birth_date", "patient_name", "sex", "study", "taken",
+)  # fmt: skip
 # What `meta["sources"]` tells of each image.
 FACTS = (
     "name", "path", "kind", "modality", "description", "windows", "units", "suv_factor", "suv_reason", "value_range",
@@ -69,8 +72,12 @@ class Source:
     dtype: str = "float32"
     frame_of_reference: str = ""
     patient: str = ""
+    issuer: str = ""
     birth_date: str = ""
     patient_name: str = ""
+    sex: str = ""
+    study: str = ""
+    taken: str = ""
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     kind: str = "array"
@@ -111,10 +118,6 @@ def from_file(path: Any, two_channels: bool = False) -> Source:
         color=meta["color"],
         value_range=meta["value_range"] or 0.0,
         dtype=meta["dtype"],
-        frame_of_reference=meta.get("frame_of_reference", ""),
-        patient=meta.get("patient", ""),
-        birth_date=meta.get("birth_date", ""),
-        patient_name=meta.get("patient_name", ""),
         notes=list(meta["notes"]),
         warnings=list(meta.get("warnings", [])),
         kind=meta["format"],

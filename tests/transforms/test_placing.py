@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,6 +105,7 @@ def test_two_patients_are_refused_without_naming_them(register):
         (({"birth_date": "19600101"}, {"birth_date": "19610101"}), r"\(0010,0030\).*PatientBirthDate"),
         (({"patient_name": "Smith^Ann"}, {"patient_name": "Miller^Ann"}), r"\(0010,0010\).*PatientName"),
         (({"patient": "7", "patient_name": "Smith^A"}, {"patient_name": "Smith^B"}), "PatientName"),
+        (({"sex": "F"}, {"sex": "M"}), r"\(0010,0040\).*PatientSex"),
     ],
 )
 def test_without_both_ids_name_and_birth_date_tell_patients_apart(facts, tag):
@@ -121,6 +123,12 @@ def test_without_both_ids_name_and_birth_date_tell_patients_apart(facts, tag):
         ({"patient_name": "SMITH^ANN^M"}, {"patient_name": "Smith, Ann"}, ""),
         ({"patient_name": "Ann Smith"}, {"patient_name": "Smith^Ann=X"}, ""),
         ({"patient_name": "Smith^Ann"}, {}, ""),
+        ({"sex": "F"}, {"sex": "M"}, "PatientSex"),
+        ({"sex": "f "}, {"sex": "F"}, ""),
+        ({"sex": "F"}, {"sex": "O"}, ""),
+        ({"sex": "F"}, {"sex": ""}, ""),
+        ({"issuer": "North"}, {"issuer": "South"}, "IssuerOfPatientID"),
+        ({"issuer": "North"}, {"issuer": "NORTH"}, ""),
     ],
 )
 def test_one_id_with_another_name_or_birth_date_is_a_warning(first, second, tag):
@@ -128,6 +136,28 @@ def test_one_id_with_another_name_or_birth_date_is_a_warning(first, second, tag)
     warnings = put_on_grid(*pair).warnings
     assert [tag in text for text in warnings] == [True] * bool(tag)
     assert not any("Smith" in text or "1960" in text for text in warnings)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "note", "warning"),
+    [
+        (("1", "20240101100000"), ("2", "20240115100000"), "", "of two studies .*0020,000D.*, acquired 14 days apart: "),
+        (("1", "20240101233000"), ("2", "20240102001500.5"), "of two studies .*, acquired 45 min apart", ""),
+        (("1", "20240101"), ("2", "20240101101500"), "of two studies .*, acquired on one day", ""),
+        (("1", "20240101"), ("2", "20240102101500"), "", "acquired 1 day apart: "),
+        (("1", "20240101100000"), ("1", "20240103100000"), "", "^acquired 2 days apart: "),
+        (("1", "20240101100000"), ("1", "20240101140000"), "", ""),
+        (("1", ""), ("2", "20240101"), "", "of two studies .*without the times of both"),
+        (("", ""), ("2", "20240101"), "", ""),
+        (("", ""), ("", ""), "", ""),
+    ],
+)
+def test_images_of_two_times_are_told_without_their_dates(first, second, note, warning):
+    pair = (source(name=name, study=one[0], taken=one[1]) for name, one in (("one", first), ("two", second)))
+    told = put_on_grid(*pair)
+    for texts, expected in ((told.notes, note), (told.warnings, warning)):
+        assert len(texts) == bool(expected) and all(re.search(expected, text) for text in texts)
+        assert not any("2024" in text for text in texts)
 
 
 def test_two_spaces_are_refused_or_registered_from_the_centers(monkeypatch):

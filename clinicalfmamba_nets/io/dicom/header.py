@@ -26,6 +26,8 @@ _TEXTS = {
     "patient": "PatientID",
     "birth_date": "PatientBirthDate",
     "patient_name": "PatientName",
+    "sex": "PatientSex",
+    "issuer": "IssuerOfPatientID",
     "model": "ManufacturerModelName",
     "protocol": "ProtocolName",
 }
@@ -64,6 +66,9 @@ class Header:
     patient: str = ""
     birth_date: str = ""
     patient_name: str = ""
+    sex: str = ""
+    issuer: str = ""
+    taken: str = ""
     model: str = ""
     protocol: str = ""
     rows: int = 0
@@ -130,7 +135,7 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
         has_lut=bool(elements.items("ModalityLUTSequence")),
     )
     header.high_bit = elements.count("HighBit", header.bits_stored - 1)
-    header.tracer = _tracer(elements)
+    header.tracer, header.taken = _tracer(elements), _taken(elements)
     per_frame = elements.items("PerFrameFunctionalGroupsSequence")
     if per_frame:
         shared = [*elements.items("SharedFunctionalGroupsSequence")[:1]]
@@ -217,3 +222,11 @@ def _tracer(elements: Elements) -> str:
         codes = [Elements.of(code).text("CodeMeaning") for code in found.items("RadionuclideCodeSequence")[:1]]
         return " ".join(filter(None, [*codes, found.text("Radiopharmaceutical")]))
     return ""
+
+
+def _taken(elements: Elements) -> str:
+    """Return when an image was acquired, else when its series or study began, as digits of date and time."""
+    whole = elements.text("AcquisitionDateTime")
+    pairs = [(elements.text(f"{what}Date"), elements.text(f"{what}Time")) for what in ("Acquisition", "Series", "Study")]
+    stated = [whole, *(day + time for day, time in pairs if day)]
+    return next((text for text in stated if text[:8].isdigit() and len(text) >= 8), "")

@@ -69,25 +69,24 @@ class Series:
         """SeriesDescription, else ProtocolName."""
         return self.header.description or self.header.protocol
 
+    def stated(self, key: str) -> str:
+        """Return what any slice tells of a text of its header: "patient", "birth_date", "sex" and the like."""
+        return next((getattr(header, key) for header in self.headers.values() if getattr(header, key)), "")
+
     @property
     def patient(self) -> str:
         """PatientID, of any slice that has one."""
-        return next((header.patient for header in self.headers.values() if header.patient), "")
-
-    @property
-    def birth_date(self) -> str:
-        """PatientBirthDate, of any slice that has one."""
-        return next((header.birth_date for header in self.headers.values() if header.birth_date), "")
-
-    @property
-    def patient_name(self) -> str:
-        """PatientName, of any slice that has one."""
-        return next((header.patient_name for header in self.headers.values() if header.patient_name), "")
+        return self.stated("patient")
 
     @property
     def frame_of_reference(self) -> str:
         """FrameOfReferenceUID, of any slice that has one."""
-        return next((header.frame_of_reference for header in self.headers.values() if header.frame_of_reference), "")
+        return self.stated("frame_of_reference")
+
+    @property
+    def taken(self) -> str:
+        """Date and time of the first acquisition as digits, "" where none is told."""
+        return min((header.taken for header in self.headers.values() if header.taken), default="")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -221,10 +220,15 @@ def _unscaled(slices: Sequence[Slice]) -> str:
 
 
 def _other_patients(series: Series) -> list[str]:
-    """Tell of slices whose patient has another name or birth date; neither is repeated."""
+    """Tell of slices whose patient has another name, birth date or sex; none is repeated."""
     told = []
-    for key, tag in (("patient_name", "PatientName (0010,0010)"), ("birth_date", "PatientBirthDate (0010,0030)")):
+    for key, tag in (
+        ("patient_name", "PatientName (0010,0010)"),
+        ("birth_date", "PatientBirthDate (0010,0030)"),
+        ("sex", "PatientSex (0010,0040)"),
+    ):
         plain = {path: getattr(header, key).casefold().strip("^= ") for path, header in series.headers.items()}
+        plain = {path: "" if (key, value) == ("sex", "o") else value for path, value in plain.items()}
         usual = Counter(filter(None, plain.values())).most_common(1)
         other = [printable(path.name) for path, value in plain.items() if value and value != usual[0][0]]
         if other:
