@@ -141,7 +141,12 @@ def test_one_id_with_another_name_or_birth_date_is_a_warning(first, second, tag)
 @pytest.mark.parametrize(
     ("first", "second", "note", "warning"),
     [
-        (("1", "20240101100000"), ("2", "20240115100000"), "", "of two studies .*0020,000D.*, acquired 14 days apart: "),
+        (
+            ("1", "20240101100000"),
+            ("2", "20240115100000"),
+            "",
+            "of two studies .*0020,000D.*, acquired 14 days apart: ",
+        ),
         (("1", "20240101233000"), ("2", "20240102001500.5"), "of two studies .*, acquired 45 min apart", ""),
         (("1", "20240101"), ("2", "20240101101500"), "of two studies .*, acquired on one day", ""),
         (("1", "20240101"), ("2", "20240102101500"), "", "acquired 1 day apart: "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from clinicalfmamba_nets.io.dicom.contrast_elements import BY_NAME, CONTRAST_ELE
 from clinicalfmamba_nets.io.dicom.geometry import parallel
 from clinicalfmamba_nets.io.dicom.header import Slice
 from clinicalfmamba_nets.io.dicom.kinds import is_scout_type
+from clinicalfmamba_nets.io.dicom.pixels import same_pixels
 from clinicalfmamba_nets.io.files import printable
 
 # Slices whose depths differ by less than this part of their usual distance, at most so many mm, lie on each other.
@@ -59,21 +61,34 @@ def split_series(slices: Sequence[Slice]) -> list[Part]:
 
 
 def _without_copies(slices: Sequence[Slice]) -> tuple[list[Slice], list[str], str]:
-    """Drop files that are there twice, byte for byte; two that say to be one and differ are a problem."""
+    """Drop images that are there twice, with one header or two; two that say to be one and differ are a problem."""
     seen: dict[tuple[str, int], Slice] = {}
-    kept, copies = [], []
+    kept: list[Slice] = []
+    alike = functools.cache(same_pixels)  # for this once: a file may be replaced
+    copies: dict[str, list[Path]] = {"equal copies": [], "the same images under another header": []}
     for item in slices:
         first = seen.setdefault((item.uid, item.frame), item) if item.uid else item
         if first is item:
             kept.append(item)
         elif first.path != item.path and filecmp.cmp(first.path, item.path, shallow=False):
-            copies.append(item.path)
+            copies["equal copies"].append(item.path)
+        elif first.path != item.path and _one_place(first, item) and alike(first.path, item.path):
+            copies["the same images under another header"].append(item.path)
         else:
             found = f"one in {printable(first.path.name)} and {printable(item.path.name)}, which differ"
             problem = f"expected a SOPInstanceUID (0008,0018) of its own for each slice, found {found}; remove one"
             return list(slices), [], problem
-    paths = list(dict.fromkeys(copies))
-    return kept, [f"equal copies, left out: {_names(paths)}"] if paths else [], ""
+    return (
+        kept,
+        [f"{what}, left out: {_names(list(dict.fromkeys(paths)))}" for what, paths in copies.items() if paths],
+        "",
+    )
+
+
+def _one_place(one: Slice, other: Slice) -> bool:
+    """Tell whether two slices lie at one place and are rescaled alike."""
+    keys = ("position", "orientation", "spacing", "slope", "intercept")
+    return all(getattr(one, key) == getattr(other, key) for key in keys)
 
 
 def _without_scouts(slices: list[Slice]) -> tuple[list[Slice], list[str]]:

@@ -227,6 +227,8 @@ def _tracer(elements: Elements) -> str:
 def _taken(elements: Elements) -> str:
     """Return when an image was acquired, else when its series or study began, as digits of date and time."""
     whole = elements.text("AcquisitionDateTime")
-    pairs = [(elements.text(f"{what}Date"), elements.text(f"{what}Time")) for what in ("Acquisition", "Series", "Study")]
+    pairs = [
+        (elements.text(f"{what}Date"), elements.text(f"{what}Time")) for what in ("Acquisition", "Series", "Study")
+    ]
     stated = [whole, *(day + time for day, time in pairs if day)]
     return next((text for text in stated if text[:8].isdigit() and len(text) >= 8), "")

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.dicom.colour import palette_to_rgb, ybr_to_rgb
 from clinicalfmamba_nets.io.dicom.decoders import decode_frame
-from clinicalfmamba_nets.io.dicom.header import Header, Slice, quiet_pydicom, read_dataset
+from clinicalfmamba_nets.io.dicom.header import Header, Slice, quiet_pydicom, read_dataset, read_header
 from clinicalfmamba_nets.io.dicom.padding import padding_mask
 from clinicalfmamba_nets.io.dicom.pixel_format import NATIVE, is_color, is_subsampled
 from clinicalfmamba_nets.io.files import printable
@@ -60,6 +61,19 @@ def stored_slices(slices: list[Slice], headers: dict[Any, Header]) -> Iterator[S
             if not dataset.get("PixelData"):
                 raise input_error(printable(item.path), "PixelData (7FE0,0010)", "none", "export the image again")
             yield _stored(dataset, header, item.frame)
+
+
+def same_pixels(one: Path, other: Path) -> bool:
+    """Tell whether two files hold the same stored values, however they are compressed, in all their frames."""
+    headers = {path: read_header(path) for path in (one, other)}
+    shapes = {(header.rows, header.columns, header.samples, header.frames) for header in headers.values()}
+    if len(shapes) > 1:
+        return False
+    try:
+        pairs = zip(*(stored_slices(header.slices, headers) for header in headers.values()), strict=True)
+        return all(np.array_equal(first.values, second.values) for first, second in pairs)
+    except FusionInputError:  # what cannot be read is not known to be equal
+        return False
 
 
 def _stored(dataset: Any, header: Header, frame: int) -> Stored:

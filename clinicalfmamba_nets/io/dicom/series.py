@@ -140,7 +140,9 @@ class Series:
 
 def build_series(headers: Sequence[Header]) -> list[Series]:
     """Put the files of one series together: one entry for each contrast, judged and placed."""
-    slices = [item for header in headers for item in header.slices]
+    usual = Counter(header.patient for header in headers).most_common(1)[0][0]
+    # Of an image that is there twice, the one of the patient of the others is kept.
+    slices = [item for header in sorted(headers, key=lambda one: one.patient != usual) for item in header.slices]
     known = {header.path: header for header in headers}
     parts = split_series(slices)
     return [_series(part, known, ",".join(part.split)) for part in parts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
@@ -213,3 +214,43 @@ def test_enhanced_stacks_of_two_planes_are_split_by_stack(make_series):
     frames += [frame((2 * place, 0, 0), SAGITTAL, stack="B") for place in range(4)]
     rows = open_study(enhanced(make_series, frames)).series
     assert [(row.split, row.shape[2], row.problem) for row in rows] == [("StackID=A", 3, ""), ("StackID=B", 4, "")]
+
+
+def _twice(folder, change):
+    """Write each file again beside itself, changed."""
+    for path in sorted(folder.iterdir()):
+        made = pydicom.dcmread(path)
+        change(made)
+        made.save_as(folder / f"0_{path.name}", enforce_file_format=True)
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_image_exported_twice_under_two_headers_is_one(make_series, packed):
+    def anonymised(made):
+        made.PatientID, made.PatientName, made.SeriesDescription = "", "Anonymous", "no name"
+        if packed:
+            made.compress(pydicom.uid.RLELossless, generate_instance_uid=False)
+
+    (row,) = open_study(_twice(make_series(4), anonymised)).series
+    assert row.problem == "" and row.shape == (4, 6, 4)
+    assert row.notes[0].startswith("the same images under another header, left out: ")
+
+
+def test_of_an_image_exported_twice_the_patient_of_the_others_is_kept(make_series):
+    folder = make_series(4)
+    made = pydicom.dcmread(sorted(folder.iterdir())[2])
+    made.PatientID = "ANON"
+    made.save_as(folder / "0.dcm", enforce_file_format=True)
+    (row,) = open_study(folder).series
+    assert row.problem == "" and {header.patient for header in row.headers.values()} == {"P7"}
+
+
+@pytest.mark.parametrize("keyword", ["PixelData", "ImagePositionPatient", "RescaleSlope"])
+def test_two_images_that_say_to_be_one_are_refused(make_series, keyword):
+    def change(made):
+        value = {"ImagePositionPatient": [-10, -20, 99], "RescaleSlope": 2}
+        setattr(made, keyword, value.get(keyword) or bytes(len(made.PixelData)))
+
+    (row,) = open_study(_twice(make_series(4, RescaleSlope=1, RescaleIntercept=0), change)).series
+    assert "SOPInstanceUID (0008,0018) of its own" in row.problem and "which differ" in row.problem
