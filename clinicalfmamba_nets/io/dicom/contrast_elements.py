@@ -44,6 +44,7 @@ CONTRAST_ELEMENTS = (
     ContrastElement("RepetitionTime", ("RepetitionTime", "MRTimingAndRelatedParametersSequence"), measured=True),
     ContrastElement("KVP", ("KVP", "CTXRayDetailsSequence"), measured=True),
     ContrastElement("EnergyWindow"),
+    ContrastElement("Detector"),
     ContrastElement("RRInterval", weak=True),
     ContrastElement("TimeSlot", weak=True),
     ContrastElement("TimeSlice", weak=True),
@@ -61,7 +62,7 @@ CONTRAST_ELEMENTS = (
 TIME_POINT = ContrastElement("TimePoint", weak=True)  # counted here, where acquisition times differ from slice to slice
 BY_NAME = {element.keyword.lower(): element for element in (*CONTRAST_ELEMENTS, TIME_POINT)}
 _TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
-_VECTORS = ("EnergyWindow", "RRInterval", "TimeSlot", "TimeSlice", "Phase")
+VECTORS = ("EnergyWindow", "Detector", "RRInterval", "TimeSlot", "TimeSlice", "Phase")
 _NUMBERS = {"TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "AcquisitionNumber"}
 # Where makers put the b-value before there was an element for it: private creator's element, its words, the element.
 _PRIVATE_B = (
@@ -84,7 +85,7 @@ def frame_contrast(elements: Elements, look: Look) -> dict[str, float | str]:
         place = _frame_type(elements, look) if keyword == "FrameType" else elements
         place = look(keyword, sequence) if sequence else place
         name = keyword if place is not elements and keyword else element.keyword
-        if element.keyword not in _VECTORS:
+        if element.keyword not in VECTORS:
             value = _value(place, name, element.measured or element.keyword in _NUMBERS)
             value = (
                 _value(elements, element.keyword, element.measured)
@@ -96,17 +97,6 @@ def frame_contrast(elements: Elements, look: Look) -> dict[str, float | str]:
     if "DiffusionBValue" not in found:
         private = _private_b(elements)
         found |= {} if private is None else {"DiffusionBValue": private}
-    return found
-
-
-def nuclear_contrast(elements: Elements, frames: int) -> list[dict[str, float | str]]:
-    """Return the contrast of each frame of a nuclear medicine image: its energy window, time slot and the like."""
-    found: list[dict[str, float | str]] = [{} for _ in range(frames)]
-    for name in _VECTORS:
-        vector = elements.numbers(f"{name}Vector")
-        if vector and len(vector) == frames and len(set(vector)) > 1:
-            for entry, value in zip(found, vector, strict=True):
-                entry[name] = value
     return found
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from clinicalfmamba_nets.io.dicom.contrast_elements import frame_contrast, nuclear_contrast
+from clinicalfmamba_nets.io.dicom.contrast_elements import frame_contrast
 from clinicalfmamba_nets.io.dicom.elements import Elements
+from clinicalfmamba_nets.io.dicom.nuclear import nuclear_frames
 from clinicalfmamba_nets.io.dicom.parsing import parse_header, quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.files import PathLike, printable, to_path
 from clinicalfmamba_nets.io.raw import refuse_damaged
@@ -87,6 +88,7 @@ class Header:
     has_lut: bool = False
     problem: str = ""
     tracer: str = ""
+    warnings: list[str] = field(default_factory=list)
     slices: list[Slice] = field(default_factory=list)
 
 
@@ -143,8 +145,8 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
             _slice(path, elements, number, [Elements.of(item) for item in (group, *shared)])
             for number, group in enumerate(per_frame)
         ]
-    elif header.sop_class == NUCLEAR and header.frames > 1:
-        header.slices = _nuclear(path, elements, header.frames)
+    elif header.sop_class == NUCLEAR:
+        header.slices = _nuclear(path, elements, header)
     else:
         header.slices = [_slice(path, elements, 0, [])]
     return header
@@ -188,30 +190,32 @@ def _detector(elements: Elements) -> Elements:
     return Elements.of(items[0]) if items else elements
 
 
-def _nuclear(path: Path, elements: Elements, frames: int) -> list[Slice]:
+def _nuclear(path: Path, elements: Elements, header: Header) -> list[Slice]:
     """Place the frames of a reconstructed nuclear medicine image: one position, SliceVector and a signed distance.
 
-    Source: DICOM PS3.3, C.8.4.15 (NM reconstruction) and C.8.4.8 (vectors). A negative SpacingBetweenSlices runs
-    against the normal of the slices.
+    Source: DICOM PS3.3, C.8.4.15 (NM reconstruction). A negative SpacingBetweenSlices runs against the normal of the
+    slices.
     """
     import numpy as np
 
+    told = nuclear_frames(elements, header.frames)
+    header.problem, header.warnings = told.problem, told.warnings
     first = _slice(path, elements, 0, [])
-    order = elements.numbers("SliceVector") or tuple(range(1, frames + 1))
     step = next((value for value in (first.gap, first.thickness) if value), None)
-    contrast = nuclear_contrast(elements, frames)
     slices = []
-    for number in range(min(frames, len(order))):
-        position = first.position
-        if position is not None and first.orientation is not None and step is not None:
-            normal = np.cross(first.orientation[:3], first.orientation[3:])
-            position = tuple(float(value) for value in np.array(position) + normal * step * (order[number] - 1))
-        slices.append(
-            Slice(
-                path, number, first.uid, position, first.orientation, first.spacing, first.thickness, first.gap,
-                first.slope, first.intercept, {**first.contrast, **contrast[number]},
+    for number, (detector, place) in enumerate(zip(told.detectors, told.slices, strict=True)):
+        position, turn = (
+            elements.finite(keyword, count) or detector.finite(keyword, count) or known
+            for keyword, count, known in (
+                ("ImagePositionPatient", 3, first.position),
+                ("ImageOrientationPatient", 6, first.orientation),
             )
-        )  # fmt: skip
+        )
+        if position is not None and turn is not None and step is not None and header.frames > 1:
+            normal = np.cross(turn[:3], turn[3:])
+            position = tuple(float(value) for value in np.array(position) + normal * step * (place - 1))
+        contrast = {**first.contrast, **told.contrasts[number]}
+        slices.append(replace(first, frame=number, position=position, orientation=turn, contrast=contrast))
     return slices
 
 

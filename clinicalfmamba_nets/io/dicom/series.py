@@ -250,6 +250,7 @@ def _missing_notes(series: Series) -> list[str]:
         if 0 < len(lacking) < len(series.headers):
             told = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
             series.warnings.append(f"no {tag} in {told}: taken as that of the other slices")
+    series.warnings += dict.fromkeys(text for header in series.headers.values() for text in header.warnings)
     series.warnings += _other_patients(series)
     stored = next(
         (word for word in ("CT", "MR") if SLICED.get(head.sop_class, "").split(" Image")[0].endswith(word)), ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -104,6 +105,92 @@ def test_energy_windows_and_time_slots_are_told_apart(make_series):
     assert [row.split for row in open_study(folder).series] == ["EnergyWindow=1", "EnergyWindow=2"]
     assert read_image(f"{folder}::EnergyWindow=1")[0].max() == 900
     assert read_image(f"{folder}::EnergyWindow=2")[0].max() == 0
+
+
+def test_windows_without_slice_numbers_are_counted_apart(make_series):
+    def two(number, made):
+        made.NumberOfFrames, made.EnergyWindowVector = 10, [1] * 5 + [2] * 5
+        made.PixelData = made.PixelData + bytes(len(made.PixelData))
+        del made.SliceVector
+
+    folder = spect(make_series, edit=two)
+    assert [row.shape for row in open_study(folder).series] == [SHAPE, SHAPE]
+    assert (read_image(f"{folder}::EnergyWindow=1")[0] == counts()).all()
+
+
+def detectors(made, *offsets):
+    """Give a file several detectors, so far from the first one (mm along the body)."""
+    items = [copy.deepcopy(made.DetectorInformationSequence[0]) for _ in offsets]
+    for item, offset in zip(items, offsets, strict=True):
+        item.ImagePositionPatient = [-8.0, 12.5, 40.25 + offset]
+    made.DetectorInformationSequence = items
+
+
+def windows(made, count):
+    made.EnergyWindowInformationSequence = [Dataset() for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    "edit, told",
+    [
+        (lambda n, made: detectors(made, 0, 0), ""),
+        (
+            lambda n, made: detectors(made, 0, 30),
+            "2 detectors 30 mm apart, and no DetectorVector (0054,0020): the place",
+        ),
+        (lambda n, made: windows(made, 2), "2 energy windows, but no EnergyWindowVector (0054,0010) tells which"),
+        (
+            lambda n, made: (windows(made, 2), setattr(made, "EnergyWindowVector", [2] * 5)),
+            "of 2 energy windows, number 2 is shown",
+        ),
+        (lambda n, made: windows(made, 1), ""),
+    ],
+)
+def test_what_is_taken_of_several_detectors_and_windows_is_told(make_series, edit, told):
+    array, info = read_image(spect(make_series, edit=edit))
+    assert np.allclose(info["affine"] @ [*LESION, 1], [*place_of(AXIAL, 4.0, LESION), 1])
+    assert [text[: len(told)] for text in info["warnings"]] == [told] * bool(told)
+
+
+def test_two_detectors_are_told_apart_by_their_vector(make_series):
+    def two(number, made):
+        detectors(made, 0, 0)
+        made.NumberOfFrames, made.SliceVector = 10, [*range(1, 6), *range(1, 6)]
+        made.DetectorVector, made.PixelData = [1] * 5 + [2] * 5, made.PixelData + bytes(len(made.PixelData))
+
+    folder = spect(make_series, edit=two)
+    assert [row.split for row in open_study(folder).series] == ["Detector=1", "Detector=2"]
+    assert read_image(f"{folder}::Detector=2")[0].max() == 0
+
+
+def test_the_second_detector_lies_where_it_says(make_series):
+    def second(number, made):
+        detectors(made, 0, 30)
+        made.DetectorVector = [2] * 5
+
+    affine = read_image(spect(make_series, edit=second))[1]["affine"]
+    assert np.allclose(affine @ [0, 0, 0, 1], [8.0, -12.5, 70.25, 1])
+
+
+@pytest.mark.parametrize(
+    "edit, problem",
+    [
+        (lambda n, made: delattr(made, "SliceVector"), r"expected 5 frames by NumberOfSlices \(0054,0081\), found 10"),
+        (
+            lambda n, made: setattr(made, "EnergyWindowVector", [1, 2]),
+            "for each of 10 frames in EnergyWindowVector, found",
+        ),
+        (lambda n, made: setattr(made, "DetectorVector", [3] * 10), "expected a detector of 1 in DetectorVector"),
+    ],
+)
+def test_frames_that_cannot_be_put_in_order_are_refused(make_series, edit, problem):
+    def double(number, made):
+        made.NumberOfFrames, made.PixelData = 10, made.PixelData * 2
+        made.SliceVector = [*range(1, 6), *range(1, 6)]
+        edit(number, made)
+
+    with pytest.raises(FusionInputError, match=problem):
+        read_image(spect(make_series, edit=double))
 
 
 def test_spect_beside_an_mr_is_its_partner(make_series, tmp_path):
