@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -103,6 +104,10 @@ def _pieces(common: Mapping[str, Any], index: list[dict], own: str, texts: Seque
     head, middle, end = (_VIEWER / "page.html").read_text(encoding="utf-8").split("<!-- here -->\n")
     style = (_VIEWER / "style.css").read_text(encoding="utf-8")
     yield head.replace("/* style */", style)
+    for told in index:
+        if not told["layers"]:  # for whoever reads the page without running it
+            words = ": ".join(str(told[key]) for key in ("name", "status", "error") if told.get(key))
+            yield f"<noscript><p>{html.escape(words)}</p></noscript>\n"
     for text in texts:
         yield text.read_text(encoding="ascii")
     told = {"run": common["run"], "palettes": common["palettes"], "cases": index, "own": own}

@@ -90,6 +90,13 @@ def test_nothing_ends_a_script_before_its_end(tmp_path):
     assert "</script" not in inline_text("'</script>'") and "<" not in json_text([evil])
 
 
+def test_why_a_case_has_no_pictures_stands_in_the_page_itself(tmp_path):
+    lost = [PageCase({"name": name, "status": "failed", "error": f"<{name}>: no image"}) for name in ("7", "8")]
+    (path,) = write_pages(tmp_path / "view.html", [*lost, case("9")], {})
+    told = re.findall("<noscript><p>(.*?)</p>", path.read_text())
+    assert told == ["7: failed: &lt;7&gt;: no image", "8: failed: &lt;8&gt;: no image"]
+
+
 def test_a_page_names_no_address_and_forbids_all(tmp_path, monkeypatch):
     monkeypatch.setattr("clinicalfmamba_nets.engine.pictures.page.niivue_script", lambda: ("", "none"))
     (path,) = write_pages(tmp_path / "view.html", [case()], {})

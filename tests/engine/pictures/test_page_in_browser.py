@@ -291,6 +291,7 @@ def test_a_picture_stays_as_it_is_and_a_lost_case_says_why(head):
     head.press("n")
     head.wait()
     assert head.text("error") == "failed: no such file" and head.js("CFM.view.panes.length") == 0
+    assert head.text("stage") == "lost: failed: no such file" and not head.page.locator("#bar").is_visible()
     head.press("p", "f")
     head.wait()
 

@@ -22,7 +22,8 @@ CFM.View = class {
     for (const id of ["stage", "slices", "windows"]) CFM.clear($(id));
     for (const id of ["values", "trust"]) CFM.clear($(id).tBodies[0]);
     this.panes = [];
-    if (!layers) return;
+    $("bar").hidden = !layers;
+    if (!layers) return CFM.tellLost($("stage"), kase);
     const [a, b] = kase.labels;
     this.titles = { a, b: b === a ? `${b} (B)` : b, fused: "fused", difference: `fused - ${a}`, ...(layers.share ? { share: `share of ${a}` } : {}) };
     this.paletteName = kase.palette;

@@ -94,6 +94,17 @@ CFM.tellCase = function (view, run) {
   for (const [heading, text] of Object.entries(told)) if (text) CFM.row(table, heading, text);
 };
 
+// In place of its pictures, why a case has none; where no case has any, that of all.
+CFM.tellLost = function (stage, kase) {
+  stage.className = "lost";
+  const all = CFM.facts.cases.every((one) => !one.shape) ? CFM.facts.cases : [kase];
+  for (const one of all) {
+    const line = stage.appendChild(document.createElement("p"));
+    line.className = "warning";
+    line.textContent = `${one.name}: ${one.status}${one.error ? `: ${one.error}` : ""}`;
+  }
+};
+
 CFM.tellIndex = function (cases, own, open) {
   const table = $("index");
   CFM.clear(table.tBodies[0]);
