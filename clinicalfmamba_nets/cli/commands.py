@@ -117,7 +117,8 @@ def tell_case(number: int, total: int, result: Any, seconds: float, details: Map
     head = f"[{number}/{total}] {result.case}: " if total > 1 else ""
     for kind in ("note", "warning"):
         for text in details.get(f"{kind}s", ()):
-            say(f"{head}{kind}: {text}")
+            once = kind == "note" and text in details.get("choices", ())
+            say(f"{'' if once else head}{kind}: {text}")
     if details.get("scores_text"):
         say(f"{head}scores: {details['scores_text']}")
     if result.status == "failed":

@@ -218,6 +218,18 @@ def test_folder_of_pairs(toy_cli, tmp_path):
     assert scores["coverage"] == 1 and 0 <= scores["outside_sources"] <= 1
 
 
+def test_how_the_task_was_chosen_is_told_once_a_run(toy_cli, tmp_path):
+    entries = []
+    for name, seed in (("7", 1), ("8", 2), ("9", 3)):
+        image, image2 = write_pair(tmp_path / name, name, seed, color=name == "9")
+        entries.append({"case": name, "image": str(image), "image2": str(image2)})
+    out = tmp_path / "out"
+    outcome = toy_cli("fuse", "--datalist", write_list(tmp_path / "list.json", entries), "-o", out)
+    told = [line for line in outcome.out.splitlines() if "taken as" in line]
+    assert [line.split(":")[0] for line in told] == ["note", "note"] and "ct_mri" in told[0] and "spect_mri" in told[1]
+    assert all("taken as" in report_of(out)["details"][name]["notes"][0] for name in "789")
+
+
 def test_scores_and_ranges_are_told(toy_cli, tmp_path):
     outcome = toy_cli("fuse", *write_pair(tmp_path, "a"), "-o", tmp_path / "out", "--scores", "--window-b", "p1/p99")
     assert outcome.code == 0 and "scores: SSIM to " in outcome.out and "(percentiles p1/p99)" in outcome.out

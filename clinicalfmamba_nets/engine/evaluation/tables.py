@@ -178,7 +178,7 @@ def _cell(scores: Mapping[str, Any] | None, decimals: int) -> str:
     if math.isinf(scores["mean"]):
         return "unbounded"
     spread = "" if scores["std"] is None else f" ± {scores['std']:.{decimals}f}"
-    return f"{scores['mean']:.{decimals}f}{spread}"
+    return f"{round(scores['mean'], decimals) + 0.0:.{decimals}f}{spread}"  # never -0.000
 
 
 def _table(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:

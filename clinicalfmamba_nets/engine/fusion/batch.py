@@ -52,6 +52,7 @@ class CaseFuser:
         self.results, self.options, self.prepare = results, options, prepare
         self.pipelines: dict[tuple[str, str], FusionPipeline] = {}
         self.weights: dict[str, str] = {}
+        self.choices: dict[str, bool] = {}  # why each task was taken, and whether that was told
         self._sums: dict[Path, str] = {}
 
     def __call__(self, case: Case) -> tuple[CaseResult, dict[str, Any]]:
@@ -88,6 +89,7 @@ class CaseFuser:
             if bundle and task not in bundle_tasks(bundle):
                 task, note = bundle_tasks(bundle)[0], f"taken as {bundle_tasks(bundle)[0]}; --task names another"
             details["notes"].append(note)
+            self.choices.setdefault(note, False)
         bundle = bundle or bundle_of(task, case.first.is_volume)
         details["bundle"], details["task"] = bundle, task
         case, warning = case.in_order(task)
@@ -263,4 +265,7 @@ def _fuse_one(fuser: CaseFuser, case: Case, report: RunReport, tell: Tell | None
 
         details = details | {"scores_text": scores_text(details["scores"], case.labels(fuser.options.task))}
     if tell is not None:
-        tell(*place, result, seconds, details, fuser.results.folder)
+        notes = [text for text in details["notes"] if not fuser.choices.get(text, False)]
+        fuser.choices |= {text: True for text in notes if text in fuser.choices}  # once a run
+        told = {"notes": notes, "choices": list(fuser.choices)}
+        tell(*place, result, seconds, details | told, fuser.results.folder)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ class Fuser:
 
     Raises:
         FusionInputError: an unknown task or bundle.
+        TypeError: an unknown option.
 
     Example:
         >>> fuser = Fuser(task="ct_mri", device="cpu")
@@ -54,6 +57,7 @@ class Fuser:
         bundle: str | None = None,
         **options: Any,
     ) -> None:
+        _check_names("Fuser", options)
         if task is not None:
             find_task(task, bundle)
         elif bundle is not None:
@@ -159,13 +163,15 @@ def fuse(
 
     Raises:
         FusionInputError: images that cannot be fused, an unknown task, missing weights.
+        TypeError: an unknown option.
 
     Example:
         >>> fuse("mri.png", "ct.png").shape  # doctest: +SKIP
         (256, 256)
     """
+    _check_names("fuse", options, "spatial_dims")
     named = None if device is None else str(device)
-    key = (task, named, bundle, os.environ.get("CLINICALFMAMBA_BUNDLES"), *sorted(options.items()))
+    key = (task, named, bundle, os.environ.get("CLINICALFMAMBA_BUNDLES"), repr(sorted(options.items())))
     fuser, stamps = _kept.pop(key, (None, []))
     if fuser is None or fuser.stamps() != stamps:
         fuser = Fuser(task, device=device, bundle=bundle, **options)
@@ -175,6 +181,16 @@ def fuse(
         _kept[key] = (fuser, fuser.stamps())
         while len(_kept) > _MOST_KEPT:
             _kept.pop(next(iter(_kept)))
+
+
+def _check_names(function: str, options: Mapping[str, Any], *others: str) -> None:
+    """Refuse options that are none, by the name of the function that was called, with the nearest that is one."""
+    known = [*others, *(field.name for field in fields(FuseOptions))]
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, 1, 0.5)
+            remedy = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}"
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{remedy}")
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int]:

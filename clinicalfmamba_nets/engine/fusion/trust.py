@@ -58,9 +58,11 @@ def scores_text(scores: Mapping[str, Any], labels: tuple[str, str] = ("A", "B"))
     Example:
         >>> scores_text({"ssim_a": 0.812, "outside_sources": 0.021, "slices": 1})
         'SSIM to A 0.81, outside both 2.1 %, 1 slice'
+        >>> scores_text({"ssim_a": -0.002, "slices": 2})  # never -0.00
+        'SSIM to A 0.00, 2 slices'
     """
     told = [
-        f"{words} {scores[key]:.2f}"
+        f"{words} {round(scores[key], 2) + 0.0:.2f}"
         for key, words in (
             ("ssim_a", f"SSIM to {labels[0]}"),
             ("ssim_b", f"SSIM to {labels[1]}"),
@@ -70,7 +72,7 @@ def scores_text(scores: Mapping[str, Any], labels: tuple[str, str] = ("A", "B"))
         if scores.get(key) is not None
     ]
     told += [
-        f"{words} {100 * scores[key]:.1f} %"
+        f"{words} {round(100 * scores[key], 1) + 0.0:.1f} %"
         for key, words in (
             ("extrema_in_neither", "extrema in neither"),
             ("outside_sources", "outside both"),

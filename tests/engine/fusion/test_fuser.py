@@ -97,3 +97,22 @@ def test_a_task_means_one_network():
     shipped = clinicalfmamba_nets.nets.pretrained("pet_mri").state_dict()
     opened = FusionPipeline("pet_mri", "cpu").network.state_dict()
     assert shipped.keys() == opened.keys() and all(torch.equal(shipped[name], opened[name]) for name in shipped)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"tsk": "ct_mri"}, "fuse() got an unexpected keyword argument 'tsk'; did you mean 'task'?"),
+        ({"windowb": "40/80"}, "did you mean 'window_b'?"),
+        ({"spatial_dim": 2}, "did you mean 'spatial_dims'?"),
+        ({"zzz": 1}, "'zzz'; expected one of spatial_dims, task, "),
+    ],
+)
+def test_an_unknown_option_is_named_with_the_nearest_one(options, told):
+    image = np.zeros((32, 32), np.float32)
+    with pytest.raises(TypeError) as error:
+        fuse(image, image, **options)
+    assert told in str(error.value)
+    if "spatial_dim" not in options:
+        with pytest.raises(TypeError, match=r"^Fuser\(\) got an unexpected keyword argument"):
+            Fuser(**options)

@@ -65,7 +65,7 @@ CFM.tellTrust = function (view) {
   for (const [key, words, factor] of TRUST) {
     const value = (view.kase.scores ?? {})[key];
     if (value === null || value === undefined) continue;
-    CFM.row(table, words(view.titles), factor === 1 ? value.toFixed(3) : `${(100 * value).toFixed(1)} %`);
+    CFM.row(table, words(view.titles), factor === 1 ? CFM.numberText(value, 0.001) : `${(100 * value).toFixed(1)} %`);
   }
 };
 
@@ -122,7 +122,7 @@ CFM.tellIndex = function (cases, own, open) {
     const mark = row.insertCell();
     mark.textContent = kase.shape ? ((kase.warnings ?? []).length ? "!" : "") : kase.status;
     mark.className = "warning";
-    row.title = kase.shape ? `SSIM ${[scores.ssim_a, scores.ssim_b].map((one) => one?.toFixed(2) ?? "-").join(" and ")}` : kase.error;
+    row.title = kase.shape ? `SSIM ${[scores.ssim_a, scores.ssim_b].map((one) => (Number.isFinite(one) ? CFM.numberText(one, 0.01) : "-")).join(" and ")}` : kase.error;
     if (kase.file === own) row.addEventListener("click", () => open(number));
   });
 };
