@@ -15,12 +15,15 @@ from clinicalfmamba_nets.io import write_image
 from clinicalfmamba_nets.transforms.restore import COVERED_KEY
 from clinicalfmamba_nets.transforms.save import SaveFused, case_of
 
+_BACKGROUND = 8 / 255  # a source that is brighter than this shows the head, as in the metrics
+
 
 class SplitWeightsd(MapTransform):
     """Split the output of a network with `return_weights` into the fused image and the weight map.
 
     An output of one channel stays as it is, so that the step may stand in every configuration. Where the second image
-    ends, the first one is all of the result.
+    ends, the first one is all of the result. Outside the head, where both sources are background, a share says nothing:
+    it is 0 there, black in pictures.
 
     Args:
         keys: entries with outputs, (1 or 2, *spatial).
@@ -55,12 +58,28 @@ class SplitWeightsd(MapTransform):
                 covered = getattr(d.get(self.image_key), "meta", {}).get(COVERED_KEY)
                 if covered is not None:
                     weights = torch.where(torch.as_tensor(covered, device=weights.device), weights, 1.0)
-                d[self.weights_key] = weights
+                outside = _outside(d.get(self.image_key), weights.shape)
+                d[self.weights_key] = (
+                    weights if outside is None else torch.where(outside.to(weights.device), 0.0, weights)
+                )
         return d
+
+
+def _outside(image: Any, shape: torch.Size) -> torch.Tensor | None:
+    """Mark what lies around the head, (1, *spatial) bool; None where the pair is not there or shows no head at all."""
+    if not isinstance(image, torch.Tensor) or image.shape[1:] != shape[1:]:
+        return None
+    from scipy.ndimage import binary_fill_holes  # takes a fifth of a second to load
+
+    bright = (torch.as_tensor(image).amax(dim=0) > _BACKGROUND).cpu().numpy()
+    outside = ~torch.from_numpy(binary_fill_holes(bright))[None]
+    return None if bool(outside.all()) else outside
 
 
 class SaveWeightsd(MapTransform):
     """Save weight maps as `<case>_weights`: 8-bit PNG (255: all of the first image) for pictures, else NIfTI in [0, 1].
+
+    0 is all of the second image, and stands outside the head.
 
     Args:
         keys: entries with weight maps, (1, *spatial) in [0, 1]; a missing one is passed over.

@@ -27,6 +27,17 @@ def test_the_first_image_is_all_where_the_second_ends():
     assert split["weights"].tolist() == [[[0.25, 1.0]]]
 
 
+@pytest.mark.parametrize("sides", [(9, 9), (9, 9, 9)])
+def test_a_share_outside_the_head_is_0_and_stays_inside(sides):
+    image = torch.full((2, *sides), 0.02)  # noise around the head
+    inside = (slice(2, 7),) * len(sides)
+    image[0][inside], image[1][inside] = 0.5, 0.1
+    image[(slice(None), *(4,) * len(sides))] = 0.0  # dark in both, within the head
+    weights = torch.full((1, *sides), 0.75)
+    split = SplitWeightsd("pred")({"pred": torch.cat([image[:1], weights]), "image": MetaTensor(image)})["weights"][0]
+    assert (split[inside] == 0.75).all() and int((split > 0).sum()) == 5 ** len(sides)
+
+
 def test_a_picture_is_saved_in_255_levels(tmp_path):
     weights = torch.tensor([[[0.0, 0.5, 1.0]]])
     SaveWeightsd(output_dir=tmp_path)({"weights": weights, "case": "seven"})
