@@ -25,8 +25,10 @@ def colour_pixels(array: np.ndarray) -> tuple[np.ndarray, list[str]]:
     notes = []
     samples = array.shape[-1]
     if samples in (2, 4):
+        clear = float((array[..., -1] < np.iinfo(array.dtype).max).mean())
         array = array[..., : samples - 1]
-        notes.append("alpha channel ignored")
+        hidden = f": {max(1, round(100 * clear))} % of the pixels, which viewers show (partly) transparent, stay"
+        notes.append(f"alpha channel ignored{hidden if clear else ''}")
     if array.shape[-1] == 1:
         return np.ascontiguousarray(array[..., 0]), notes
     spread = int((array.max(axis=-1) - array.min(axis=-1)).max(initial=0))

@@ -171,14 +171,16 @@ def _place(head: _Header, dims: int) -> tuple[np.ndarray, dict[str, Any]]:
     unit = head.fields.get("DistanceUnits", "")
     if unit not in _UNITS:
         raise input_error(head.name, "DistanceUnits of mm, cm or um", unit[:20], "correct the header")
-    sides = head.numbers("ElementSpacing", "ElementSize", count=dims) or [1.0] * dims
+    sides = head.numbers("ElementSpacing", "ElementSize", count=dims)
     turn = head.numbers("TransformMatrix", "Rotation", "Orientation", count=dims * dims)
     origin = head.numbers("Offset", "Position", "Origin", count=dims)
     space = min(dims, 3)
     affine = np.eye(4)
     matrix = np.eye(dims) if turn is None else np.array(turn).reshape(dims, dims).T  # stored axis by axis
-    affine[:space, :space] = (matrix * np.array(sides))[:space, :space] * _UNITS[unit]
+    affine[:space, :space] = (matrix * np.array(sides or [1.0] * dims))[:space, :space] * _UNITS[unit]
     meta: dict[str, Any] = {"coordinates": "patient", "notes": [], "warnings": []}
+    if sides is None:
+        meta["warnings"].append("no distance of its voxels (ElementSpacing): 1 mm assumed")
     if _UNITS[unit] != 1:
         meta["notes"].append(f"lengths in {unit} read in mm")
     if turn is None and origin is None:

@@ -19,9 +19,10 @@ WHAT = "NIfTI image"
 _MARKS = {348: (b"n+1\0", b"ni1\0"), 540: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
 _COLORS = {128: 3, 2304: 4}  # datatype: RGB24 and RGBA32
 _LABELS = (1002, 1003)  # intent_code: labels of a list, names of regions
+_STATISTICS = range(2, 25)  # intent_code: correlation, t, F, z, p and the like
 # xyzt_units: the millimetres of a unit.
 _UNITS = {0: (1.0, ""), 1: (1000.0, "metres"), 2: (1.0, ""), 3: (0.001, "micrometres")}
-_LARGEST_VOXEL = 100.0  # mm
+_LEAST_VOXEL, _LARGEST_VOXEL = 0.01, 100.0  # mm
 # Quaternions rounded to three or four digits may be this much longer than 1 (squared).
 _LONGER = 5e-3
 
@@ -136,6 +137,10 @@ def _judge_voxels(head: NiftiHeader, name: str) -> None:
     head.offset = _offset(head, name)
     if int(raw["intent_code"]) in _LABELS:
         head.notes.append(f"intent_code {int(raw['intent_code'])}: its values are labels of regions, not intensities")
+    if int(raw["intent_code"]) in _STATISTICS:
+        head.warnings.append(
+            f"intent_code {int(raw['intent_code'])}: its values are those of a statistical test, no image"
+        )
     slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
     if slope == 0 or np.isnan(slope):
         return
@@ -173,8 +178,13 @@ def _judge_place(head: NiftiHeader, name: str) -> None:
     qform = mm * qform_affine(raw, name) if int(raw["qform_code"]) > 0 else None
     head.coordinates = "patient" if sform is not None or qform is not None else "none"
     head.affine = next((affine for affine in (sform, qform) if affine is not None), mm * _spacing_alone(head))
+    sides = np.linalg.norm(head.affine[:3, :3], axis=0)
+    size = np.array(head.shape[:3])
+    wide = sides[: len(size)][size > 1]
+    if not words and (wide.max(initial=1) > _LARGEST_VOXEL or wide.min(initial=1) < _LEAST_VOXEL):
+        told = f"voxels of {' x '.join(f'{side:.3g}' for side in sides)} mm: no head has such, its units may be others"
+        head.warnings.append(told)
     if words:
-        sides = np.linalg.norm(head.affine[:3, :3], axis=0)
         if not (sides <= _LARGEST_VOXEL).all():
             found = f"voxels of {' x '.join(f'{side:.3g}' for side in sides)} mm by xyzt_units in {words}"
             raise input_error(name, f"voxels of up to {_LARGEST_VOXEL:g} mm", found, "correct the header")

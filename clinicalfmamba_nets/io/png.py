@@ -119,6 +119,8 @@ def read_png(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
     else:
         image = _decode(path)
         array, notes = pixel_array(image)
+    if "transparency" in image.info and color_type in (0, 2):
+        notes.append("one value that the file calls transparent stays as it is stored")
     gamma = image.info.get("gamma")
     if gamma and abs(gamma - _USUAL_GAMMA) > 0.01:
         notes.append(f"gamma {gamma:.3g} of the file not applied: pixels as stored")

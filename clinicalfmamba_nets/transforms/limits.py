@@ -161,7 +161,7 @@ def choose_limits(
     except ValueError as error:
         raise input_error("window", str(error), repr(asked), "choose one of these") from None
     factor = source.get("suv_factor") or None
-    hu = modality == "CT" and looks_like_hu(sample, source)
+    hu = modality == "CT" and source.get("units") in (None, "", "HU") and looks_like_hu(sample, source)
     unit = "HU" if hu or (modality == "CT" and source.get("units") == "HU") else str(source.get("units") or "")
     if modality == "PT" and factor and voi.unit != "counts" and voi.kind != "counts":
         unit = "SUVbw"

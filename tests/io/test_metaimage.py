@@ -87,6 +87,9 @@ def test_headers_of_other_kinds(tmp_path):
     assert np.array_equal(array, voxels())
     array, meta = read_image(save(tmp_path / "a.mha", voxels(), behind=b"junk"))
     assert meta["warnings"] == ["4 bytes behind the voxels left out"]
+    path = save(tmp_path / "a.mha", voxels())
+    path.write_bytes(path.read_bytes().replace(b"ElementSpacing", b"ElementSpacinX"))
+    assert read_image(path)[1]["warnings"] == ["no distance of its voxels (ElementSpacing): 1 mm assumed"]
     color = voxels((3, 7, 6), np.uint8)
     array, meta = read_image(save(tmp_path / "a.mha", color, place="", samples=3))
     assert meta["color"] and np.array_equal(array, np.moveaxis(color, 0, -1))

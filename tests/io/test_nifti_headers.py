@@ -308,6 +308,20 @@ def test_a_distance_of_zero_and_labels_are_told(tmp_path):
     head = read_header(path)
     assert head.warnings == [] and "labels of regions" in head.notes[0]
     data = bytearray(path.read_bytes())
+    data[68:70] = (5).to_bytes(2, "little")  # intent_code
+    path.write_bytes(data)
+    assert read_header(path).warnings == ["intent_code 5: its values are those of a statistical test, no image"]
+    data[68:70] = bytes(2)
     data[88:92] = bytes(4)  # pixdim[3]
     path.write_bytes(data)
     assert read_header(path).warnings == ["no distance of its voxels (pixdim 0): 1 mm assumed"]
+
+
+@pytest.mark.parametrize(("factor", "told"), [(1e-3, True), (1.0, False), (1e3, True)])
+def test_voxels_that_no_head_has_are_told(tmp_path, factor, told):
+    affine = np.diag([factor, factor, 3 * factor, 1])
+    image = nibabel.Nifti1Image(np.zeros((4, 4, 3), np.int16), affine)
+    image.header.set_xyzt_units(0)
+    nibabel.save(image, tmp_path / "a.nii")
+    warnings = read_header(tmp_path / "a.nii").warnings
+    assert [text.endswith("mm: no head has such, its units may be others") for text in warnings] == [True] * told

@@ -52,6 +52,18 @@ def test_grey_in_every_disguise(tmp_path, mode, shape, note):
         assert np.array_equal(array, ramp())
 
 
+def test_what_a_viewer_shows_transparent_is_told(tmp_path):
+    alpha = np.full((16, 16), 255, np.uint8)
+    alpha[:4] = 0
+    Image.fromarray(np.stack([ramp(), alpha], -1)).save(tmp_path / "a.png")
+    assert (
+        "25 % of the pixels, which viewers show (partly) transparent" in read_image(tmp_path / "a.png")[1]["notes"][0]
+    )
+    Image.fromarray(ramp()).save(tmp_path / "b.png", transparency=7)
+    array, meta = read_image(tmp_path / "b.png")
+    assert np.array_equal(array, ramp()) and "one value that the file calls transparent" in meta["notes"][0]
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_color_stays_color(tmp_path, mode):
     pixels = np.zeros((8, 8, 3), np.uint8)

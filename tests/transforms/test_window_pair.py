@@ -16,6 +16,7 @@ from clinicalfmamba_nets.transforms import (
     WindowIntensityPair,
     WindowIntensityPaird,
 )
+from clinicalfmamba_nets.transforms.sources import PairSources
 
 SIDE = 40
 
@@ -78,6 +79,14 @@ def test_ct_without_header_is_known_by_its_values_and_the_task():
     stored = MetaTensor(torch.stack([mr, ct + 1024]))  # no rescale was applied: no HU
     meta = WindowIntensityPair(task="ct_mri")(stored).meta
     assert meta["intensity_scale"][1][1] > 1000 and "are no HU: soft tissue is flat" in meta["warnings"]
+
+
+def test_a_map_of_a_ct_that_is_no_hu_has_no_brain_window():
+    mr, ct = head()
+    for units, is_window in (("HU", True), ("", True), ("MGML", False)):
+        sources = PairSources.of({"modality": "MR"}, {"modality": "CT", "units": units})
+        meta = WindowIntensityPair()(MetaTensor(torch.stack([mr, ct]), meta={"sources": sources})).meta
+        assert (meta["intensity_scale"][1].tolist() == [0, 80]) is is_window
 
 
 @pytest.mark.parametrize("levels", [(0, 255), (10, 240), (0, 7)])

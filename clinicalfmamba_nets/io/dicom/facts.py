@@ -111,7 +111,7 @@ class SeriesFacts:
             return _UNITS.get(units, units) or ("counts" if self.modality == "NM" else "")
         kind = _word(self._first, "RescaleType")
         if self.modality == "CT":
-            return "HU" if kind in ("", "HU", "US") else kind
+            return "HU" if kind in ("", "HU", "US", "HU_MOD") else kind  # HU_MOD: of one energy, computed from two
         return "" if kind in ("", "US") else kind
 
 

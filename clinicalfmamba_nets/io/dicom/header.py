@@ -29,10 +29,12 @@ _TEXTS = {
     "patient_name": "PatientName",
     "sex": "PatientSex",
     "issuer": "IssuerOfPatientID",
+    "instance": "InstanceNumber",
     "model": "ManufacturerModelName",
     "protocol": "ProtocolName",
 }
-NUCLEAR = "1.2.840.10008.5.1.4.1.1.20"
+NUCLEAR, PET = "1.2.840.10008.5.1.4.1.1.20", "1.2.840.10008.5.1.4.1.1.128"
+_SIEMENS = (0x00190010, 0x0019100A)  # private creator, and how many slices are tiled in one picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class Header:
     patient_name: str = ""
     sex: str = ""
     issuer: str = ""
+    instance: str = ""
     taken: str = ""
     model: str = ""
     protocol: str = ""
@@ -84,6 +87,8 @@ class Header:
     frames: int = 1
     syntax: str = ""
     stored: int = 0
+    tiles: int = 1
+    expected_slices: int = 0
     image_type: tuple[str, ...] = ()
     has_lut: bool = False
     problem: str = ""
@@ -137,6 +142,10 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
         has_lut=bool(elements.items("ModalityLUTSequence")),
     )
     header.high_bit = elements.count("HighBit", header.bits_stored - 1)
+    if "SIEMENS" in elements.text(_SIEMENS[0]):
+        header.tiles = _whole(elements, _SIEMENS[1]) or 1
+    if header.sop_class == PET:
+        header.expected_slices = _whole(elements, "NumberOfSlices")
     header.tracer, header.taken = _tracer(elements), _taken(elements)
     per_frame = elements.items("PerFrameFunctionalGroupsSequence")
     if per_frame:
@@ -217,6 +226,15 @@ def _nuclear(path: Path, elements: Elements, header: Header) -> list[Slice]:
         contrast = {**first.contrast, **told.contrasts[number]}
         slices.append(replace(first, frame=number, position=position, orientation=turn, contrast=contrast))
     return slices
+
+
+def _whole(elements: Elements, keyword: str | int) -> int:
+    """Return a whole number that nothing depends on but a warning; 0 where it is absent or none."""
+    try:
+        found = elements.number(keyword)
+    except ValueError:
+        return 0
+    return int(found) if found is not None and 0 < found < 1e6 else 0
 
 
 def _tracer(elements: Elements) -> str:

@@ -56,7 +56,7 @@ def is_image(header: Header) -> bool:
 
 def is_mosaic(header: Header) -> bool:
     """Tell whether many slices are tiled in one picture, as Siemens does."""
-    return any("MOSAIC" in word.upper() for word in header.image_type)
+    return header.tiles > 1 or any("MOSAIC" in word.upper() for word in header.image_type)
 
 
 def _said(words: str, *texts: str) -> bool:
@@ -172,6 +172,11 @@ Sequence (5200,9230)); convert it to NIfTI by dcm2niix"
         found = f"{header.stored} bytes ({name})"
         return f"expected {needed} bytes for Rows x Columns (0028,0010 and 0011) {size}, found {found}; the file is \
 truncated or its header is wrong: copy or export it again"
+    more = header.stored // max(1, needed // header.frames)
+    if not packed and more > header.frames:
+        found = f"as many bytes as {more} have ({name})"
+        return f"expected {header.frames} frames by NumberOfFrames (0028,0008) and BitsAllocated (0028,0100), found \
+{found}; its header is wrong: export it again"
     if max(header.rows, header.columns) > MAX_SIDE:
         return f"expected at most {MAX_SIDE} Rows and Columns, found {size} ({name}); export smaller images"
     return ""

@@ -7,6 +7,7 @@ and image), C.8.9.2 (PET isotope).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,19 @@ _WEIGHT = (0.3, 500.0)  # kg
 _DOSE = (1e4, 1e12)  # Bq: a dose of 370 is one in MBq, which the tag does not hold
 _HALF_LIFE = (10.0, 1e8)  # s
 _DECAYS_AT_MOST = 10.0  # half-lives between injection and scan: a thousandth of the dose is left
+# Name, symbol, mass number and half-life in s of what is given for PET.
+_NUCLIDES = (
+    ("fluorine", "f", 18, 6586.2),
+    ("carbon", "c", 11, 1221.7),
+    ("nitrogen", "n", 13, 597.9),
+    ("oxygen", "o", 15, 122.2),
+    ("gallium", "ga", 68, 4062.6),
+    ("copper", "cu", 64, 45723.0),
+    ("rubidium", "rb", 82, 76.4),
+    ("zirconium", "zr", 89, 282276.0),
+    ("iodine", "i", 124, 360806.0),
+)
+_ALIKE = 0.02
 _PHILIPS = 0x70530010
 _GE = 0x00090010
 
@@ -126,11 +140,23 @@ def _per_becquerel(dataset: Any, acquisitions: Sequence[Acquisition]) -> float:
     if kind != "START":
         raise _NoSuv(f"DecayCorrection (0054,1102) is {printable(kind) or 'absent'}, neither START nor ADMIN")
     half_life = _within(items[0], "RadionuclideHalfLife", "RadionuclideHalfLife (0018,1075)", _HALF_LIFE, "s")
+    _check_nuclide(items[0], half_life)
     elapsed = _elapsed(items[0], _scan_start(dataset, acquisitions, half_life), dataset)
     if not 0 <= elapsed <= _DECAYS_AT_MOST * half_life:
         what = f"{elapsed:.0f} s before the scan, at a half-life of {half_life:.0f} s"
         raise _NoSuv(f"RadiopharmaceuticalStartTime (0018,1072 or 1078) lies {what}")
     return weight * 1000 / (dose * 2 ** (-elapsed / half_life))
+
+
+def _check_nuclide(item: Any, half_life: float) -> None:
+    """Refuse a half-life that is not that of the radionuclide that the header names, such as "^18^Fluorine"."""
+    codes = item.get("RadionuclideCodeSequence") or []
+    words = " ".join(str(code.get("CodeMeaning") or "") for code in codes).lower()
+    for name, symbol, mass, seconds in _NUCLIDES:
+        named = re.search(rf"(?<!\d){mass}(?!\d)", words) and re.search(rf"\b({name}|{symbol})\b", words)
+        if named and abs(half_life - seconds) > _ALIKE * seconds:
+            told = f"RadionuclideHalfLife (0018,1075) is {half_life:g} s, not the {seconds:g} s of {name}-{mass}"
+            raise _NoSuv(told)
 
 
 def _within(dataset: Any, keyword: str, name: str, limits: tuple[float, float], unit: str) -> float:

@@ -59,6 +59,7 @@ def test_windows_of_frames(tmp_path, dicom_file):
         ({"RescaleType": "US"}, ""),
         ({"Modality": "CT", "RescaleType": "EDW"}, "EDW"),
         ({"Modality": "CT"}, "HU"),
+        ({"Modality": "CT", "RescaleType": "HU_MOD"}, "HU"),
     ],
 )
 def test_units(make_series, settings, units):

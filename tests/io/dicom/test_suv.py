@@ -157,3 +157,23 @@ def test_slices_of_two_units_are_refused_and_of_two_weights_have_no_suv(make_ser
 
     with pytest.raises(FusionInputError, match=r"expected one Units \(0054,1001\) of all slices, found BQML .*CNTS"):
         read_image(make_series(3, "units", edit=units))
+
+
+@pytest.mark.parametrize(
+    ("meaning", "half_life", "wrong"),
+    [
+        ("^18^Fluorine", 6586.2, ""),
+        ("^18^Fluorine", 6600, ""),
+        ("F-18", 1221, "not the 6586.2 s of fluorine-18"),
+        ("^11^Carbon", 6586.2, "not the 1221.7 s of carbon-11"),
+        ("^89^Zirconium", 282276, ""),
+        ("Fluorodeoxyglucose", 1221, ""),
+    ],
+)
+def test_a_half_life_of_another_nuclide_gives_no_suv(meaning, half_life, wrong):
+    from pydicom.dataset import Dataset
+
+    code = Dataset()
+    code.CodeMeaning = meaning
+    factor, reason = suv_factor(pet({"RadionuclideCodeSequence": [code], "RadionuclideHalfLife": half_life}))
+    assert (factor is None) == bool(wrong) and wrong in reason
