@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from typing import Any
 
 from clinicalfmamba_nets.io.files import printable
@@ -78,7 +78,8 @@ class Elements:
             value = self.value(keyword)
             if value is None:
                 return ()
-            parts = [str(part) for part in ([value] if isinstance(value, str | int | float) else value)]
+            # Several values are a sequence; a name that is no ASCII is one value that can be iterated letter by letter.
+            parts = [str(part) for part in (value if isinstance(value, MutableSequence) else [value])]
         parts = [part.strip("\0 ") for part in parts]
         # What a decoder could not read is a question mark in lists and records, never its replacement character.
         return tuple(

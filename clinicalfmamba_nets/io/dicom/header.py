@@ -30,6 +30,8 @@ _TEXTS = {
     "sex": "PatientSex",
     "issuer": "IssuerOfPatientID",
     "instance": "InstanceNumber",
+    "burned": "BurnedInAnnotation",
+    "body_part": "BodyPartExamined",
     "model": "ManufacturerModelName",
     "protocol": "ProtocolName",
 }
@@ -72,6 +74,8 @@ class Header:
     sex: str = ""
     issuer: str = ""
     instance: str = ""
+    burned: str = ""
+    body_part: str = ""
     taken: str = ""
     model: str = ""
     protocol: str = ""

@@ -28,6 +28,11 @@ COLOR_CAPABLE = {
 }
 MODEL = "clinicalfmamba-nets"  # what the objects that this software writes name as their maker
 SECONDARY = f"{_STORAGE}7"
+# What BodyPartExamined says where a head is in the image, or may be.
+HEAD_WORDS = (
+    r"head|brain|skull|fac[ei]|cereb|crani|neuro|orbit|eye|\bears?\b|\biac|sinus|pituit|sella|temporal|neck|jaw|maxilla|"
+    r"mandib|tmj|nose|kopf|tete|testa|cabeza|craneo|sch(ae|ä)del|hirn|cephal|whole|phantom|unknown|other"
+)
 _PLANAR = tuple((kind,) for kind in ("STATIC", "DYNAMIC", "GATED", "WHOLE BODY", "TOMO", "GATED TOMO"))
 _RECONSTRUCTED = ("RECON TOMO", "RECON GATED TOMO", "GATED RECON TOMO")
 # Words of a description, or of ImageType, of a series that plans or documents others.

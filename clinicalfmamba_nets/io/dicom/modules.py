@@ -191,7 +191,6 @@ def _describe(made: Any, new: NewSeries) -> None:
     made.SeriesDescription, made.DerivationDescription = new.description, new.derivation
     made.SeriesDate = made.ContentDate = made.InstanceCreationDate = date
     made.SeriesTime = made.ContentTime = made.InstanceCreationTime = time
-    made.BurnedInAnnotation = "NO"
     if new.sop_class == SECONDARY:
         made.ConversionType, made.PatientOrientation = "WSD", None
         made.DateOfSecondaryCapture, made.TimeOfSecondaryCapture = date, time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from clinicalfmamba_nets.io.dicom.contrasts import Part, split_series
 from clinicalfmamba_nets.io.dicom.geometry import lost_slices, place_slices, plane_of
 from clinicalfmamba_nets.io.dicom.header import NUCLEAR, Header, Slice
-from clinicalfmamba_nets.io.dicom.kinds import SLICED, image_problem, is_image, role_of, tracer_modality
+from clinicalfmamba_nets.io.dicom.kinds import HEAD_WORDS, SLICED, image_problem, is_image, role_of, tracer_modality
 from clinicalfmamba_nets.io.files import printable
 
 # Slices for each plane that a scout has at most, and how many times more a stack beside it has.
@@ -261,6 +262,12 @@ def _missing_notes(series: Series) -> list[str]:
     if stored and head.modality != stored:
         told = f"Modality (0008,0060) says {printable(head.modality) or 'nothing'}, SOPClassUID (0008,0016) {stored}"
         series.warnings.append(f"{told}: taken as the former; check which it is, its window and task follow from it")
+    if any(header.burned.upper() == "YES" for header in series.headers.values()):
+        notes.append("BurnedInAnnotation (0028,0301) YES: text in its pixels, such as a name, stays in results")
+    part = series.stated("body_part")
+    if part and not re.search(HEAD_WORDS, part, re.IGNORECASE):
+        told = f"BodyPartExamined (0018,0015) says {printable(part)}: the weights were trained on heads alone"
+        series.warnings.append(told)
     if not series.frame_of_reference:
         notes.append("no FrameOfReferenceUID (0020,0052): whether it lies in one space with another series is not told")
     if head.sop_class == NUCLEAR and head.frames > 1 and not series.slices[0].gap:

@@ -82,19 +82,22 @@ def write_dicom(
     new = new_series(source, others, color, __version__, settings)
     stored, scale = (np.clip(np.rint(array), 0, 255).astype(np.uint8), None) if color else _quantized(array, source)
     window = None if color else _window(array)
-    place, lossy = _TO_LPS @ np.asarray(source.affine), _lossy(others)
+    place, lossy, burned = _TO_LPS @ np.asarray(source.affine), _lossy(others), _burned((source, *others))
     with atomic_folder(path) as folder, quiet_pydicom():
         if multiframe:
             made = frames_in_one(
                 next(_source_headers(source))[1], new, place, np.moveaxis(stored, (0, 1, 2), (2, 1, 0))
             )
             _tell_loss(made, lossy)
+            made.BurnedInAnnotation = burned or "NO"  # an object of many frames must tell
             add_references(made, [(series, series.slices) for series in (source, *others)])
             save_object(made, folder / "IM0001.dcm")
             return
 
         def complete(made: Any, pixels: np.ndarray) -> None:
             _tell_loss(made, lossy)
+            if burned:
+                made.BurnedInAnnotation = burned
             _describe_pixels(made, pixels, new, scale, window)
 
         encoder = SeriesEncoder(new, place, complete)
@@ -116,6 +119,12 @@ def _tell_loss(made: Any, lossy: Any) -> None:
     if lossy is not None and made.get("LossyImageCompression") != "01":
         for keyword in LOSSY:
             keep_element(made, lossy, keyword, told=False)
+
+
+def _burned(used: Sequence[Series]) -> str:
+    """Return whether text is burned into a result: "YES" or "NO" as its sources say, "" where they do not tell."""
+    stated = {header.burned.upper() for series in used for header in series.headers.values()}
+    return "YES" if "YES" in stated else "NO" if stated == {"NO"} else ""
 
 
 def save_object(made: Any, path: Path) -> None:

@@ -321,3 +321,16 @@ def test_a_mosaic_is_known_by_its_count_too(make_series):
 def test_a_ct_without_intercept_is_told(make_series):
     (told,) = one(make_series(4, Modality="CT", RescaleIntercept=None)).warnings
     assert told == "no RescaleIntercept (0028,1052): stored values are taken as HU"
+
+
+def test_a_name_that_is_no_ascii_is_one_text(make_series):
+    made = {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Müller^Jörg=山田^太郎"}
+    assert one(make_series(2, **made)).stated("patient_name") == "Müller^Jörg=山田^太郎"
+
+
+def test_burned_in_text_and_another_part_of_the_body_are_told(make_series):
+    row = one(make_series(2, BurnedInAnnotation="YES", BodyPartExamined="CHEST"))
+    assert "BurnedInAnnotation (0028,0301) YES" in row.notes[0]
+    assert row.warnings == ["BodyPartExamined (0018,0015) says CHEST: the weights were trained on heads alone"]
+    for part in ("HEADNECK", "Brain", "", "WHOLEBODY", "INNER EAR"):
+        assert one(make_series(2, BurnedInAnnotation="NO", BodyPartExamined=part.upper())).warnings == []

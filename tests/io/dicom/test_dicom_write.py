@@ -10,6 +10,7 @@ import pytest
 
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import read_image, write_image
+from clinicalfmamba_nets.io.dicom.header import read_dataset
 from clinicalfmamba_nets.io.dicom.modules import decimal
 from clinicalfmamba_nets.io.dicom.read import write_dicom
 
@@ -178,3 +179,19 @@ def test_itk_reads_the_fused_series_at_the_place_of_the_source(shared_data, tmp_
     corner = np.diag([-1, -1, 1, 1]) @ meta["affine"] @ [63, 63, 3, 1]
     assert np.abs(np.array(image.TransformIndexToPhysicalPoint([63, 63, 3])) - corner[:3]).max() < 1e-3
     assert np.array_equal(itk.array_from_image(image).transpose(2, 1, 0), array)
+
+
+@pytest.mark.parametrize(("first", "second", "told"), [("NO", "YES", "YES"), ("NO", "NO", "NO"), ("NO", None, None)])
+@pytest.mark.parametrize("color", [False, True])
+def test_burned_in_text_is_told_as_the_sources_tell_it(make_series, tmp_path, first, second, told, color):
+    sources = [
+        make_series(
+            2, name, edit=lambda n, made, word=word: setattr(made, "BurnedInAnnotation", word) if word else None
+        )
+        for name, word in (("a", first), ("b", second))
+    ]
+    array = read_image(sources[0])[0]
+    array = np.stack([array % 256] * 3, -1) if color else array
+    write_dicom(tmp_path / "out", array, sources[0], references=[sources[1]], multiframe=color)
+    made = read_dataset(next((tmp_path / "out").iterdir()))
+    assert made.get("BurnedInAnnotation") == (told or ("NO" if color else None))
