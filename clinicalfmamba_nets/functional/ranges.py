@@ -113,3 +113,13 @@ class BatchCheck:
             self.warned = True
             text = f"pred: expected values from 0 to 1, found {low:g} to {high:g}: does the network end in a limit?"
             warnings.warn(text, FusionWarning, stacklevel=4)
+
+
+def value_text(value: float) -> str:
+    """Return a value as a person writes it.
+
+    Example:
+        >>> value_text(23000.4), value_text(7.3123), value_text(-0.0)
+        ('23000', '7.31', '0')
+    """
+    return f"{value + 0:.0f}" if abs(value) >= 100 else f"{value + 0:.3g}"

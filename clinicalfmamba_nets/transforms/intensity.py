@@ -14,9 +14,10 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.ranges import value_text
 from clinicalfmamba_nets.functional.voi import apply_curve, sample_values
 from clinicalfmamba_nets.io import printable
-from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, format_value, shown, source_modality
+from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, shown, source_modality
 from clinicalfmamba_nets.transforms.misfit import information_of, measure_fit
 from clinicalfmamba_nets.transforms.notes import add_notes
 from clinicalfmamba_nets.transforms.restore import (
@@ -163,7 +164,7 @@ def _without_spikes(scaled: torch.Tensor, values: torch.Tensor, limits: Limits) 
     places = find_spikes(values, *limits.ends)
     soften_spikes(scaled, places)
     if len(places):
-        told = f"{len(places)} single voxel{'s' * (len(places) > 1)} of {format_value(float(values.max()))}"
+        told = f"{len(places)} single voxel{'s' * (len(places) > 1)} of {value_text(float(values.max()))}"
         limits.notes.append(f"{told} far beyond all others: kept from the network, white in the result")
     return places
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.ranges import value_text
 from clinicalfmamba_nets.functional.voi import (
     HEAD_CURVE,
     VOI,
@@ -20,13 +21,13 @@ from clinicalfmamba_nets.functional.voi import (
     parse_voi,
     percentile,
 )
+from clinicalfmamba_nets.transforms.doubts import doubts
 
 # A background is the value that all corners of an image share; interpolation undershoots it in at most this share of
 # the voxels that are not background.
 UNDERSHOOT_SHARE = 0.02
 LEAST_HU = -1024.0  # what lies below is no tissue and no air: a filler outside the field of view
 _HU_MINIMUM = (-4100.0, -500.0)
-_RAW_CT = (1500.0, 8191.0)  # span of stored values from air to bone or metal
 _SOFT_TISSUE = 150.0  # greatest median of a head in HU, air left out
 _FAINT = 0.05  # of the brightest hundredth: what is darker counts as background
 _PLAIN = ("uint8", "int8", "bool")
@@ -217,12 +218,15 @@ def _chosen(
             linear_knots(percentile(inside, voi.low), percentile(inside, voi.high)), f"percentiles {voi.name}"
         )
     plain = str(source.get("dtype") or "") in _PLAIN or (float(sample.min()) >= 0 and float(sample.max()) <= 1)
-    if voi.kind == "minmax" or (voi.kind == "auto" and plain and not hu):
+    if voi.kind == "minmax":
         return _least_to_greatest(channel, clip_undershoot, hu)
     if hu:
-        return _brain_window(source.get("windows") or [])
-    limits = _robust(channel, sample, head, modality, name)
-    limits.warnings += _raw_ct(sample, source) if modality == "CT" else []
+        limits, kind = _brain_window(source.get("windows") or []), "hu"
+    elif plain and voi.kind == "auto":
+        limits, kind = _least_to_greatest(channel, clip_undershoot, hu), "plain"
+    else:
+        limits, kind = _robust(channel, sample, head, modality, name), "robust"
+    limits.warnings += doubts(sample, head, limits.ends, source, modality, kind)
     return limits
 
 
@@ -234,15 +238,6 @@ def _brain_window(windows: Sequence[Any]) -> Limits:
         told = ", ".join(f"{center:g}/{width:g}" for center, width in named)
         limits.notes.append(f"its header names the window{'s' * (len(named) > 1)} {told}, not used unless asked for")
     return limits
-
-
-def _raw_ct(sample: Tensor, source: Mapping[str, Any]) -> list[str]:
-    """Warn of a CT that spans air to bone in values that are no HU: soft tissue is flat without its window."""
-    low, high = float(sample.min()), float(sample.max())
-    if source.get("units") == "HU" or low < 0 or not _RAW_CT[0] <= high - low <= _RAW_CT[1]:
-        return []
-    told = f"values of {format_value(low)} to {format_value(high)} are no HU: soft tissue is flat without its window"
-    return [f"{told}; subtract the offset of air (often 1024), or name a window in its values"]
 
 
 def _header_window(windows: Sequence[Any], name: str) -> Limits:
@@ -299,23 +294,11 @@ def _tell_suv(limits: Limits, voi: VOI, source: Mapping[str, Any], modality: str
         limits.notes.append(f"no SUV: {reason}")
 
 
-def format_value(value: float) -> str:
-    """Return a value as a person writes it.
-
-    Example:
-        >>> format_value(23000.4), format_value(7.3123), format_value(-0.0)
-        ('23000', '7.31', '0')
-    """
-    return f"{value + 0:.0f}" if abs(value) >= 100 else f"{value + 0:.3g}"
-
-
 def _text(limits: Limits, sample: Tensor, head: Tensor, modality: str) -> str:
     low, high = (limit * limits.factor for limit in limits.ends)
     unit = f" {limits.unit}" if limits.unit else ""
     words = (
-        f"{limits.name}{unit}"
-        if limits.name.startswith("window")
-        else f"{format_value(low)} to {format_value(high)}{unit}"
+        f"{limits.name}{unit}" if limits.name.startswith("window") else f"{value_text(low)} to {value_text(high)}{unit}"
     )
     if not limits.name.startswith(("window", "range")):
         words = f"{words} ({limits.name})"

@@ -81,6 +81,41 @@ def test_ct_without_header_is_known_by_its_values_and_the_task():
     assert meta["intensity_scale"][1][1] > 1000 and "are no HU: soft tissue is flat" in meta["warnings"]
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda ct: ct, ""),
+        (lambda ct: ct.clamp(0, 80), ""),
+        (lambda ct: ct.clamp(-100, 200), ""),
+        (lambda ct: ct.clamp(0, 80) / 80, ""),
+        (lambda ct: 10 * ct, "values of -10000 to 10030 are no HU: soft tissue is flat"),
+        (lambda ct: (ct + 1000) * 1.9e-4, "values of 0 to 0.381 are no HU: soft tissue is flat"),
+        (
+            lambda ct: torch.where(ct > -900, ct + 150, ct),
+            "100 % of the head lies above the window",
+        ),
+        (lambda ct: torch.where(ct < 500, ct - 150, ct), "% of the head lies below the window"),
+    ],
+)
+def test_a_ct_whose_range_hides_tissue_is_a_warning(change, told):
+    mr, ct = head()
+    sources = PairSources.of({"modality": "MR"}, {"dtype": "float32"})
+    image = MetaTensor(torch.stack([mr, change(ct)]), meta={"sources": sources})
+    warnings = WindowIntensityPair(task="ct_mri")(image).meta.get("warnings", "")
+    assert told in warnings and bool(warnings) == bool(told)
+
+
+@pytest.mark.parametrize(("modality", "is_told"), [("", True), ("MR", False)])
+def test_hounsfield_units_that_are_not_taken_for_a_ct_are_told(modality, is_told):
+    mr, ct = head()
+    sources = PairSources.of({"dtype": "int16"}, {"dtype": "int16", "modality": modality})
+    image = MetaTensor(torch.stack([mr, ct]), meta={"sources": sources})
+    told = WindowIntensityPair(task="t2_flair")(image).meta.get("warnings", "")
+    assert ("values of -1000 to 1003 look like a CT in HU" in told) == is_told
+    negative = MetaTensor(torch.stack([mr, (mr - 400) / 200]), meta={"sources": sources})  # normalized by its deviation
+    assert not WindowIntensityPair(task="t2_flair")(negative).meta.get("warnings", "")
+
+
 def test_a_map_of_a_ct_that_is_no_hu_has_no_brain_window():
     mr, ct = head()
     for units, is_window in (("HU", True), ("", True), ("MGML", False)):

@@ -16,10 +16,10 @@ from clinicalfmamba_nets.engine.pictures.pair import GREATEST_SIDE, LEAST_SIDE
 from clinicalfmamba_nets.engine.pictures.planes import Grid, Plane, choose_planes
 from clinicalfmamba_nets.engine.pictures.sheet import AMBER, Cell, Column, Foot, Row, draw_sheet
 from clinicalfmamba_nets.functional.colour import ycbcr_to_rgb
+from clinicalfmamba_nets.functional.ranges import value_text
 from clinicalfmamba_nets.functional.voi import apply_curve
 from clinicalfmamba_nets.io.dicom.colour import palette_table
 from clinicalfmamba_nets.io.files import atomic_file
-from clinicalfmamba_nets.transforms.limits import format_value
 from clinicalfmamba_nets.transforms.notes import split_notes
 from clinicalfmamba_nets.transforms.palette import shown_palette
 from clinicalfmamba_nets.transforms.restore import COVERED_KEY, CURVE_KEY, FACTS_KEY, SCALE_KEY, WINDOW_KEY
@@ -126,7 +126,7 @@ class Shown:
         bar = None
         if self.table is not None and len(facts) > 1:
             unit = f" {facts[1]['unit']}" if facts[1]["unit"] else ""
-            bar = (self.table, format_value(facts[1]["low"]), f"{format_value(facts[1]['high'])}{unit}")
+            bar = (self.table, value_text(facts[1]["low"]), f"{value_text(facts[1]['high'])}{unit}")
         first, second = self.labels[:2]
         told = f"in the range of {first}" + (f", colors of {second}" if bar or self.chroma is not None else "")
         signs = np.zeros((256, 3), np.uint8)
