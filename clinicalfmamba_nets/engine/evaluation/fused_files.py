@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clinicalfmamba_nets.engine.evaluation.suspicions import suspicions
+from clinicalfmamba_nets.engine.evaluation.suspicions import OtherPairs, suspicions
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, image_extension, printable
 from clinicalfmamba_nets.transforms import LoadImagePair
 
 FIELDS = ("case", "image", "image2")
+_TWELVE_BITS = 4096
 SLACK = 0.02  # share of the range that a saved image may leave it
 
 
@@ -58,6 +59,7 @@ class FusedFiles(nn.Module):
         self.counts = {field: Counter(_stem(entry, field) for entry in entries) for field in FIELDS}
         self.taken: dict[Path, str] = {}
         self.loader = LoadImagePair(allow_constant=True)
+        self.others = OtherPairs()
 
     def names_of(self, entry: Mapping[str, Any]) -> list[str]:
         """Names that the fused image of a pair may have, the best first."""
@@ -112,13 +114,18 @@ class FusedFiles(nn.Module):
             raise input_error(file.name, f"the size of the sources, {expected}", found, "score images of their size")
         facts = loaded.meta["sources"][1]
         fused = self._scaled(fused, facts, getattr(item.get("image"), "meta", {}), file.name)
-        return fused, suspicions(fused, image, chroma, item.get("image_chroma"))
+        remarks = suspicions(fused, image, chroma, item.get("image_chroma"))
+        return fused, [*remarks, *self.others(str(entry.get("case", "?")), fused, image)]
 
     def _scaled(self, fused: Tensor, facts: Mapping[str, Any], meta: Mapping[str, Any], name: str) -> Tensor:
         """Bring stored values to [0, 1]: by the range given, the kind of the file, or the units of the first source."""
         low, high = float(fused.min()), float(fused.max())
         limits = meta.get("intensity_scale")
         start, top = 0.0, self.data_range or float(facts["value_range"] or 0.0)
+        if not self.data_range and top == 65535 and 0 < high < _TWELVE_BITS:
+            found = f"{low:g} to {high:g} of 16 bits"
+            remedy = "give --range with the value that is white: 4095 for 12 bits, 65535 where it is so dark"
+            raise input_error(name, "values up to white, 65535", found, remedy)
         if not top and high <= 1 + SLACK:
             top = 1.0
         elif not top and facts["dtype"] == "uint8":

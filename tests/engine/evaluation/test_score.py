@@ -13,7 +13,7 @@ from PIL import Image
 
 from clinicalfmamba_nets.engine.evaluation.fused_files import FusedFiles
 from clinicalfmamba_nets.engine.evaluation.score import listed_pairs, named_folders, score_folders
-from clinicalfmamba_nets.engine.evaluation.suspicions import find_shift, suspicions
+from clinicalfmamba_nets.engine.evaluation.suspicions import OtherPairs, find_shift, suspicions
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.metrics import compute_all
 
@@ -137,6 +137,58 @@ def test_copies_greyed_and_shifted_images_are_told(data):
     remarks = [row["remarks"] for row in csv.DictReader((data / "o" / "pairs.csv").open())]
     assert "greyed" in remarks[0] and "shifted by 4 x 2 pixels" in remarks[1]
     assert "shifted by 4 x 2 pixels against the sources (1 of 2 pairs)" in (data / "o" / "table.md").read_text()
+
+
+def pair_of(number):
+    """The sources of a head, (2, H, W) in [0, 1], with a mark on one side."""
+    image = torch.from_numpy(np.stack(sources(number))).float() / 255
+    image[:, 20:26, 40 + number : 46 + number] = torch.tensor([1.0, 0.6])[:, None, None]
+    return image
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda fused: fused, ""),
+        (lambda fused: fused.flip(1), "mirrored along axis 1 against the sources"),
+        (lambda fused: fused.flip(0), "mirrored along axis 0 against the sources"),
+        (lambda fused: fused.flip(0, 1), "mirrored along axes 0 and 1 against the sources"),
+        (lambda fused: fused.T, "transposed against the sources"),
+        (lambda fused: 1 - fused, "inverted: dark where both sources are bright"),
+        (lambda fused: (1 - fused).flip(1), "mirrored along axis 1 against the sources"),
+        (lambda fused: 0.5 * fused, ""),
+    ],
+)
+def test_mirrored_turned_and_inverted_images_are_told(change, told):
+    image = pair_of(0)
+    found = suspicions(change(image.mean(0))[None], image, None, None)
+    assert told in found if told else found == []
+
+
+def test_a_source_of_another_brightness_is_nearly_a_copy():
+    image = pair_of(0)
+    found = suspicions(0.8 * image[:1], image, None, None)
+    assert [text[:25] for text in found] == ["nearly a copy of image A "]
+
+
+def test_images_of_other_cases_are_told():
+    pairs = [pair_of(number) for number in range(4)]
+    right, wrong, same = OtherPairs(), OtherPairs(), OtherPairs()
+    for number, image in enumerate(pairs):
+        assert right(str(number), image.mean(0, keepdim=True), image) == []
+    told = [wrong(str(n), pairs[(n + 1) % 4].mean(0, keepdim=True), image) for n, image in enumerate(pairs)]
+    assert all("fits its sources better" in text[0] or "the names may be" in text[0] for text in told[1:])
+    told = [same(str(n), pairs[0].mean(0, keepdim=True), image) for n, image in enumerate(pairs)]
+    assert told[0] == [] and told[1][0] == "the same fused image as case 0 has"
+
+
+def test_twelve_bits_in_sixteen_are_refused_without_a_range(data):
+    for number in range(2):
+        save(data / "out" / f"c{number}.png", average(number).astype(np.uint16) * 16)
+    with pytest.raises(
+        FusionInputError, match=r"expected values up to white, 65535, found 0 to .* of 16 bits; give --range"
+    ):
+        score_folders([str(data / "out")], data / "in" / "list.json", data / "scores", metrics=["ssim"])
 
 
 def test_names_by_rule_and_by_list(data):
