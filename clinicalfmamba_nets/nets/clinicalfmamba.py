@@ -150,10 +150,14 @@ class ClinicalFMamba(nn.Module):
             The fused images, (B, 1, *S) in [0, 1]; with ``return_weights`` (B, 2, *S), weights of the MRI second.
 
         Raises:
-            ValueError: not two channels, or not ``spatial_dims`` spatial dimensions.
+            ValueError: not two channels, or not ``spatial_dims`` spatial dimensions, or no floating-point values.
         """
         if image.dim() != self.spatial_dims + 2 or image.shape[1] != 2:
             raise ValueError(f"image: expected (B, 2, *S) with {self.spatial_dims} sizes, found {image.shape}")
+        if not image.is_floating_point():
+            raise ValueError(
+                f"image: expected floating-point values in [0, 1], found {image.dtype}; divide by its white"
+            )
         return self.head(self._features(image), image)
 
     def _features(self, image: Tensor) -> Tensor:

@@ -84,6 +84,11 @@ def _check_shapes(
     z: Tensor | None,
     delta_bias: Tensor | None,
 ) -> None:
+    if not u.is_floating_point():  # the result has its type
+        raise ValueError(f"u: expected a floating-point type, found {u.dtype}")
+    for name, p in (("delta", delta), ("A", A), ("B", B), ("C", C), ("D", D), ("z", z), ("delta_bias", delta_bias)):
+        if p is not None and p.is_complex():
+            raise ValueError(f"{name}: expected real numbers, found {p.dtype}")
     if u.dim() != 3 or u.shape[2] < 1:
         raise ValueError(f"u: expected (B, D, L) with L >= 1, found {tuple(u.shape)}")
     batch, channels, length = u.shape

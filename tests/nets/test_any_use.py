@@ -178,3 +178,10 @@ def test_gradients_of_gradients_in_training(name) -> None:
             slope.square().sum().backward()
         results.append(torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None]))
     assert (results[0] - results[1]).norm() < 2e-2 * results[1].norm() > 0
+
+
+@pytest.mark.parametrize("name", ["2d", "3d"])
+def test_images_of_whole_numbers_are_refused(name) -> None:
+    net, image = _build(name)
+    with pytest.raises(ValueError, match=r"expected floating-point values in \[0, 1\], found torch.uint8; divide by"):
+        net((image * 255).byte())

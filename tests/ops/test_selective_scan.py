@@ -99,6 +99,21 @@ def test_wrong_shapes_are_named(name, shape, message) -> None:
         selective_scan(**values)
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "message"),
+    [
+        ("u", torch.int64, "u: expected a floating-point type, found torch.int64"),
+        ("u", torch.complex64, "u: expected a floating-point type, found torch.complex64"),
+        ("A", torch.complex64, "A: expected real numbers, found torch.complex64"),
+    ],
+)
+def test_types_that_would_lose_values_are_named(name, dtype, message) -> None:
+    values = {k: v.detach() for k, v in _inputs(1, 2, 6, 4, None).items()}
+    values[name] = values[name].to(dtype)
+    with pytest.raises(ValueError, match=message):
+        selective_scan(**values)
+
+
 def test_backend_choice_can_be_forced_and_is_reported(monkeypatch) -> None:
     u = torch.zeros(1, 2, 3)
     assert resolve_backend(u.double(), 8) == "torch"
