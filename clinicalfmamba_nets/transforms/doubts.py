@@ -40,7 +40,7 @@ def doubts(
     air = _AIR[0] <= low <= _AIR[1] and float((sample <= _AIR[1]).float().mean()) >= _AIR_SHARE
     if named or not air or high < _BONE:
         return []
-    return [f"{told} look like a CT in HU, but are taken for no CT: name the task, such as ct_mri, or a window"]
+    return [f"{told} look like a CT in HU, but are taken for no CT: check order and task, or name a window"]
 
 
 def _saturated(inside: Tensor, ends: tuple[float, float]) -> list[str]:

@@ -134,7 +134,11 @@ def from_array(data: Any, name: str) -> Source:
         found = f"{np.ma.count_masked(data)} masked values"
         raise input_error(name, "an array without a mask", found, "give them a value: array.filled(0)")
     affine = to_affine_nd(3, data.affine.cpu().numpy()) if isinstance(data, MetaTensor) else None
-    array = data.detach().cpu().numpy() if isinstance(data, torch.Tensor) else np.asarray(data)
+    if isinstance(data, torch.Tensor):  # NumPy has neither sparse arrays nor bfloat16
+        dense = data.detach().cpu().to_dense() if data.is_sparse else data.detach().cpu()
+        array = (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
+    else:
+        array = np.asarray(data)
     file = meta.get("filename_or_obj")
     path = os.fsdecode(file) if isinstance(file, str | bytes | os.PathLike) else ""
     name = printable(path) if path else name

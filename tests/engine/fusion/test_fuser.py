@@ -116,3 +116,14 @@ def test_an_unknown_option_is_named_with_the_nearest_one(options, told):
     if "spatial_dim" not in options:
         with pytest.raises(TypeError, match=r"^Fuser\(\) got an unexpected keyword argument"):
             Fuser(**options)
+
+
+@pytest.mark.parametrize(
+    "change", [torch.Tensor.bfloat16, torch.Tensor.half, torch.Tensor.double, torch.Tensor.to_sparse]
+)
+def test_tensors_of_any_kind_are_taken(change):
+    image, other = (torch.arange(1024).reshape(32, 32) * factor % 64 / 64 for factor in (1, 5))
+    fused = fuse(change(image), change(other), task="ct_mri", device="cpu")
+    assert fused.dtype == torch.float32 and torch.allclose(
+        fused, fuse(image, other, task="ct_mri", device="cpu"), atol=5e-3
+    )
