@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 from datetime import datetime, timedelta
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.transforms.sources import Source
 
 _STUDY = "StudyInstanceUID (0020,000D)"
+# What stands before the number or name of a subject, or of a session, in the name of a file.
+_SUBJECT = (
+    r"(?<![a-z])(?:sub-([a-z0-9]+)|(?:subject|subj|sub|patient|pat|case)[-_ ]?(\d[a-z0-9]*)"
+    r"|(brats.+?)(?=[_-](?:t1|t2|flair)))"
+)
+_SESSION = r"(?<![a-z])(?:ses|session|visit)[-_ ]?([a-z0-9]+)"
 _LATER = timedelta(hours=24)
 
 
@@ -30,6 +38,7 @@ def check_patient(first: Source, second: Source) -> list[str]:
         ("PatientSex (0010,0040)", _known_sex(first.sex), _known_sex(second.sex)),
         ("PatientName (0010,0010)", _plain_name(first.patient_name), _plain_name(second.patient_name)),
     )
+    told = _check_names(first, second)
     both = bool(first.patient and second.patient)
     unlike = [tag for tag, one, other in tags if one and other and one != other]
     if unlike and (unlike[0] == tags[0][0] or not both):
@@ -38,7 +47,7 @@ def check_patient(first: Source, second: Source) -> list[str]:
         raise input_error(second.name, expected, found, "choose series of one patient")
     if both and first.issuer and second.issuer and first.issuer.casefold() != second.issuer.casefold():
         unlike.append("IssuerOfPatientID (0010,0021)")  # two hospitals, which give one number to two persons
-    return [f"the same PatientID with another {tag}: make sure that both are one patient" for tag in unlike]
+    return [*told, *(f"the same PatientID with another {tag}: make sure that both are one patient" for tag in unlike)]
 
 
 def compare_times(first: Source, second: Source) -> tuple[list[str], list[str]]:
@@ -74,6 +83,16 @@ def compare_times(first: Source, second: Source) -> tuple[list[str], list[str]]:
     span = f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
     exact = _timed(first.taken) and _timed(second.taken)
     return [f"of two studies ({_STUDY}), acquired {f'{span} apart' if exact else 'on one day'}"], []
+
+
+def _check_names(first: Source, second: Source) -> list[str]:
+    """Warn of files whose names say two subjects or sessions, as BIDS and most collections name them."""
+    for what, pattern in (("subject", _SUBJECT), ("session", _SESSION)):
+        names = (os.path.basename(source.path.split("::")[0]).lower() for source in (first, second))
+        one, other = (re.findall(pattern, name) for name in names)
+        if one and other and one[0] != other[0]:
+            return [f"named as another {what} than {first.name}: make sure that both are one patient"]
+    return []
 
 
 def _known_sex(sex: str) -> str:

@@ -196,3 +196,23 @@ def test_a_mask_of_an_array_is_not_lost():
     ):
         from_array(masked, "image")
     assert np.array_equal(from_array(masked.filled(0), "image").array, masked.filled(0))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ("sub-01_T1w.nii.gz", "sub-02_ct.nii.gz", "another subject"),
+        ("sub-01_ses-1_T2w.nii.gz", "sub-01_ses-2_FLAIR.nii.gz", "another session"),
+        ("patient7_mri.png", "patient_8_ct.png", "another subject"),
+        ("BraTS19_2013_2_1_t2.nii.gz", "BraTS19_2013_3_1_flair.nii.gz", "another subject"),
+        ("BraTS-GLI-00005-000-t2w.nii.gz", "BraTS-GLI-00006-000-t2f.nii.gz", "another subject"),
+        ("BraTS-GLI-00005-000-t2w.nii.gz", "BraTS-GLI-00005-000-t2f.nii.gz", ""),
+        ("sub-01_T1w.nii.gz", "sub-01_ct.nii.gz", ""),
+        ("BraTS19_2013_2_1_t2.nii.gz", "BraTS19_2013_2_1_flair.nii.gz", ""),
+        ("path12_mri.png", "path13_ct.png", ""),
+        ("sub-01_T1w.nii.gz", "ct.nii.gz", ""),
+    ],
+)
+def test_files_that_are_named_as_of_two_subjects_warn(first, second, told):
+    warnings = put_on_grid(source(name="one", path=f"/a/{first}"), source(name="two", path=f"/b/{second}")).warnings
+    assert len(warnings) == bool(told) and all(told in text for text in warnings)

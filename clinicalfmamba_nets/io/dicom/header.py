@@ -36,6 +36,13 @@ _TEXTS = {
     "protocol": "ProtocolName",
 }
 NUCLEAR, PET = "1.2.840.10008.5.1.4.1.1.20", "1.2.840.10008.5.1.4.1.1.128"
+# The end of the SOP class of images of one modality.
+_CLASSES = {
+    **dict.fromkeys(("2", "2.1", "2.2"), "CT"),
+    **dict.fromkeys(("4", "4.1", "4.4"), "MR"),
+    **dict.fromkeys(("128", "128.1", "130"), "PT"),
+    "20": "NM",
+}
 _SIEMENS = (0x00190010, 0x0019100A)  # private creator, and how many slices are tiled in one picture
 
 
@@ -146,6 +153,13 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
         has_lut=bool(elements.items("ModalityLUTSequence")),
     )
     header.high_bit = elements.count("HighBit", header.bits_stored - 1)
+    header.modality = header.modality.upper()
+    if not header.modality:
+        header.modality = _CLASSES.get(header.sop_class.removeprefix("1.2.840.10008.5.1.4.1.1."), "")
+        if header.modality:
+            header.warnings.append(
+                f"no Modality (0008,0060): taken as {header.modality} by its SOPClassUID (0008,0016)"
+            )
     if "SIEMENS" in elements.text(_SIEMENS[0]):
         header.tiles = _whole(elements, _SIEMENS[1]) or 1
     if header.sop_class == PET:
@@ -212,7 +226,7 @@ def _nuclear(path: Path, elements: Elements, header: Header) -> list[Slice]:
     import numpy as np
 
     told = nuclear_frames(elements, header.frames)
-    header.problem, header.warnings = told.problem, told.warnings
+    header.problem, header.warnings = told.problem, [*header.warnings, *told.warnings]
     first = _slice(path, elements, 0, [])
     step = next((value for value in (first.gap, first.thickness) if value), None)
     slices = []

@@ -192,6 +192,7 @@ def _unlike(headers: list[Header]) -> str:
         ("samples", "SamplesPerPixel (0028,0002)"),
         ("photometric", "PhotometricInterpretation (0028,0004)"),
         ("frame_of_reference", "FrameOfReferenceUID (0020,0052)"),
+        ("modality", "Modality (0008,0060)"),
         ("study", "StudyInstanceUID (0020,000D)"),
         ("patient", "PatientID (0010,0020)"),
     ):

@@ -334,3 +334,19 @@ def test_burned_in_text_and_another_part_of_the_body_are_told(make_series):
     assert row.warnings == ["BodyPartExamined (0018,0015) says CHEST: the weights were trained on heads alone"]
     for part in ("HEADNECK", "Brain", "", "WHOLEBODY", "INNER EAR"):
         assert one(make_series(2, BurnedInAnnotation="NO", BodyPartExamined=part.upper())).warnings == []
+
+
+@pytest.mark.parametrize(("modality", "warned"), [("mr", False), (None, True), ("", True)])
+def test_an_absent_modality_is_that_of_the_class(make_series, modality, warned):
+    row = one(make_series(3, Modality=modality))
+    assert row.modality == "MR" and row.problem == ""
+    told = "no Modality (0008,0060): taken as MR by its SOPClassUID (0008,0016)"
+    assert row.warnings == [told] * warned
+
+
+def test_slices_of_two_modalities_are_no_volume(make_series):
+    ct = {"Modality": "CT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}
+    row = one(
+        make_series(4, edit=lambda n, made: [setattr(made, key, word) for key, word in ct.items()] if n > 1 else None)
+    )
+    assert row.problem.startswith("expected one Modality (0008,0060) of all slices, found ")
