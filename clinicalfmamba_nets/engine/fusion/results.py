@@ -132,8 +132,8 @@ class Results:
             raise input_error(target, "the result of these images", found, REMEDY)
         for key, value in made_by.items():
             if record.get(key) != value:
-                found = f"{key} {_short(record.get(key))}"
-                raise input_error(target, f"a result made with {key} {_short(value)}", found, REMEDY)
+                expected, found = _differing(key, value, record.get(key))
+                raise input_error(target, f"a result made with {expected}", found, REMEDY)
         if target.name == record.get("fused") and content_digest(target) != sums.get("fused"):
             raise input_error(target, "the file that run.json tells about", "one that was changed since", REMEDY)
 
@@ -266,6 +266,16 @@ def _same(first: str, second: str) -> bool:
         return os.path.samefile(first, second)
     except OSError:
         return False
+
+
+def _differing(key: str, asked: Any, made: Any) -> tuple[str, str]:
+    """Return what was asked for and what was found; of several settings those that differ."""
+    if not (isinstance(asked, Mapping) and isinstance(made, Mapping)):
+        return f"{key} {_short(asked)}", f"{key} {_short(made)}"
+    names = [name for name in dict.fromkeys([*asked, *made]) if asked.get(name) != made.get(name)]
+    told = (", ".join(f"{name} {_short(held.get(name) or 'by default')}" for name in names) for held in (asked, made))
+    expected, found = told
+    return expected, found
 
 
 def _short(value: Any) -> str:

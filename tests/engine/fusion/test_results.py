@@ -68,3 +68,12 @@ def test_a_folder_of_somebody_else_stays(tmp_path, images):
     (tmp_path / "out" / COLOR / "notes.txt").write_text("mine")
     made(tmp_path / "out", images, False)
     assert (tmp_path / "out" / COLOR / "notes.txt").read_text() == "mine"
+
+
+def test_settings_that_differ_are_named_and_no_others(toy_cli, tmp_path):
+    paths = [tmp_path / "mri.png", tmp_path / "ct.png"]
+    for seed, path in enumerate(paths):
+        write_image(path, np.random.default_rng(seed).integers(0, 256, (24, 24)).astype(np.float32))
+    assert toy_cli("fuse", *paths, "-o", tmp_path / "out").code == 0
+    cause = toy_cli("fuse", *paths, "-o", tmp_path / "out", "--window-b", "p1/p99").cause
+    assert "expected a result made with window_b p1/p99, found window_b by default; add --overwrite" in cause
