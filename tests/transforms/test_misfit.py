@@ -75,3 +75,27 @@ def test_an_image_brightest_around_the_head_is_no_misfit(slab, which):
     slab = slab.copy()
     slab[which] = 1 - slab[which]
     assert told(*slab, np.diag([1.0, 1.0, 2.0, 1.0])) == ""
+
+
+@pytest.mark.parametrize(("axis", "side"), [(0, "left to right"), (1, "front to back"), (2, "top to bottom")])
+def test_a_second_image_that_is_mirrored_is_told_as_that(axis, side):
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, 48),) * 3, indexing="ij")
+    head = (x / 0.8) ** 2 + (y / 0.9) ** 2 + (z / 0.85) ** 2 < 1
+    spot = ((x - 0.4) ** 2 + (y - 0.3) ** 2 + (z + 0.3) ** 2) < 0.1
+    first = head * (0.5 + 0.1 * np.sin(9 * x + 2) * np.cos(7 * y + z)) + 0.3 * spot
+    second = head * (0.9 - first)
+    affine = np.diag([-4.0, -4.0, 4.0, 1.0])
+    assert measure_fit(np.stack([first, second]), affine).warning == ""
+    told = measure_fit(np.stack([first, np.flip(second, axis)]), affine).warning
+    assert told.startswith(f"the second image fits better mirrored {side} (mutual information ")
+    assert "its sides may be exchanged, check its orientation" in told
+
+
+def test_a_symmetric_noisy_head_is_not_taken_for_a_mirrored_one():
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, 48),) * 3, indexing="ij")
+    radius = np.sqrt((x / 0.8) ** 2 + (y / 0.9) ** 2 + (z / 0.85) ** 2)
+    head = (radius < 1) * (0.9 - 0.4 * radius)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        noisy = [np.clip(head + rng.normal(0, 0.05, head.shape), 0, 1) for _ in range(2)]
+        assert "mirrored" not in measure_fit(np.stack(noisy), np.diag([-4.0, -4.0, 4.0, 1.0])).warning
