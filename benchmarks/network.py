@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.roofline import describe_machine
-from clinicalfmamba_nets.blocks import mamba
+from clinicalfmamba_nets.blocks import decoder, dilated_gated_conv, heads, mamba
 from clinicalfmamba_nets.losses import FusionLoss
 from clinicalfmamba_nets.nets import clinicalfmamba_2d
 from clinicalfmamba_nets.ops import native, scan_backend
@@ -41,12 +41,17 @@ def _scan_flops(u, projected, dt_weight, *others, **_):  # type: ignore[no-untyp
     return 2 * u[2] * u[3] * math.prod(dt_weight)  # B L (S K D R)
 
 
+def _maps_flops(x, weight, bias, before, after, times, plus, dilation, scale, *_, **__):  # type: ignore[no-untyped-def]
+    return 2 * x[0] * x[1] * x[2] * scale**2 * math.prod(weight)  # a plain convolution's: the kernel needs fewer
+
+
 # The products within the native kernels, from the shapes of their arguments; a gradient takes two for each.
 OPS = torch.ops.clinicalfmamba
 native.load()  # registers them
 PROJECTIONS = {
     OPS.permuted_conv1d_silu: _conv_flops,
     OPS.permuted_selective_scan: _scan_flops,
+    OPS.conv3x3: _maps_flops,
     OPS.permuted_conv1d_silu_forward: _conv_flops,
     OPS.permuted_conv1d_silu_backward: lambda du, dprojected, *others, **_: 2 * _conv_flops(*others),
     OPS.permuted_selective_scan_states: _scan_flops,
@@ -93,6 +98,7 @@ def describe_shares(run: Callable[[], object]) -> str:
 
     places = [
         ("conv", F, "conv2d"),
+        *(("conv", place, "conv3x3") for place in (decoder, dilated_gated_conv, heads)),
         ("scan", mamba, "permuted_conv1d_silu"),
         ("scan", mamba, "permuted_selective_scan"),
         ("scan", mamba, "gated_norm"),

@@ -8,10 +8,10 @@ from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import Tensor, nn
 
-from clinicalfmamba_nets.blocks.folding import fold_behind, foldable, scale_and_shift
+from clinicalfmamba_nets.blocks.folding import fold_behind, foldable, normalization_of, scale_and_shift
 from clinicalfmamba_nets.blocks.hooks import watched
 from clinicalfmamba_nets.blocks.layout import empty_maps
-from clinicalfmamba_nets.ops import recording
+from clinicalfmamba_nets.ops import conv3x3, convolves_maps, recording
 
 
 class UpsampleConv(nn.Module):
@@ -55,6 +55,8 @@ class UpsampleConv(nn.Module):
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
             if watched(self.conv) or watched(self.after) or watched(self.after[0]):
                 return self.after(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
+            if not self.training and convolves_maps(x, self.conv.weight) and self._is_plain():
+                return self._in_one_pass(x)
         if self.training or recording():  # unknown sizes do not survive the interleaving of the phases
             return self.after(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         if not self.folds:
@@ -67,6 +69,29 @@ class UpsampleConv(nn.Module):
             if position > 0:  # the normalization at 0 is in the weights
                 x = layer(x)
         return x
+
+    @torch.jit.unused
+    def _is_plain(self) -> bool:
+        """Whether a (leaky) ReLU and a batch normalization, or one of them, stand behind the convolution."""
+        layers = list(self.after)
+        acts = [layer for layer in layers if isinstance(layer, nn.ReLU | nn.LeakyReLU)]
+        norms = [layer for layer in layers if foldable(layer)]
+        hooked = any(map(watched, layers))
+        return not hooked and len(acts) + len(norms) == len(layers) and max(len(acts), len(norms)) < 2
+
+    @torch.jit.unused
+    def _in_one_pass(self, x: Tensor) -> Tensor:
+        """The same in inference: nothing is upsampled in memory."""
+        after, slopes = None, [1.0, 1.0]  # of the activations in front of the normalization and behind it
+        for layer in self.after:
+            if foldable(layer):
+                after = normalization_of(layer)
+            else:
+                slopes[0 if after is None else 1] = getattr(layer, "negative_slope", 0.0)
+        maps, (slope, slope_after) = x.movedim(1, -1), slopes
+        weight, bias = self.conv.weight, self.conv.bias
+        y = conv3x3(maps, weight, bias, after=after, scale=2, slope=slope, slope_after=slope_after)
+        return y.movedim(-1, 1)
 
 
 def upsample_conv_by_phase(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -7,8 +7,10 @@ from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
+from clinicalfmamba_nets.blocks.folding import foldable, normalization_of
 from clinicalfmamba_nets.blocks.hooks import LeakyReLUAfter, watched
 from clinicalfmamba_nets.blocks.layout import is_channels_last
+from clinicalfmamba_nets.ops import conv3x3, convolves_maps
 
 SLOPE = 0.2
 
@@ -129,8 +131,40 @@ class DilatedGatedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C, *S)."""
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if not self.training and self._is_plain() and convolves_maps(x, self.conv3.weight, self.dilated.weight):
+                return self._in_passes(x)
         gated = self.act3(self.conv3(self.norm1(x))) * self.act1(self._gate(self.norm2(x)))
         return x + self.pyramid(self.act_dilated(self.dilated(self.norm3(gated))))
+
+    @torch.jit.unused
+    def _is_plain(self) -> bool:
+        """Whether the 2D block with the shared pyramid, or none, is as it was built, and no hook waits for a layer."""
+        norms = [layer for layer in self.children() if "Norm" in type(layer).__name__]
+        pyramid = self.pyramid
+        if isinstance(pyramid, nn.Sequential):
+            norms.append(pyramid[0])
+        shared = isinstance(pyramid, nn.Identity) or isinstance(pyramid[2], SharedPyramid)  # type: ignore[index]
+        return shared and all(map(foldable, norms)) and not any(map(watched, self.modules()))
+
+    @torch.jit.unused
+    def _in_passes(self, x: Tensor) -> Tensor:
+        """The same in inference, one pass over memory for each convolution.
+
+        The pyramid is P(q + P(q + P(q))) there, with the offset b of P once, twice and three times: the same sum.
+        """
+        maps, conv3, dilated = x.movedim(1, -1), self.conv3, self.dilated
+        gate = self.act1(self._gate(self.norm2(x))).movedim(1, -1)
+        before = normalization_of(self.norm1)
+        gated = conv3x3(maps, conv3.weight, conv3.bias, before=before, times=gate, slope=SLOPE)
+        options = {"before": normalization_of(self.norm3), "dilation": dilated.dilation[0], "slope": SLOPE}
+        if isinstance(self.pyramid, nn.Identity):
+            return conv3x3(gated, dilated.weight, dilated.bias, plus=maps, **options).movedim(-1, 1)
+        after, conv = normalization_of(self.pyramid[0]), self.pyramid[2].conv  # type: ignore[index]
+        q = conv3x3(gated, dilated.weight, dilated.bias, after=after, slope_after=SLOPE, **options)
+        y = conv3x3(q, conv.weight, conv.bias, plus=q)
+        y = conv3x3(y, conv.weight, 2 * conv.bias, plus=q)
+        return conv3x3(y, conv.weight, 3 * conv.bias, plus=maps).movedim(-1, 1)
 
     def _gate(self, x: Tensor) -> Tensor:
         """conv1(x); in inference as a matrix product."""

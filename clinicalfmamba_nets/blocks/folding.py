@@ -53,6 +53,16 @@ def scale_and_shift(
     return scale, bias - running_mean * scale
 
 
+def normalization_of(norm: nn.Module) -> Tensor:
+    """Scale and shift of a foldable normalization, (2, C).
+
+    Example:
+        >>> normalization_of(nn.BatchNorm2d(4).eval()).shape
+        torch.Size([2, 4])
+    """
+    return torch.stack(scale_and_shift(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps))  # type: ignore[arg-type]
+
+
 def fold_behind(weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """Weights of a convolution (C', C, *kernel) with the normalization that follows it."""
     assert bias is not None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.hooks import LeakyReLUAfter, watched
-from clinicalfmamba_nets.ops import recording
+from clinicalfmamba_nets.ops import conv3x3, convolves_maps, recording
 
 LOGIT_BOUND = 5.0
 PREFERENCE = 6.0
@@ -37,7 +40,7 @@ class SigmoidHead(nn.Module):
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
             if watched(self.conv):
                 return torch.sigmoid(self.conv(decoded))
-        if self.training or recording():
+        if self.training:
             return torch.sigmoid(self.conv(decoded))
         return torch.sigmoid(conv_to_one_channel(decoded, self.conv.weight, self.conv.bias))
 
@@ -64,6 +67,8 @@ def conv_to_one_channel(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
     dims = x.dim() - 2
     taps = weight[0].flatten(1).t().expand(x.shape[0], -1, -1)  # (B, 3^dims, C)
     maps = torch.bmm(taps, x.flatten(2)).unflatten(2, x.shape[2:])  # (B, 3^dims, *S)
+    if recording():
+        return _sum_of_shifted(maps, dims, bias)
     middle = maps.shape[1] // 2
     out = maps[:, middle]
     if bias is not None:
@@ -78,6 +83,30 @@ def conv_to_one_channel(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tenso
         if tap != middle:
             target.add_(source)
     return out.unsqueeze(1)
+
+
+def _sum_of_shifted(maps: Tensor, dims: int, bias: Tensor | None) -> Tensor:
+    """What `conv_to_one_channel` sums in place, for a graph that is recorded: (B, 3^dims, *S) -> (B, 1, *S)."""
+    padded, out = F.pad(maps, [1, 1] * dims), maps[:, :1]
+    for tap in range(maps.shape[1]):
+        part, place = padded[:, tap : tap + 1], maps.shape[1]
+        for axis in range(dims):
+            place = place // 3
+            part = part.narrow(axis + 2, tap // place % 3, maps.shape[axis + 2])
+        out = part if tap == 0 else out + part
+    return out if bias is None else out + bias
+
+
+def refine(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """Two convolutions, each with its leaky ReLU, (B, C, *S) -> (B, C, *S): in inference one pass for each."""
+    weight: Any = layers[0].weight
+    if layers.training or not convolves_maps(x, weight) or any(map(watched, layers.modules())):
+        return layers(x)
+    maps = x.movedim(1, -1)
+    for first in (0, 2):
+        conv, slope = layers[first], float(layers[first + 1].negative_slope)  # type: ignore[arg-type]
+        maps = conv3x3(maps, conv.weight, conv.bias, slope=slope, fast=True)  # type: ignore[arg-type]
+    return maps.movedim(-1, 1)
 
 
 class GainHead(nn.Module):
@@ -108,9 +137,14 @@ class GainHead(nn.Module):
         self.conv = conv(channels, 2 * bands, 3, padding=1)
         nn.init.constant_(self.conv.bias, -1.0)  # gains of about 0.54: near the average image at the start
 
+    def _refined(self, decoded: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():
+            return refine(self.refine, decoded)
+        return self.refine(decoded)
+
     def forward(self, decoded: Tensor, image: Tensor) -> Tensor:
         """(B, C, *S) and the inputs (B, 2, *S) -> (B, 1, *S) in [0, 1]."""
-        gains = 2.0 * torch.sigmoid(self.conv(self.refine(decoded)))  # (B, 2 bands, *S)
+        gains = 2.0 * torch.sigmoid(self.conv(self._refined(decoded)))  # (B, 2 bands, *S)
         bands = []
         rest = image
         for band in range(self.bands - 1):
@@ -159,13 +193,16 @@ class MixHead(nn.Module):
         nn.init.zeros_(self.conv.bias)
         self.preference = nn.Parameter(torch.tensor([PREFERENCE]))  # of the brighter input
 
+    def _refined(self, decoded: Tensor) -> Tensor:
+        if not torch.jit.is_scripting():
+            return refine(self.refine, decoded)
+        return self.refine(decoded)
+
     def weights(self, decoded: Tensor, image: Tensor) -> Tensor:
         """Weight of the first input: (B, C, *S) and the inputs (B, 2, *S) -> (B, 1, *S) in [0, 1]."""
-        refined = self.refine(decoded)
-        if self.training or recording():
-            logit = self.conv(refined)
-        else:
-            logit = conv_to_one_channel(refined, self.conv.weight, self.conv.bias)
+        refined = self._refined(decoded)
+        conv = self.conv
+        logit = conv(refined) if self.training else conv_to_one_channel(refined, conv.weight, conv.bias)
         logit = logit + self.preference * (image[:, :1] - image[:, 1:])
         return torch.sigmoid(self.bound * torch.tanh(logit / self.bound))
 

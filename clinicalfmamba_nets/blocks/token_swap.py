@@ -43,7 +43,7 @@ class TokenSwap(nn.Module):
             The mixed tokens and the new residual, each (2, B, L, C).
         """
         residual = residual + tokens
-        normed = self.norm(residual)
-        swapped = torch.arange(normed.shape[3], device=normed.device) % 2 == 0  # no buffer: it would miss in state_dict
-        mixed = torch.where(swapped, normed.flip(0), normed)
+        normed = self.norm(residual).flatten(1, 2)  # torch.export would ask how batch and length relate
+        swapped = torch.arange(normed.shape[2], device=normed.device) % 2 == 0  # no buffer: it would miss in state_dict
+        mixed = torch.where(swapped, normed.flip(0), normed).view_as(tokens)
         return self.mamba(mixed, mixed, order), residual

@@ -17,7 +17,7 @@ from clinicalfmamba_nets.blocks.mamba import MambaBlock
 from clinicalfmamba_nets.blocks.token_swap import TokenSwap
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.nets.official import OFFICIAL_SCANS, official_block
-from clinicalfmamba_nets.ops import recording, scan_orders
+from clinicalfmamba_nets.ops import convolves_maps, recording, scan_orders
 from clinicalfmamba_nets.ops.scan_orders import FOUR_DIRECTIONS, PLANAR, TRI_PLANE
 
 # scan: (paths of the single blocks, paths of the Fusion Mamba, spatial dimensions)
@@ -162,7 +162,7 @@ class ClinicalFMamba(nn.Module):
 
     def _features(self, image: Tensor) -> Tensor:
         """Decoded features with what the images exchange: (B, 2, *S) -> (B, C0, *S); all else is freed on return."""
-        channels_last = self.channels_last and image.device.type == "cpu" and not recording()
+        channels_last = self.channels_last and image.device.type == "cpu" and self._keeps_order(image)
         batch, images = image.shape[0], torch.cat([image[:, 0], image[:, 1]])  # (2B, *S), MRI first
         shallow = self.conv_in(with_channels_last(images) if channels_last else images.unsqueeze(1))  # (2B, C0, *S)
         f_x, f_y = shallow.split([batch, batch])
@@ -177,6 +177,12 @@ class ClinicalFMamba(nn.Module):
         if self.cmca:
             decoded = self.channel_attention(decoded, f_x, f_y)
         return decoded
+
+    def _keeps_order(self, image: Tensor) -> bool:
+        """Whether channels may come last: in a recorded graph, only where the kernels for such maps are in it."""
+        if torch.jit.is_scripting():
+            return True
+        return not recording() or (self.spatial_dims == 2 and convolves_maps(image.new_empty([1, 16, 1, 1])))
 
     def _mix(self, tokens: Tensor, grid: list[int]) -> Tensor:
         """Single blocks, token swap, Fusion Mamba and the decoder's blocks: (2, B, L, C) -> (B, L, C)."""

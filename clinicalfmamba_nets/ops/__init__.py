@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clinicalfmamba_nets.ops.backends import backend_report, scan_backend
 from clinicalfmamba_nets.ops.gating import gated_norm
+from clinicalfmamba_nets.ops.maps import conv3x3, convolves_maps
 from clinicalfmamba_nets.ops.permuted import permuted_conv1d_silu, permuted_selective_scan
 from clinicalfmamba_nets.ops.plain import layer_norm, widened
 from clinicalfmamba_nets.ops.recording import recording
@@ -12,6 +13,8 @@ from clinicalfmamba_nets.ops.selective_scan import selective_scan
 
 __all__ = [
     "backend_report",
+    "conv3x3",
+    "convolves_maps",
     "gated_norm",
     "layer_norm",
     "permuted_conv1d_silu",

@@ -112,6 +112,35 @@ def add_at_tokens(y: Tensor, order: Tensor) -> Tensor:
     return total
 
 
+def conv3x3_plain(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    before: Tensor | None,
+    after: Tensor | None,
+    times: Tensor | None,
+    plus: Tensor | None,
+    dilation: int,
+    scale: int,
+    fast: bool,
+    slope: float,
+    slope_after: float,
+) -> Tensor:
+    """The convolution of :func:`clinicalfmamba_nets.ops.conv3x3`, step by step."""
+    if before is not None:
+        x = x * before[0] + before[1]
+    x = x.movedim(-1, 1)
+    if scale == 2:
+        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+    y = F.conv2d(x, weight, bias, padding=dilation, dilation=dilation).movedim(1, -1)
+    y = F.leaky_relu(y, slope)
+    if times is not None:
+        y = y * times
+    if after is not None:
+        y = F.leaky_relu(y * after[0] + after[1], slope_after)
+    return y if plus is None else y + plus
+
+
 def gated_norm_plain(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, divisor: float) -> Tensor:
     """The gate and the normalization of :func:`clinicalfmamba_nets.ops.gated_norm`."""
     y = widened(y) * F.silu(widened(z))
@@ -133,4 +162,5 @@ def layer_norm(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         weight, bias = widened(weight), widened(bias)
     if weight.shape[0] == 1:
         return F.layer_norm(y, [y.shape[3]], weight[0], bias[0])
-    return torch.addcmul(bias[:, None, None], F.layer_norm(y, [y.shape[3]]), weight[:, None, None])
+    normed = F.layer_norm(y, [y.shape[3]]).flatten(1, 2)  # torch.export would ask how batch and length relate
+    return torch.addcmul(bias[:, None], normed, weight[:, None]).view_as(y)

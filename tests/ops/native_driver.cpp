@@ -118,10 +118,31 @@ int gate(int64_t S, int64_t B, int64_t L, int64_t D, bool normalized, int64_t th
     return check(cfm_gate_forward(&p), "gate forward") | check(cfm_gate_backward(&p), "gate backward");
 }
 
+int maps(int64_t rows, int64_t columns, int64_t D, int64_t dilation, int64_t scale, int64_t fast, int64_t threads) {
+    const int64_t B = 2, C = 16, size = B * scale * rows * scale * columns * D;
+    Buffer x(B * rows * columns * C), weight(9 * C * D), bias(D), before(2 * C), after(2 * D), times(size), plus(size), out(size);
+    CfmMaps p{};
+    p.B = B, p.rows = rows, p.columns = columns, p.C = C, p.D = D, p.dilation = dilation, p.scale = scale, p.fast = fast;
+    p.threads = threads, p.slope = 0.2, p.slope_after = 0.5, p.x = x, p.weight = weight, p.bias = bias, p.out = out;
+    const int bad = check(cfm_maps_forward(&p), "maps forward");
+    p.before = before, p.after = after, p.times = times, p.plus = plus;
+    return bad | check(cfm_maps_forward(&p), "maps forward");
+}
+
 }  // namespace
 
 int main() {
     int bad = 0;
+    for (int64_t threads : {1, 3})
+        for (int64_t rows : {1, 7})
+            for (int64_t columns : {1, 2, 13})
+                for (int64_t D : {16, 32, 48}) {
+                    bad |= maps(rows, columns, D, 1, 2, 0, threads);
+                    for (int64_t dilation : {1, 3}) {
+                        bad |= maps(rows, columns, D, dilation, 1, 0, threads);
+                        bad |= maps(rows, columns, D, dilation, 1, 1, threads);
+                    }
+                }
     for (int64_t threads : {1, 3})
         for (int64_t N : {4, 8, 16})
             for (int64_t L : {1, 15, 16, 33})

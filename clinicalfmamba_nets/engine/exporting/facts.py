@@ -15,7 +15,7 @@ from clinicalfmamba_nets.errors import input_error
 
 FORMATS = {"ts": "TorchScript", "pt2": "torch.export", "aoti": "AOTInductor", "onnx": "ONNX"}
 FACTS_FILE = "clinicalfmamba.json"
-OPERATORS_VERSION = 1  # CFM_OPERATORS_VERSION of ops/native/src/abi.h
+OPERATORS_VERSION = 2  # CFM_OPERATORS_VERSION of ops/native/src/abi.h
 NOTICE = "Research use only: not a medical device."
 
 

@@ -142,6 +142,44 @@ gated_norm <divisor> (y, z, weight, bias) => (out)
   out = Add (scaled, offset)
 }
 """
+_CONV3X3 = """
+%(name)s <dilations, pads, slope, slope_after> (x, weight, bias, before, after%(input)s) => (out)
+{
+  zero = Constant <value_ints: ints = [0]> ()
+  one = Constant <value_ints: ints = [1]> ()
+  two = Constant <value_ints: ints = [2]> ()
+  before_scale = Slice (before, zero, one, zero)
+  before_offset = Slice (before, one, two, zero)
+  after_scale = Slice (after, zero, one, zero)
+  after_offset = Slice (after, one, two, zero)
+  scaled = Mul (x, before_scale)
+  normed = Add (scaled, before_offset)
+  first = Transpose <perm: ints = [0, 3, 1, 2]> (normed)
+%(upsampling)s
+  convolved = Conv <dilations: ints = @dilations, pads: ints = @pads> (maps, weight, bias)
+  last = Transpose <perm: ints = [0, 2, 3, 1]> (convolved)
+  activated = LeakyRelu <alpha: float = @slope> (last)
+%(times)s
+  scaled_after = Mul (given, after_scale)
+  normed_after = Add (scaled_after, after_offset)
+  result = LeakyRelu <alpha: float = @slope_after> (normed_after)
+%(plus)s
+}
+"""
+_NEAREST = """
+  scales = Constant <value_floats: floats = [1.0, 1.0, 2.0, 2.0]> ()
+  maps = Resize <mode: string = "nearest", nearest_mode: string = "floor",
+                 coordinate_transformation_mode: string = "asymmetric"> (first, , scales)
+"""
+
+
+def _conv3x3(name: str, other: str = "") -> str:
+    """The convolution of maps with all around it; ``other`` names its sixth input."""
+    upsampling = _NEAREST if name.endswith("upsampled") else "  maps = Identity (first)"
+    times = "Mul (activated, times)" if other == "times" else "Identity (activated)"
+    plus = "Add (result, plus)" if other == "plus" else "Identity (result)"
+    parts = {"upsampling": upsampling, "times": f"  given = {times}", "plus": f"  out = {plus}"}
+    return _CONV3X3 % {"name": name, "input": f", {other}" if other else "", **parts}
 
 
 def fallback_functions(opset: int) -> list[Any]:
@@ -152,4 +190,6 @@ def fallback_functions(opset: int) -> list[Any]:
     ends = [tap - TAPS + 1 if tap < TAPS - 1 else 2**62 for tap in range(TAPS)]
     taps = "".join(_TAP % {"tap": tap, "end": ends[tap], "next": tap + 1} for tap in range(TAPS))
     conv = _CONV % {"pad": TAPS - 1, "taps": taps, "width": TAPS}
-    return [parser.parse_function(header + body) for body in (conv, _SCAN, _GATE, _GATED_NORM)]
+    maps = [_conv3x3("conv3x3"), _conv3x3("conv3x3_upsampled")]
+    maps += [_conv3x3(f"conv3x3_{other}", other) for other in ("times", "plus")]
+    return [parser.parse_function(header + body) for body in (conv, _SCAN, _GATE, _GATED_NORM, *maps)]

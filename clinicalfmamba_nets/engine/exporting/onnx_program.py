@@ -7,7 +7,7 @@ import importlib.util
 import io
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,18 @@ from clinicalfmamba_nets.engine.exporting.torch_programs import exported_program
 from clinicalfmamba_nets.errors import input_error
 
 INPUT, OUTPUT = "image", "pred"
-# Operator: inputs (an "order" is int64, all others float32), number of results, whether it has a divisor.
-_OPERATORS: dict[str, tuple[tuple[str, ...], int, bool]] = {
-    "permuted_conv1d_silu": (("x", "weight", "bias", "x_proj", "order"), 2, False),
-    "permuted_selective_scan": (("u", "projected", "dt_weight", "A", "D", "delta_bias", "order"), 1, False),
-    "gate": (("y", "z"), 1, True),
-    "gated_norm": (("y", "z", "weight", "bias"), 1, True),
+_MAPS = ("x", "weight", "bias", "before", "after")
+_MAPS_ATTRIBUTES = ("dilation", "scale", "fast", "dilations", "pads", "slope", "slope_after")
+# Operator: inputs (an "order" is int64, all others float32), number of results, attributes.
+_OPERATORS: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
+    "permuted_conv1d_silu": (("x", "weight", "bias", "x_proj", "order"), 2, ()),
+    "permuted_selective_scan": (("u", "projected", "dt_weight", "A", "D", "delta_bias", "order"), 1, ()),
+    "gate": (("y", "z"), 1, ("divisor",)),
+    "gated_norm": (("y", "z", "weight", "bias"), 1, ("divisor",)),
+    "conv3x3": (_MAPS, 1, _MAPS_ATTRIBUTES),
+    "conv3x3_upsampled": (_MAPS, 1, _MAPS_ATTRIBUTES),
+    "conv3x3_times": ((*_MAPS, "times"), 1, _MAPS_ATTRIBUTES),
+    "conv3x3_plus": ((*_MAPS, "plus"), 1, _MAPS_ATTRIBUTES),
 }
 
 
@@ -103,7 +109,36 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         operators.permuted_conv1d_silu.default: lambda *tensors: own["permuted_conv1d_silu"](*tensors),
         operators.permuted_selective_scan.default: lambda *tensors: own["permuted_selective_scan"](*tensors),
         operators.gated_norm.default: gated_norm,
+        operators.conv3x3.default: lambda *arguments: _conv3x3(own, arguments[:7], arguments[7:]),
     }
+
+
+def _conv3x3(own: dict[str, Callable[..., Any]], tensors: Sequence[Any], settings: Sequence[Any]) -> Any:
+    """The operator of the name that its inputs ask for; a scale of 1 and an offset of 0 stand for none."""
+    from onnxscript import opset18
+
+    op: Any = opset18
+    x, weight, bias, before, after, times, plus = tensors
+    dilation, scale, fast, slope, slope_after = settings
+
+    def nothing(zeros: Any) -> Any:
+        first = op.Constant(value_ints=[0])
+        ones = op.Add(zeros, op.Constant(value_float=1.0))
+        return op.Concat(op.Unsqueeze(ones, first), op.Unsqueeze(zeros, first), axis=0)
+
+    if before is None:
+        axes = op.Constant(value_ints=[0, 2, 3])
+        before = nothing(op.ReduceSum(op.Sub(weight, weight), axes, keepdims=0))
+    if after is None:
+        after, slope_after = nothing(op.Sub(bias, bias)), 1.0
+    options: dict[str, Any] = {"dilation": dilation, "scale": scale, "fast": int(fast)}
+    options |= {"dilations": [dilation] * 2, "pads": [dilation] * 4, "slope": slope, "slope_after": slope_after}
+    given = x, weight, bias, before, after
+    if times is not None:
+        return own["conv3x3_times"](*given, times, **options)
+    if plus is not None:
+        return own["conv3x3_plus"](*given, plus, **options)
+    return own["conv3x3_upsampled" if scale == 2 else "conv3x3"](*given, **options)
 
 
 def _onnx_operator(name: str) -> Callable[..., Any]:
@@ -111,9 +146,10 @@ def _onnx_operator(name: str) -> Callable[..., Any]:
     from onnx.defs import OpSchema
     from onnxscript.values import Op, Opset
 
-    inputs, results, has_divisor = _OPERATORS[name]
+    inputs, results, names = _OPERATORS[name]
     types = {word: "tensor(int64)" if word == "order" else "tensor(float)" for word in inputs}
-    attributes = [OpSchema.Attribute("divisor", OpSchema.AttrType.FLOAT, "of the gated values")] if has_divisor else []
+    kinds = {"divisor": "FLOAT", "slope": "FLOAT", "slope_after": "FLOAT", "dilations": "INTS", "pads": "INTS"}
+    attributes = [OpSchema.Attribute(word, getattr(OpSchema.AttrType, kinds.get(word, "INT")), "") for word in names]
     schema = OpSchema(
         name,
         DOMAIN,

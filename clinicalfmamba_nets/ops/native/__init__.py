@@ -1,4 +1,4 @@
-"""The selective scan, its convolution and its gate in C++, for tensors on a CPU, computed in float32.
+"""The selective scan, its convolution and gate, and convolutions of maps in C++, for tensors on a CPU, in float32.
 
 The kernels are compiled when the package is installed, or on first use into the user's cache folder; without a
 compiler :func:`available` is False, :func:`reason` says why, and the other backends serve. Importing this module
@@ -15,6 +15,7 @@ from clinicalfmamba_nets.ops.native.allocator import tune_allocator
 from clinicalfmamba_nets.ops.native.conv_ops import permuted_conv1d_silu
 from clinicalfmamba_nets.ops.native.gate_ops import GATED, gated_norm
 from clinicalfmamba_nets.ops.native.loader import available, library_path, load, load_if_built, reason
+from clinicalfmamba_nets.ops.native.maps_ops import MAPPED, conv3x3
 from clinicalfmamba_nets.ops.native.permuted_ops import permuted_selective_scan
 from clinicalfmamba_nets.ops.native.scan_ops import selective_scan
 
@@ -27,9 +28,11 @@ load_if_built()
 __all__ = [
     "DTYPES",
     "GATED",
+    "MAPPED",
     "STATES",
     "TAPS",
     "available",
+    "conv3x3",
     "gated_norm",
     "library_path",
     "load",

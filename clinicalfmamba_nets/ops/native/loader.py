@@ -16,7 +16,10 @@ import torch
 from clinicalfmamba_nets.ops.native import build, registry
 
 SWITCH = "CLINICALFMAMBA_NATIVE"
-FUNCTIONS = tuple(f"cfm_{kernel}_{way}" for kernel in ("scan", "conv", "gate") for way in ("forward", "backward"))
+FUNCTIONS = (
+    *(f"cfm_{kernel}_{way}" for kernel in ("scan", "conv", "gate") for way in ("forward", "backward")),
+    "cfm_maps_forward",
+)
 
 _log = logging.getLogger(__name__)
 _mutex = threading.Lock()

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 #define CFM_EXPORT __attribute__((visibility("default")))
-#define CFM_OPERATORS_VERSION 1 /* of what exported programs call: names, arguments and meaning */
+#define CFM_OPERATORS_VERSION 2 /* of what exported programs call: names, arguments and meaning */
 
 #ifdef __cplusplus
 extern "C" {
@@ -88,14 +88,33 @@ typedef struct {
     float *dweight, *dbias;         /* (S, D) */
 } CfmGate;
 
+/* 3x3 convolution of maps whose channels come last, zero-padded to keep their size, and what stands around it:
+   out = leaky_after(after(leaky(conv(before(x)) + bias) times)) + plus; what is null is left out, leaky_after with after.
+   before and after are a scale and an offset for each channel; leaky(v) is slope v where v is negative. */
+typedef struct {
+    int64_t B, rows, columns, C, D; /* C and D, channels of x and of the result: multiples of 16 */
+    int64_t dilation;
+    int64_t scale;                  /* 2: nearest upsampling by 2 in front of the convolution, whose dilation is 1; or 1 */
+    int64_t fast;                   /* 1: fewer products, rounded more coarsely */
+    int64_t threads;
+    double slope, slope_after;      /* at most 1, which is none */
+    const float* x;                 /* (B, rows, columns, C) contiguous */
+    const float *weight, *bias;     /* (D, C, 3, 3), (D) contiguous */
+    const float *before, *after;    /* (2, C), (2, D) contiguous, or null */
+    const float *times, *plus;      /* as out, or null */
+    float* out;                     /* (B, scale rows, scale columns, D) contiguous */
+} CfmMaps;
+
 /* Each returns 0, or 1 where N or width is not one of the compiled ones, 2 where memory ran out,
-   3 where order is not a permutation, 4 where the library was built for another processor. */
+   3 where order is not a permutation, 4 where the library was built for another processor, 5 where the channels of
+   maps are not multiples of 16, or a dilation or a scale is none. */
 CFM_EXPORT int cfm_scan_forward(const CfmScan* scan);
 CFM_EXPORT int cfm_scan_backward(const CfmScan* scan);
 CFM_EXPORT int cfm_conv_forward(const CfmConv* conv);
 CFM_EXPORT int cfm_conv_backward(const CfmConv* conv);
 CFM_EXPORT int cfm_gate_forward(const CfmGate* gate);
 CFM_EXPORT int cfm_gate_backward(const CfmGate* gate);
+CFM_EXPORT int cfm_maps_forward(const CfmMaps* maps);
 CFM_EXPORT int64_t cfm_vector_width(void);
 CFM_EXPORT int64_t cfm_tile_tokens(void);
 CFM_EXPORT const char* cfm_variant(void); /* the kernels that this processor runs, null for none: see dispatch.cpp */

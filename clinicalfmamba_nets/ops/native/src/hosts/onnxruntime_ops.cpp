@@ -30,7 +30,39 @@ void on_threads_of_session(void (*work)(void*), void* job, unsigned threads, uns
 struct Kernel {
     const OrtApi* api;
     float divisor = 1.0f;
+    MapsOptions maps{};
 };
+
+// The attributes of a node, read into its kernel; the first failure is told.
+class Attributes {
+public:
+    Attributes(const OrtApi* api, const OrtKernelInfo* info) : api_(api), info_(info) {}
+    template <class Number>
+    Attributes& number(const char* name, Number& out) {
+        float value = 0.0f;
+        if (!failed_) failed_ = ort_call<FLOAT_ATTRIBUTE>(api_, info_, name, &value);
+        out = value;
+        return *this;
+    }
+    Attributes& integer(const char* name, int64_t& out) {
+        if (!failed_) failed_ = ort_call<INT_ATTRIBUTE>(api_, info_, name, &out);
+        return *this;
+    }
+    OrtStatus* failed() const { return failed_; }
+
+private:
+    const OrtApi* api_;
+    const OrtKernelInfo* info_;
+    OrtStatus* failed_ = nullptr;
+};
+
+OrtStatus* without_attributes(Attributes&, Kernel&) { return nullptr; }
+OrtStatus* read_divisor(Attributes& node, Kernel& kernel) { return node.number("divisor", kernel.divisor).failed(); }
+OrtStatus* read_maps(Attributes& node, Kernel& kernel) {
+    MapsOptions& o = kernel.maps;
+    node.integer("dilation", o.dilation).integer("scale", o.scale).integer("fast", o.fast);
+    return node.number("slope", o.slope).number("slope_after", o.slope_after).failed();
+}
 
 // The arguments and results of one call.
 class Call {
@@ -107,6 +139,19 @@ void gate_and_norm(const Kernel& kernel, const Call& call) {
     check("gated_norm", cfm_gate_forward(&p));
 }
 
+enum class Other { none, times, plus };
+
+template <Other OTHER>
+void conv3x3(const Kernel& kernel, const Call& call) {
+    const View before = call.input(3, "before"), after = call.input(4, "after");
+    const View other = OTHER == Other::none ? View{} : call.input(5, OTHER == Other::times ? "times" : "plus");
+    CfmMaps p = maps_of(call.input(0, "x"), call.input(1, "weight"), call.input(2, "bias"), &before, &after,
+                        OTHER == Other::times ? &other : nullptr, OTHER == Other::plus ? &other : nullptr, kernel.maps,
+                        threads());
+    p.out = call.output(0, {p.B, p.scale * p.rows, p.scale * p.columns, p.D});
+    check("conv3x3", cfm_maps_forward(&p));
+}
+
 template <class Operator>
 struct Registered : OrtCustomOp {
     Registered() : OrtCustomOp{} {
@@ -126,7 +171,8 @@ struct Registered : OrtCustomOp {
         CreateKernelV2 = [](const OrtCustomOp*, const OrtApi* api, const OrtKernelInfo* info, void** kernel) {
             auto* made = new Kernel{api};
             *kernel = made;
-            return Operator::HAS_DIVISOR ? ort_call<FLOAT_ATTRIBUTE>(api, info, "divisor", &made->divisor) : nullptr;
+            Attributes attributes(api, info);
+            return Operator::read(attributes, *made);
         };
         KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
         KernelComputeV2 = [](void* kernel, OrtKernelContext* context) -> OrtStatus* {
@@ -144,26 +190,38 @@ struct Registered : OrtCustomOp {
 struct Conv {
     static constexpr const char* NAME = "permuted_conv1d_silu";
     static constexpr size_t INPUTS = 5, OUTPUTS = 2, ORDER = 4;
-    static constexpr bool HAS_DIVISOR = false;
+    static constexpr auto read = without_attributes;
     static constexpr auto run = conv;
 };
 struct Scan {
     static constexpr const char* NAME = "permuted_selective_scan";
     static constexpr size_t INPUTS = 7, OUTPUTS = 1, ORDER = 6;
-    static constexpr bool HAS_DIVISOR = false;
+    static constexpr auto read = without_attributes;
     static constexpr auto run = permuted_scan;
 };
 struct Gate {
     static constexpr const char* NAME = "gate";
     static constexpr size_t INPUTS = 2, OUTPUTS = 1, ORDER = 99;
-    static constexpr bool HAS_DIVISOR = true;
+    static constexpr auto read = read_divisor;
     static constexpr auto run = gate;
 };
 struct GatedNorm {
     static constexpr const char* NAME = "gated_norm";
     static constexpr size_t INPUTS = 4, OUTPUTS = 1, ORDER = 99;
-    static constexpr bool HAS_DIVISOR = true;
+    static constexpr auto read = read_divisor;
     static constexpr auto run = gate_and_norm;
+};
+template <Other OTHER>
+struct Conv3x3 {
+    static constexpr const char* NAME = OTHER == Other::none    ? "conv3x3"
+                                        : OTHER == Other::times ? "conv3x3_times"
+                                                                : "conv3x3_plus";
+    static constexpr size_t INPUTS = OTHER == Other::none ? 5 : 6, OUTPUTS = 1, ORDER = 99;
+    static constexpr auto read = read_maps;
+    static constexpr auto run = conv3x3<OTHER>;
+};
+struct Upsampled : Conv3x3<Other::none> {
+    static constexpr const char* NAME = "conv3x3_upsampled";
 };
 
 }  // namespace
@@ -176,11 +234,16 @@ extern "C" CFM_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, c
     static const Registered<Scan> scan_op;
     static const Registered<Gate> gate_op;
     static const Registered<GatedNorm> gated_norm_op;
+    static const Registered<Conv3x3<Other::none>> conv3x3_op;
+    static const Registered<Conv3x3<Other::times>> conv3x3_times_op;
+    static const Registered<Conv3x3<Other::plus>> conv3x3_plus_op;
+    static const Registered<Upsampled> upsampled_op;
     cfm_use_openmp(reinterpret_cast<void*>(on_threads_of_session));
     OrtDomain* domain = nullptr;  // lives as long as the process, as the operators do
     if (OrtStatus* failed = ort_call<CREATE_DOMAIN>(api, "clinicalfmamba", &domain)) return failed;
-    for (const OrtCustomOp* op : {static_cast<const OrtCustomOp*>(&conv_op), static_cast<const OrtCustomOp*>(&scan_op),
-                                  static_cast<const OrtCustomOp*>(&gate_op), static_cast<const OrtCustomOp*>(&gated_norm_op)})
+    const OrtCustomOp* const all[] = {&conv_op,    &scan_op,          &gate_op,         &gated_norm_op,
+                                      &conv3x3_op, &conv3x3_times_op, &conv3x3_plus_op, &upsampled_op};
+    for (const OrtCustomOp* op : all)
         if (OrtStatus* failed = ort_call<ADD_TO_DOMAIN>(api, domain, op)) return failed;
     return ort_call<ADD_DOMAIN>(api, options, domain);
 }

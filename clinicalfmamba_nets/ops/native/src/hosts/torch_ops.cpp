@@ -124,6 +124,12 @@ int64_t threads() {
 
 CfmStrides dense_tokens(int64_t B, int64_t L, int64_t D) { return {B * L * D, 0, L * D, D, 1}; }
 
+double number(TorchValue bits) {
+    double value = 0.0;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 void conv(TorchValue* stack, uint64_t, uint64_t) {
     const char* op = "permuted_conv1d_silu";
     Argument x(op, "x", stack[0]), weight(op, "weight", stack[1]), bias(op, "bias", stack[2]);
@@ -152,12 +158,26 @@ void gate(TorchValue* stack, uint64_t, uint64_t) {
     const char* op = "gated_norm";
     Argument y(op, "y", stack[0]), z(op, "z", stack[1]);
     Optional weight(op, "weight", stack[2]), bias(op, "bias", stack[3]);
-    double divisor = 1.0;
-    std::memcpy(&divisor, &stack[4], sizeof divisor);
-    CfmGate p = gate_of(y.dense(), z.rows(), weight.dense(), bias.dense(), divisor, threads());
+    CfmGate p = gate_of(y.dense(), z.rows(), weight.dense(), bias.dense(), number(stack[4]), threads());
     Result out({p.S, p.B, p.L, p.D});
     p.out = out.first;
     check(op, cfm_gate_forward(&p));
+    stack[0] = out.release();
+}
+
+void conv3x3(TorchValue* stack, uint64_t, uint64_t) {
+    const char* op = "conv3x3";
+    Argument x(op, "x", stack[0]), weight(op, "weight", stack[1]), bias(op, "bias", stack[2]);
+    Optional before(op, "before", stack[3]), after(op, "after", stack[4]), times(op, "times", stack[5]);
+    Optional plus(op, "plus", stack[6]);
+    MapsOptions options;
+    options.dilation = static_cast<int64_t>(stack[7]), options.scale = static_cast<int64_t>(stack[8]);
+    options.fast = stack[9] & 1, options.slope = number(stack[10]), options.slope_after = number(stack[11]);
+    CfmMaps p = maps_of(x.dense(), weight.dense(), bias.dense(), before.dense(), after.dense(), times.dense(),
+                        plus.dense(), options, threads());
+    Result out({p.B, p.scale * p.rows, p.scale * p.columns, p.D});
+    p.out = out.first;
+    check(op, cfm_maps_forward(&p));
     stack[0] = out.release();
 }
 
@@ -209,6 +229,10 @@ const Operator OPERATORS[] = {
     {"permuted_conv1d_silu",
      "permuted_conv1d_silu(Tensor x, Tensor weight, Tensor bias, Tensor x_proj, Tensor order) -> (Tensor, Tensor)", conv},
     {"gated_norm", "gated_norm(Tensor y, Tensor z, Tensor? weight, Tensor? bias, float divisor) -> Tensor", gate},
+    {"conv3x3",
+     "conv3x3(Tensor x, Tensor weight, Tensor bias, Tensor? before, Tensor? after, Tensor? times, Tensor? plus, "
+     "int dilation, int scale, bool fast, float slope, float slope_after) -> Tensor",
+     conv3x3},
 };
 
 // As the library is loaded; never taken back, for a program that holds the operators may outlive everything else.

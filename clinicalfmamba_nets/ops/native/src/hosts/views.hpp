@@ -49,8 +49,9 @@ inline void expect_dims(const char* op, const View& x, int64_t dims) {
 inline void check(const char* op, int code) {
     static const char* const REASONS[] = {"", "the number of states or taps is not one of those compiled", "out of memory",
                                           "order: each row must be a permutation of the token numbers 0 to L - 1",
-                                          "this library was built for another processor"};
-    if (code) throw std::runtime_error(std::string(op) + ": " + (code > 0 && code < 5 ? REASONS[code] : "failed"));
+                                          "this library was built for another processor",
+                                          "channels must be multiples of 16, a dilation 1 or more, a scale 1 or 2"};
+    if (code) throw std::runtime_error(std::string(op) + ": " + (code > 0 && code < 6 ? REASONS[code] : "failed"));
 }
 
 // The kernels' structs; sizes are checked, results are dense. All inputs but x, u, z and projected are dense too.
@@ -99,6 +100,30 @@ inline CfmGate gate_of(const View& y, const View& z, const View* weight, const V
     if (bias) expect(op, *bias, {p.S, p.D});
     p.y = y.f(), p.z = z.f(), p.zs = z.tokens();
     p.weight = weight && bias ? weight->f() : nullptr, p.bias = weight && bias ? bias->f() : nullptr;
+    return p;
+}
+
+struct MapsOptions {
+    int64_t dilation = 1, scale = 1, fast = 0;
+    double slope = 1.0, slope_after = 1.0;
+};
+
+inline CfmMaps maps_of(const View& x, const View& weight, const View& bias, const View* before, const View* after,
+                       const View* times, const View* plus, const MapsOptions& options, int64_t threads) {
+    const char* op = "conv3x3";
+    expect_dims(op, x, 4), expect_dims(op, weight, 4);
+    CfmMaps p{};
+    p.B = x.sizes[0], p.rows = x.sizes[1], p.columns = x.sizes[2], p.C = x.sizes[3], p.D = weight.sizes[0];
+    p.dilation = options.dilation, p.scale = options.scale, p.fast = options.fast, p.threads = threads;
+    p.slope = options.slope, p.slope_after = options.slope_after;
+    expect(op, weight, {p.D, p.C, 3, 3}), expect(op, bias, {p.D});
+    if (before) expect(op, *before, {2, p.C});
+    if (after) expect(op, *after, {2, p.D});
+    for (const View* maps : {times, plus})
+        if (maps) expect(op, *maps, {p.B, p.scale * p.rows, p.scale * p.columns, p.D});
+    const auto first = [](const View* maps) { return maps ? maps->f() : nullptr; };
+    p.x = x.f(), p.weight = weight.f(), p.bias = bias.f();
+    p.before = first(before), p.after = first(after), p.times = first(times), p.plus = first(plus);
     return p;
 }
 

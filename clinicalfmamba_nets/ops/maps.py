@@ -1,0 +1,79 @@
+"""Convolutions of feature maps in inference, with what stands in front of them and behind them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clinicalfmamba_nets.ops import native
+from clinicalfmamba_nets.ops.backends import resolve_backend
+
+
+def convolves_maps(x: Tensor, *weights: Tensor) -> bool:
+    """Tell whether :func:`conv3x3` serves: native kernels, single precision, 16 channels or a multiple, no gradients.
+
+    Args:
+        x: maps (B, C, H, W).
+        weights: of the convolutions, (C', C, 3, 3).
+
+    Example:
+        >>> convolves_maps(torch.rand(1, 8, 5, 5), torch.rand(8, 8, 3, 3))
+        False
+    """
+    tensors = x, *weights
+    if x.dim() != 4 or any(t.dtype != torch.float32 or t.shape[0] % native.MAPPED for t in weights):
+        return False
+    if x.dtype != torch.float32 or x.shape[1] % native.MAPPED or x.device.type != "cpu":
+        return False
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return False
+    return not torch.is_autocast_enabled("cpu") and resolve_backend(x, 8, tensors=tensors) == "native"
+
+
+def conv3x3(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    before: Tensor | None = None,
+    after: Tensor | None = None,
+    times: Tensor | None = None,
+    plus: Tensor | None = None,
+    dilation: int = 1,
+    scale: int = 1,
+    fast: bool = False,
+    slope: float = 1.0,
+    slope_after: float = 1.0,
+) -> Tensor:
+    """Zero-padded 3x3 convolution of maps whose channels come last, and what stands around it, by the native kernel.
+
+    The result is LReLU'(after(LReLU(conv(before(x)) + bias) times)) + plus, each part left out where it is None; LReLU'
+    goes with ``after``. Products are saved by the transforms of "Fast Algorithms for Convolutional Neural Networks",
+    arXiv 1509.09308, section 4.1: with those of two outputs the result is rounded as finely as a plain convolution's.
+
+    Args:
+        x: (B, H, W, C).
+        weight: (C', C, 3, 3).
+        bias: (C').
+        before: scale and offset of each channel of x within the image, (2, C): a normalization.
+        after: scale and offset of each channel of the result, (2, C').
+        times: maps, (B, scale H, scale W, C').
+        plus: maps, (B, scale H, scale W, C').
+        dilation: of the convolution; 1 with a scale.
+        scale: 2 for nearest upsampling by 2 in front of the convolution, or 1.
+        fast: use the transforms of four outputs: ten times as coarsely rounded.
+        slope: of LReLU; 0 is ReLU, 1 none.
+        slope_after: of LReLU'.
+
+    Returns:
+        (B, scale H, scale W, C').
+
+    Raises:
+        RuntimeError: the native kernels are not there.
+
+    Example:
+        >>> x, weight = torch.ones(1, 2, 2, 16), torch.ones(16, 16, 3, 3)
+        >>> conv3x3(x, weight, torch.ones(16)).unique().tolist() if native.available() else [65.0]
+        [65.0]
+    """
+    return native.conv3x3(x, weight, bias, before, after, times, plus, dilation, scale, fast, slope, slope_after)
