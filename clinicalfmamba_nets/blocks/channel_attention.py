@@ -41,7 +41,7 @@ class CrossModalChannelAttention(nn.Module):
             if watched(self.reference) or watched(self.query):
                 return decoded + self._exchange(f_x, f_y) + self._exchange(f_y, f_x)
         plain = decoded.dtype == f_x.dtype == self.query.weight.dtype  # not under autocast
-        if self.pointwise and plain and not recording():
+        if self.pointwise and plain:
             maps = [x.flatten(2).transpose(1, 2) for x in (decoded, f_x, f_y)]  # (B, N, C) each
             return self._exchange_lean(maps[0], maps[1], maps[2]).unflatten(1, decoded.shape[2:]).movedim(-1, 1)
         return decoded + self._exchange(f_x, f_y) + self._exchange(f_y, f_x)
@@ -68,7 +68,9 @@ class CrossModalChannelAttention(nn.Module):
 
 def _greatest(tokens: Tensor, weights: Tensor, chunk: int = 4096) -> Tensor:
     """Greatest over N of tokens (B, N, C) times weights (B, C, C'), a chunk of N at once: (B, C')."""
-    if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+    if not torch.jit.is_scripting():
+        if recording():  # a graph holds no loop over a length that it does not know
+            return torch.bmm(tokens, weights).amax(1)
         if torch.is_grad_enabled():
             return _greatest_by_place(tokens, weights, chunk)
     return torch.stack([torch.bmm(part, weights).amax(1) for part in tokens.split(chunk, dim=1)]).amax(0)
