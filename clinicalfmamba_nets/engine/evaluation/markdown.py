@@ -5,12 +5,14 @@ python -m clinicalfmamba_nets.engine.evaluation.markdown [--short] README.md "CT
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from clinicalfmamba_nets.engine.evaluation.ranking import direction
 from clinicalfmamba_nets.engine.evaluation.tables import COLUMNS, MAIN
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.files import atomic_file
@@ -19,6 +21,8 @@ MARKS = "<!-- {}:begin -->", "<!-- {}:end -->"
 BEGIN, END = (mark.format("results") for mark in MARKS)
 TABLE = "table.md"
 WORSE = "SSIM in head, worse source"
+NAMES = {title: name for name, title in COLUMNS.items()}
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def replace_results(document: str, results: str, name: str = "results") -> str:
@@ -45,7 +49,7 @@ def replace_results(document: str, results: str, name: str = "results") -> str:
 
 
 def short_table(table: str) -> str:
-    """Keep of an evaluation's tables the columns that tell good from bad, means alone.
+    """Keep of an evaluation's tables the columns that tell good from bad, means alone, the best of each in bold.
 
     Args:
         table: text of `table.md`.
@@ -65,8 +69,19 @@ def short_table(table: str) -> str:
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     places = [place for place, title in enumerate(rows[0] if rows else []) if title in wanted]
     kept = [[row[place].split(" ± ")[0] for place in places] for row in rows]
+    for column, title in enumerate(kept[0] if len(kept) > 3 else []):
+        _embolden(kept[2:], column, direction(NAMES.get(title, "")))
     kept[:1] = [[WORSE if title == COLUMNS["ssim_head_min"] else title for title in row] for row in kept[:1]]
     return "\n".join("|---" * len(row) + "|" if row[0] == "---" else f"| {' | '.join(row)} |" for row in kept)
+
+
+def _embolden(rows: list[list[str]], column: int, sign: int) -> None:
+    """Set the best values of a column in bold where they are not those of all rows."""
+    values = [sign * float(row[column]) if sign and NUMBER.fullmatch(row[column]) else -math.inf for row in rows]
+    best = max(values)
+    if best > -math.inf and min(values) < best:
+        for row, value in zip(rows, values, strict=True):
+            row[column] = f"**{row[column]}**" if value == best else row[column]
 
 
 def write_results(document: str | os.PathLike, folders: Mapping[str, str | os.PathLike], short: bool = False) -> None:

@@ -74,3 +74,14 @@ def test_a_short_table_holds_scores_and_no_ranks():
     scores = "| network | VIF | bone |\n|---|---|---|\n| ours | 0.5 ± 0.1 | 1 |"
     ranks = "| method | VIF |\n|---|---|\n| ours | 1.00 |"
     assert short_table(f"{scores}\n\nMean rank\n\n{ranks}") == "| network | VIF |\n|---|---|\n| ours | 0.5 |"
+
+
+def test_the_best_of_each_column_is_bold_whoever_it_is():
+    table = "| network | VIF | N_abf | outside both sources |\n|---|---|---|---|\n"
+    table += "| ours | 0.5 ± 0.1 | 0.02 | 0.000 |\n| peer | 0.7 | 0.01 | 0.000 |\n| third | 0.7 | 0.03 | 0.000 |"
+    rows = short_table(table).splitlines()[2:]
+    assert rows == [
+        "| ours | 0.5 | 0.02 | 0.000 |",
+        "| peer | **0.7** | **0.01** | 0.000 |",
+        "| third | **0.7** | 0.03 | 0.000 |",
+    ]
