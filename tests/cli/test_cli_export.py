@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.engine.exporting import write
+from clinicalfmamba_nets.engine.exporting.facts import OPERATORS_VERSION
 from clinicalfmamba_nets.engine.exporting.loading import load_program
 from clinicalfmamba_nets.ops import native
 
@@ -36,7 +37,7 @@ def test_a_task_is_exported_with_its_library(toy_cli, tmp_path):
     path = tmp_path / "programs" / "ct_mri.ts"
     done = toy_cli("export", "--task", "ct_mri", "--format", "ts", "-o", str(path), "--library", str(tmp_path / "lib"))
     assert done.code == 0, done.err
-    assert "takes    float32 (B, 2, H, W) in [0, 1]: MRI, CT" in done.out and "version 1" in done.out
+    assert "takes    float32 (B, 2, H, W) in [0, 1]: MRI, CT" in done.out and f"version {OPERATORS_VERSION}" in done.out
     assert (tmp_path / "lib" / "libclinicalfmamba_torch.so").stat().st_size > 100_000
     program = load_program(path)
     assert len(program.facts.weights_sha256) == 64 and program.facts.bundle == "fusion_2d"
