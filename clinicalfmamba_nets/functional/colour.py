@@ -40,7 +40,7 @@ def rgb_to_ycbcr(image: torch.Tensor) -> torch.Tensor:
 
 
 def ycbcr_to_rgb(image: torch.Tensor) -> torch.Tensor:
-    """Undo `rgb_to_ycbcr`; values are not clipped, so the caller decides what happens outside [0, 1].
+    """Undo `rgb_to_ycbcr`; values are not clipped: :func:`displayed_rgb` gives colors that exist.
 
     Args:
         image: Y, Cb, Cr as `rgb_to_ycbcr` gives them, shape (B, 3, *spatial).
@@ -61,3 +61,28 @@ def ycbcr_to_rgb(image: torch.Tensor) -> torch.Tensor:
     blue = luma + 2 * (1 - BLUE) * (blue_difference - 0.5)
     green = (luma - RED * red - BLUE * blue) / GREEN
     return torch.stack([red, green, blue], dim=1)
+
+
+def displayed_rgb(image: torch.Tensor) -> torch.Tensor:
+    """Turn Y, Cb, Cr into colors that exist, of exactly the luma Y: a color that does not is drawn towards grey.
+
+    Clipping red, green and blue instead would change the luma, and a fused image would leave the range of its sources.
+
+    Args:
+        image: Y, Cb, Cr as `rgb_to_ycbcr` gives them, shape (B, 3, *spatial); Y is limited to [0, 1].
+
+    Returns:
+        Red, green, blue in [0, 1], shape (B, 3, *spatial).
+
+    Raises:
+        ValueError: where dimension 1 is not of size 3.
+
+    Example:
+        >>> displayed_rgb(torch.tensor([0.9, 0.5, 0.8]).reshape(1, 3, 1, 1)).flatten().tolist()[0]
+        1.0
+    """
+    _check_three_channels(image)
+    luma = image[:, :1].clamp(0, 1)
+    color = ycbcr_to_rgb(image) - image[:, :1]
+    room = torch.where(color > 0, 1 - luma, luma) / color.abs().clamp_min(1e-12)
+    return (luma + room.amin(1, keepdim=True).clamp_max(1) * color).clamp(0, 1)

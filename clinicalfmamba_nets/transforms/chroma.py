@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
-from clinicalfmamba_nets.functional.colour import ycbcr_to_rgb
+from clinicalfmamba_nets.functional.colour import displayed_rgb
 from clinicalfmamba_nets.transforms.restore import SCALE_KEY
 
 
@@ -43,7 +43,7 @@ class MergeChroma(Transform):
             )
         bright = convert_to_tensor(luma, dtype=torch.float32) / value_range
         planes = torch.cat([bright, convert_to_tensor(chroma, dtype=torch.float32, device=bright.device)])
-        rgb = ycbcr_to_rgb(planes[None])[0].clamp(0, 1) * value_range  # (3, *spatial)
+        rgb = displayed_rgb(planes[None])[0] * value_range  # (3, *spatial)
         return convert_to_dst_type(rgb, luma)[0]
 
 

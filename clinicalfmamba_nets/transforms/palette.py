@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 from monai.utils import TransformBackends
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.functional.colour import rgb_to_ycbcr, ycbcr_to_rgb
+from clinicalfmamba_nets.functional.colour import displayed_rgb, rgb_to_ycbcr
 from clinicalfmamba_nets.functional.voi import apply_curve
 from clinicalfmamba_nets.io.dicom.colour import palette_table
 from clinicalfmamba_nets.transforms.notes import add_notes
@@ -69,7 +69,7 @@ def color_by_palette(luma: torch.Tensor, second: torch.Tensor, table: np.ndarray
         table: (256, 3) uint8.
 
     Returns:
-        Red, green and blue, (3, *spatial), uint8; colors outside are clipped.
+        Red, green and blue, (3, *spatial), uint8, of the luma given: colors that do not exist are drawn towards grey.
 
     Example:
         >>> color_by_palette(torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]), palette_table("hot_iron")).tolist()
@@ -79,7 +79,7 @@ def color_by_palette(luma: torch.Tensor, second: torch.Tensor, table: np.ndarray
     planes = rgb_to_ycbcr(colors.T[None])[0]  # (3, 256)
     index = (second.clamp(0, 1) * 255).round().long()
     picked = torch.stack([luma.float(), planes[1][index], planes[2][index]])  # (3, *spatial)
-    return (ycbcr_to_rgb(picked[None])[0].clamp(0, 1) * 255).round().to(torch.uint8)
+    return (displayed_rgb(picked[None])[0] * 255).round().to(torch.uint8)
 
 
 class ColorByPaletted(MapTransform):

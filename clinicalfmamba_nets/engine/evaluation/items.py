@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clinicalfmamba_nets.engine.fusion.lists import pair_datalist
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.functional.colour import ycbcr_to_rgb
+from clinicalfmamba_nets.functional.colour import displayed_rgb
 
 Items = Sequence[Mapping[str, Any]]
 
@@ -108,5 +108,5 @@ def as_picture(image: Tensor, chroma: Any = None) -> NDArray:
     """
     planes = image if chroma is None else torch.cat([image, torch.as_tensor(chroma).float()])
     planes = torch.as_tensor(planes)[..., planes.shape[-1] // 2] if planes.dim() == 4 else planes
-    colored = ycbcr_to_rgb(planes[None])[0].movedim(0, -1) if chroma is not None else planes[0]
+    colored = displayed_rgb(planes[None])[0].movedim(0, -1) if chroma is not None else planes[0]
     return colored.clamp(0, 1).cpu().numpy()
