@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, sliding_window_inference
 from torch import Tensor
 
+from clinicalfmamba_nets.engine.fusion.boxes import GRID, Background, Box, box_around, head_mask, inside
 from clinicalfmamba_nets.engine.run.progress_bar import fusing_bar
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.layout import row_major
@@ -94,8 +95,8 @@ class SliceInferer(WholeImageInferer):
     Slices are taken across the axis that is sampled unlike the others, as scanners do; where all are sampled alike,
     they are axial; an axis of fewer than 16 voxels is always the one across. Each lies as radiologists look
     at it (left of the patient on the right, anterior or superior at the top), so that the result does not depend on
-    the order in which the voxels are stored. Of a volume only the box around the voxels where a source is not 0 is
-    computed, the same one in every slice; a fused image is black where both sources are.
+    the order in which the voxels are stored. Of each slice the box around the head is computed (`boxes.head_mask`);
+    the air outside it is the mix of the sources that the network makes of the air inside, black where both are.
 
     Args:
         amp: as in `WholeImageInferer`.
@@ -108,7 +109,7 @@ class SliceInferer(WholeImageInferer):
         torch.Size([1, 1, 8, 8, 3])
     """
 
-    def __init__(self, amp: bool = False, mirror: bool = False, margin: int = 16) -> None:
+    def __init__(self, amp: bool = False, mirror: bool = False, margin: int = GRID) -> None:
         super().__init__(amp)
         self.mirror, self.margin = mirror, margin
 
@@ -118,21 +119,53 @@ class SliceInferer(WholeImageInferer):
             return super().__call__(inputs, network, *args, **kwargs)
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         order, backwards, sagittal = _upright(inputs)
-        if self.mirror and not sagittal:  # of the mirrored head sagittal slices are the same ones, in reversed order
-            network = over_both_sides(network, 3)
         upright = plain.permute(order).flip(backwards)  # (B, 2, slices, rows, columns)
-        slices, *plane = _occupied(upright, (0, self.margin, self.margin))
-        fused = torch.empty(0)
-        with fusing_bar(slices.stop - slices.start, "slice", slow=50) as bar:
-            for number in range(slices.start, slices.stop):
-                image = upright[:, :, number, plane[0], plane[1]].contiguous()
-                part = super().__call__(image, network, *args, **kwargs).cpu()
-                if not len(fused):
-                    fused = torch.zeros([len(plain), part.shape[1], *upright.shape[2:]], dtype=torch.float32)
-                fused[:, :, number, plane[0], plane[1]] = part
-                bar.update()
+        whole = super().__call__
+
+        def run(image: Tensor) -> Tensor:
+            return whole(image, network, *args, **kwargs)
+
+        # of the mirrored head sagittal slices are the same ones, in reversed order
+        fused = self._by_slices(upright, run, self.mirror and not sagittal)
         fused = row_major(fused.flip(backwards).permute([order.index(axis) for axis in range(5)])).to(plain.device)
         return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
+
+    def _by_slices(self, image: Tensor, run: Callable[[Tensor], Tensor], mirror: bool) -> Tensor:
+        """Fuse (B, 2, slices, rows, columns)."""
+        masks = [head_mask(image[:, :, number]) for number in range(image.shape[2])]
+        shown = [number for number, mask in enumerate(masks) if mask.any()] or list(range(len(masks)))
+        fused, background = torch.empty(0), Background()
+        boxes: dict[int, Box] = {}
+        with fusing_bar(len(shown), "slice", slow=50) as bar:
+            for number in shown:
+                pair, mask = image[:, :, number], masks[number]
+                part, box = self._in_box(pair, mask, run)
+                if mirror:
+                    mirrored, its_box = self._in_box(pair.flip(3), mask.flip(1), run)
+                    part, box = _mean_of_both_sides(part, box, mirrored.flip(3), its_box, pair.shape[3])
+                if not len(fused):
+                    fused = torch.zeros([len(part), part.shape[1], *image.shape[2:]], dtype=torch.float32)
+                background.add(part, inside(pair, box).cpu(), ~mask[box])
+                inside(fused[:, :, number], box).copy_(part)
+                boxes[number] = box
+                bar.update()
+        for number in range(image.shape[2]):
+            background.fill(fused[:, :, number], image[:, :, number].cpu(), boxes.get(number))
+        return fused
+
+    def _in_box(self, image: Tensor, mask: Tensor, run: Callable[[Tensor], Tensor]) -> tuple[Tensor, Box]:
+        """Fuse the box of a slice (B, 2, rows, columns); return the result, on the CPU, and the box."""
+        box = box_around(mask, (self.margin, self.margin), GRID)
+        return run(inside(image, box).contiguous()).cpu(), box
+
+
+def _mean_of_both_sides(part: Tensor, box: Box, mirrored: Tensor, its_box: Box, size: int) -> tuple[Tensor, Box]:
+    """Average a result and the mirror image's, turned back, over the columns of `size` that both boxes hold."""
+    rows, columns = box
+    turned = slice(size - its_box[1].stop, size - its_box[1].start)
+    first, last = max(columns.start, turned.start), min(columns.stop, turned.stop)
+    parts = (x[..., first - place.start : last - place.start] for x, place in ((part, columns), (mirrored, turned)))
+    return torch.stack([*parts]).mean(0), (rows, slice(first, last))
 
 
 def _upright(inputs: Tensor) -> tuple[list[int], list[int], bool]:
@@ -158,10 +191,10 @@ def _upright(inputs: Tensor) -> tuple[list[int], list[int], bool]:
 class VolumeInferer(WholeImageInferer):
     """Run the network on a volume: on the whole of it, or window by window with Gaussian blending.
 
-    Only the box around the voxels where a source is not 0 is computed, and what lies outside it stays 0: a fused image
-    is black where both sources are. Windows are made no larger than their even spread over that box needs. A volume
-    with an affine is turned to right, anterior, superior for the network and back, so that the result does not depend
-    on the order in which the voxels are stored.
+    Only the box around the head is computed (`boxes.head_mask`); the air outside it is the mix of the sources that the
+    network makes of the air inside, black where both are. Windows are made no larger than their even spread over that
+    box needs. A volume with an affine is turned to right, anterior, superior for the network and back, so that the
+    result does not depend on the order in which the voxels are stored.
 
     Args:
         mode: "window", or "whole" where the memory allows it.
@@ -203,12 +236,16 @@ class VolumeInferer(WholeImageInferer):
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         order, backwards = _storage(inputs)
         plain = plain.permute(order).flip(backwards)
-        box = (slice(None), slice(None), *_occupied(plain, [self.margin] * 3))
+        mask = head_mask(plain.movedim(4, 2)).movedim(0, 2)
+        box = box_around(mask, [self.margin] * 3)
         run = network if self.mode == "whole" else partial(self._windows, network)
         run = over_both_sides(run, 2) if self.mirror else run
-        part = super().__call__(plain[box].contiguous(), run, *args, **kwargs)
+        part = super().__call__(inside(plain, box).contiguous(), run, *args, **kwargs).to(plain.device)
+        background = Background()
+        background.add(part, inside(plain, box), ~mask[box].to(plain.device))
         fused = plain.new_zeros([plain.shape[0], part.shape[1], *plain.shape[2:]], dtype=torch.float32)
-        fused[box] = part.to(fused)
+        inside(fused, box).copy_(part)
+        background.fill(fused, plain, box)
         fused = fused.flip(backwards).permute([order.index(axis) for axis in range(len(order))]).contiguous()
         return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
 
@@ -237,24 +274,6 @@ def _storage(inputs: Tensor) -> tuple[list[int], list[int]]:
     affine = inputs.affine.reshape(-1, 4, 4)[0].cpu().numpy() if isinstance(inputs, MetaTensor) else np.eye(4)
     order, backwards = axis_order(affine, np.eye(4))
     return [0, 1, *(axis + 2 for axis in order)], [axis + 2 for axis in backwards]
-
-
-def _occupied(image: Tensor, margins: Sequence[int]) -> list[slice]:
-    """Return the box of the voxels that are not 0 in an image (B, C, *spatial), with margins; all of it if none is.
-
-    A side has at least four margins, two at the image's rim, as far as the image goes: a network needs some.
-    """
-    shown = image[0, 0] != 0  # (*spatial), in the order in which the voxels lie
-    for channel in (channel for item in image for channel in item):
-        shown |= channel != 0
-    seen = shown.cpu().numpy()  # whose `any` over axes of any order takes a seventh of torch's time
-    box = []
-    for axis, (size, margin) in enumerate(zip(seen.shape, margins, strict=True)):
-        places = np.flatnonzero(seen.any(axis=tuple(other for other in range(seen.ndim) if other != axis)))
-        first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, size)
-        around = max(margin, math.ceil((4 * margin - (last - first)) / 2))
-        box.append(slice(max(first - around, 0), min(last + around, size)))
-    return box
 
 
 def _even_window(size: int, most: int, overlap: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from monai.data import MetaTensor
 
 from clinicalfmamba_nets.engine.fusion.inferers import (
@@ -95,19 +96,88 @@ def test_a_mirrored_volume_gives_the_mirrored_result(inferer, shape):
     assert shape[0] == 3 or not torch.equal(apart, type(inferer)()(pair.flip(2), network).flip(2).as_tensor())
 
 
-@pytest.mark.parametrize(("rows", "box"), [((30, 60), 64), ((0, 40), 56), ((0, 2), 33), ((40, 41), 65), ((0, 96), 96)])
-def test_of_slices_only_the_box_around_the_head_is_computed(rows, box):
-    pair = torch.zeros(1, 2, 96, 96, 20)
-    pair[0, 0, 40:60, rows[0] : rows[1], 3:9] = 0.5
-    pair[0, 1, 30:70, rows[0] : rows[1], 5:11] = 1
+def head_in_air(shape=(120, 101, 6), noise=0.04):
+    """A pair (1, 2, X, Y, Z) whose head grows from slice to slice, in noisy air of the first image."""
+    place = torch.stack(torch.meshgrid(*(torch.linspace(-1, 1, size) for size in shape), indexing="ij"))
+    head = (place[0] / 0.5).square() + ((place[1] - 0.1) / 0.6).square() < 0.4 + 0.6 * (place[2] + 1) / 2
+    generator = torch.Generator().manual_seed(0)
+    air = 2 * noise * torch.rand(shape, generator=generator)
+    first = torch.where(head, 0.4 + 0.3 * torch.rand(shape, generator=generator), air)
+    return torch.stack([first, torch.where(head, torch.full(shape, 0.8), torch.zeros(shape))]).unsqueeze(0), head
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_of_slices_only_the_box_around_the_head_is_computed(mirror):
+    pair, head = head_in_air()
+    seen = []
+
+    def network(image):
+        seen.append(image.shape[2] * image.shape[3])
+        return torch.lerp(image[:, 1:], image[:, :1], 0.25)
+
+    fused = SliceInferer(mirror=mirror)(pair, network)
+    assert len(seen) == 6 * (1 + mirror) and seen[0] < seen[-1] <= 0.65 * 120 * 101
+    torch.testing.assert_close(fused, torch.lerp(pair[:, 1:], pair[:, :1], 0.25), rtol=0, atol=1e-6)
+    seen.clear()
+    torch.testing.assert_close(VolumeInferer(mirror=mirror)(pair, network), fused)
+
+
+def test_a_box_keeps_the_grid_of_the_strides_in_place():
+    pair, head = head_in_air()
+
+    def network(image):  # strides of 8 pixels
+        size = image.shape[2:]
+        coarse = F.avg_pool2d(F.pad(image[:, :1], (0, -size[1] % 8, 0, -size[0] % 8), mode="replicate"), 8)
+        return F.interpolate(coarse, scale_factor=8.0)[:, :, : size[0], : size[1]]
+
+    fused = SliceInferer()(pair, network)
+    for number in range(pair.shape[4]):  # as a radiologist sees a slice: rows are Y from above, columns X
+        image = pair[0, :, :, :, number].transpose(1, 2).flip(1, 2).unsqueeze(0)
+        whole = network(image)[0, 0].flip(0, 1).transpose(0, 1)
+        inside = head[:, :, number]
+        assert torch.equal(fused[0, 0, :, :, number][inside], whole[inside])
+
+
+@pytest.mark.parametrize("width", [120, 101])
+def test_a_head_in_air_that_is_mirrored_gives_the_mirrored_result(width):
+    pair, _ = head_in_air((width, 96, 5))
+    pair = MetaTensor(pair, affine=torch.diag(torch.tensor([-1.0, 1.0, 3.0, 1.0])))
+
+    def network(image):
+        weight = torch.linspace(0, 1, image.shape[3])
+        return image[:, :1] * weight + image[:, 1:] * (1 - weight)
+
+    inferer = SliceInferer(mirror=True)
+    fused, mirrored = inferer(pair, network), inferer(pair.flip(2), network)
+    assert torch.equal(mirrored.flip(2).as_tensor(), fused.as_tensor())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_air_outside_the_box_is_mixed_as_the_air_inside(share):
+    pair, head = head_in_air()
+    weights = []
+
+    def network(image):
+        weight = torch.full_like(image[:, :1], share)
+        weights.append(weight)
+        return torch.cat([torch.lerp(image[:, 1:], image[:, :1], weight), weight], 1)
+
+    fused = SliceInferer()(pair, network)
+    torch.testing.assert_close(fused[:, :1], torch.lerp(pair[:, 1:], pair[:, :1], share), rtol=0, atol=1e-6)
+    torch.testing.assert_close(fused[:, 1:], torch.full_like(fused[:, 1:], share))
+
+
+def test_a_bright_thing_outside_the_head_is_computed():
+    pair, _ = head_in_air()
+    pair[0, 0, 2:7, 2:7, 3] = 0.5
     seen = []
 
     def network(image):
         seen.append(tuple(image.shape[2:]))
-        return image.mean(1, keepdim=True)
+        return image[:, :1]
 
-    assert torch.equal(SliceInferer()(pair, network), pair.mean(1, keepdim=True))
-    assert seen == [(box, 72)] * 8
+    SliceInferer()(pair, network)
+    assert seen[3][0] * seen[3][1] > 1.5 * seen[2][0] * seen[2][1] and seen[4][0] < seen[3][0]
 
 
 def test_a_volume_of_background_alone_is_fused():
