@@ -16,7 +16,7 @@ LAYERS = {
     "ops": set(),
     "functional": set(),
     "blocks": {"ops"},
-    "nets": {"blocks", "ops"},
+    "nets": {"blocks", "functional", "ops"},
     "losses": {"functional"},
     "metrics": {"functional"},
     "transforms": {"functional", "io", "spatial"},

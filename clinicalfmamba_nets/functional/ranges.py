@@ -115,6 +115,42 @@ class BatchCheck:
             warnings.warn(text, FusionWarning, stacklevel=4)
 
 
+class InputCheck:
+    """Warns once of images that a fusion network cannot know: beyond [0, 1] by more than a quarter, or NaN.
+
+    Such a network was trained on images in [0, 1]: of those in 0..255 or in HU it makes nonsense of the right shape.
+    Recorded and compiled graphs hold nothing of it. On a GPU, which a look at values would keep waiting, the first
+    batch alone is looked at.
+
+    Example:
+        >>> InputCheck()(torch.rand(1, 2, 8, 8))
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def __call__(self, image: Tensor) -> None:
+        """Look at a batch of a network's forward, any shape; what has no values to look at is passed over."""
+        if self.done or torch.jit.is_tracing() or torch.compiler.is_compiling() or not image.numel():
+            return
+        if image.is_meta or (image.is_cuda and torch.cuda.is_current_stream_capturing()):
+            return
+        try:
+            low, high = value_limits(image)
+        except RuntimeError:  # fake tensors and those of vmap
+            return
+        self.done = image.device.type != "cpu"
+        if low >= -BATCH_SLACK and high <= 1 + BATCH_SLACK:
+            return
+        self.done = True
+        found = f"{low:.4g} to {high:.4g}" if math.isfinite(low + high) else "NaN or infinity"
+        remedy = "scale them"
+        if low >= -BATCH_SLACK and math.isfinite(high):
+            remedy = f"divide by {nearest_range(high):g} if that is white"
+        text = f"image: expected values from 0 to 1, found {found}; {remedy}, or let `fuse` window the images"
+        warnings.warn(text, FusionWarning, stacklevel=5)  # the line that calls the network
+
+
 def value_text(value: float) -> str:
     """Return a value as a person writes it.
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from clinicalfmamba_nets.functional.ranges import InputCheck
+
 
 class _Baseline(nn.Module, ABC):
     """Base of the parameter-free fusions: checks the input and limits the output to [0, 1].
@@ -23,7 +25,7 @@ class _Baseline(nn.Module, ABC):
         super().__init__()
         if spatial_dims not in (2, 3):
             raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims!r}")
-        self.spatial_dims = spatial_dims
+        self.spatial_dims, self.check_input = spatial_dims, InputCheck()
 
     def forward(self, image: Tensor) -> Tensor:
         """Fuse the two channels of an image.
@@ -40,6 +42,8 @@ class _Baseline(nn.Module, ABC):
         if image.dim() != self.spatial_dims + 2 or image.shape[1] != 2:
             wanted = "(B, 2, H, W)" if self.spatial_dims == 2 else "(B, 2, H, W, D)"
             raise ValueError(f"image must be {wanted}, got shape {tuple(image.shape)}")
+        if not torch.jit.is_scripting():
+            self.check_input(image)
         return self._fuse(image[:, :1], image[:, 1:]).clamp(0, 1)
 
     @abstractmethod

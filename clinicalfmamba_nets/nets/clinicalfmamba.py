@@ -16,6 +16,7 @@ from clinicalfmamba_nets.blocks.layout import select, with_channels_last
 from clinicalfmamba_nets.blocks.mamba import MambaBlock
 from clinicalfmamba_nets.blocks.token_swap import TokenSwap
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.ranges import InputCheck
 from clinicalfmamba_nets.nets.official import OFFICIAL_SCANS, official_block
 from clinicalfmamba_nets.ops import convolves_maps, recording, scan_orders
 from clinicalfmamba_nets.ops.scan_orders import FOUR_DIRECTIONS, PLANAR, TRI_PLANE
@@ -108,6 +109,7 @@ class ClinicalFMamba(nn.Module):
         self.spatial_dims, self.stride = spatial_dims, 2**num_down
         self.token_swap, self.fusion_mamba, self.cmca = token_swap, fusion_mamba, cmca
         self.channels_last = channels_last
+        self.check_input = InputCheck()
 
         widths = [features, dim // 2, dim]
         self.conv_in = conv(1, features, 3, padding=1)
@@ -158,6 +160,8 @@ class ClinicalFMamba(nn.Module):
             raise ValueError(
                 f"image: expected floating-point values in [0, 1], found {image.dtype}; divide by its white"
             )
+        if not torch.jit.is_scripting():
+            self.check_input(image)
         return self.head(self._features(image), image)
 
     def _features(self, image: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clinicalfmamba_nets.blocks.gradient_dense import sobel_kernel
+from clinicalfmamba_nets.functional.ranges import InputCheck
 
 RULES = ("nuclear", "add", "average", "maximum", "l1")
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -186,7 +187,7 @@ class EHDRAN(nn.Module):
         if rule not in RULES:
             raise ValueError(f"rule: expected one of {', '.join(RULES)}, found {rule!r}")
         conv = _CONV[spatial_dims]
-        self.spatial_dims, self.rule = spatial_dims, rule
+        self.spatial_dims, self.rule, self.check_input = spatial_dims, rule, InputCheck()
         self.conv_in = conv(1, features, 1)
         self.pyramid = _Pyramid(spatial_dims, features)
         self.edges = _Edges(spatial_dims, features, dropout_prob)
@@ -221,6 +222,8 @@ class EHDRAN(nn.Module):
         """Fuse (B, 2, *spatial) in [0, 1] to (B, 1, *spatial) in [0, 1]."""
         if image.dim() != self.spatial_dims + 2 or image.shape[1] != 2:
             raise ValueError(f"image must be (B, 2, {self.spatial_dims} axes), got shape {list(image.shape)}")
+        if not torch.jit.is_scripting():
+            self.check_input(image)
         features = self.encode(image.transpose(0, 1).flatten(0, 1).unsqueeze(1))  # (2 * B, features, *spatial)
         first, second = features.chunk(2, 0)
         return self.decoder(fuse_features(first, second, self.rule)).clamp(0, 1)

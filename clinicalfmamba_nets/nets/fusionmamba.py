@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.dynamic_fusion import DFFMBlock, DVSSBlock
 from clinicalfmamba_nets.blocks.mirroring import reflect_to_multiple
+from clinicalfmamba_nets.functional.ranges import InputCheck
 
 FORMS = ("code", "paper")
 
@@ -94,6 +95,7 @@ class FusionMamba(nn.Module):
         super().__init__()
         if form not in FORMS:
             raise ValueError(f"form: expected one of {', '.join(FORMS)}, found {form!r}")
+        self.check_input = InputCheck()
         self.embed = nn.ModuleList([nn.Conv2d(1, widths[0], 4, stride=4) for _ in range(2)])
         self.embed_norm = nn.ModuleList([nn.LayerNorm(widths[0]) for _ in range(2)])
         self.encoder = nn.ModuleList(
@@ -112,6 +114,8 @@ class FusionMamba(nn.Module):
         """Fuse (B, 2, H, W) in [0, 1] to (B, 1, H, W), in [0, 1] outside of training."""
         if image.dim() != 4 or image.shape[1] != 2:
             raise ValueError(f"image must be (B, 2, H, W), got shape {list(image.shape)}")
+        if not torch.jit.is_scripting():
+            self.check_input(image)
         padded = reflect_to_multiple(image, 64)
         first = self.embed_norm[0](self.embed[0](padded[:, :1]).permute(0, 2, 3, 1))  # (B, H' / 4, W' / 4, C)
         second = self.embed_norm[1](self.embed[1](padded[:, 1:]).permute(0, 2, 3, 1))

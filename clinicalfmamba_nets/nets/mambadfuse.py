@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.multi_modal_mamba import AddNormMamba, M3Block
 from clinicalfmamba_nets.blocks.token_swap import TokenSwap
+from clinicalfmamba_nets.functional.ranges import InputCheck
 from clinicalfmamba_nets.ops import scan_orders
 
 
@@ -37,6 +38,7 @@ class MambaDFuse(nn.Module):
         super().__init__()
         half, quarter = channels // 2, channels // 4
         self.row_major = ["01"]
+        self.check_input = InputCheck()
         self.conv_in = nn.Conv2d(1, half, 3, padding=1)
         self.conv_wide = nn.Conv2d(half, channels, 3, padding=1)
         self.embed_norm = nn.LayerNorm(channels)
@@ -57,6 +59,8 @@ class MambaDFuse(nn.Module):
         """Fuse (B, 2, H, W) in [0, 1] to (B, 1, H, W), in [0, 1] outside of training."""
         if image.dim() != 4 or image.shape[1] != 2:
             raise ValueError(f"image must be (B, 2, H, W), got shape {list(image.shape)}")
+        if not torch.jit.is_scripting():
+            self.check_input(image)
         batch, grid = image.shape[0], image.shape[2:]
         order = scan_orders(grid, self.row_major, image.device)  # (1, L)
         images = image.transpose(0, 1).flatten(0, 1).unsqueeze(1)  # (2B, 1, H, W)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from clinicalfmamba_nets.blocks.gradient_dense import GradientDenseBlock
 from clinicalfmamba_nets.blocks.mirroring import reflect_to_multiple
 from clinicalfmamba_nets.blocks.window_attention import SwinLayer
+from clinicalfmamba_nets.functional.ranges import InputCheck
 
 WINDOW = 8
 
@@ -126,7 +127,7 @@ class MRSCFusion(nn.Module):
 
     def __init__(self, widths: tuple[int, int, int, int] = (64, 112, 160, 208), heads: int = 4, depth: int = 3) -> None:
         super().__init__()
-        self.multiple = WINDOW * 8
+        self.multiple, self.check_input = WINDOW * 8, InputCheck()
         self.conv_in = _Conv(1, 16, 1)
         self.encoder = nn.ModuleList(
             [_light_block(before, width) for before, width in zip((16, *widths[:3]), widths, strict=True)]
@@ -154,6 +155,8 @@ class MRSCFusion(nn.Module):
         """Fuse (B, 2, H, W) in [0, 1] to (B, 1, H, W), in [0, 1] outside of training."""
         if image.dim() != 4 or image.shape[1] != 2:
             raise ValueError(f"image must be (B, 2, H, W), got shape {list(image.shape)}")
+        if not torch.jit.is_scripting():
+            self.check_input(image)
         height, width = image.shape[2], image.shape[3]
         fused = self.decoder(self.fuse_scales(self.sources(image)))[:, :, :height, :width]  # (B, 1, H, W)
         return fused if self.training else fused.clamp(0, 1)

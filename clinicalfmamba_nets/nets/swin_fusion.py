@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.mirroring import reflect_to_multiple
 from clinicalfmamba_nets.blocks.window_attention import SwinLayer
+from clinicalfmamba_nets.functional.ranges import InputCheck
 
 WINDOW = 8
 
@@ -59,7 +60,7 @@ class SwinFusion(nn.Module):
     ) -> None:
         super().__init__()
         half, quarter = channels // 2, channels // 4
-        self.window = WINDOW
+        self.window, self.check_input = WINDOW, InputCheck()
         self.conv_in = nn.Conv2d(1, half, 3, padding=1)
         self.conv_wide = nn.Conv2d(half, channels, 3, padding=1)
         self.embed_norm = nn.LayerNorm(channels)
@@ -82,6 +83,8 @@ class SwinFusion(nn.Module):
         """Fuse (B, 2, H, W) in [0, 1] to (B, 1, H, W), in [0, 1] outside of training."""
         if image.dim() != 4 or image.shape[1] != 2:
             raise ValueError(f"image must be (B, 2, H, W), got shape {list(image.shape)}")
+        if not torch.jit.is_scripting():
+            self.check_input(image)
         batch, height, width = image.shape[0], image.shape[2], image.shape[3]
         images = reflect_to_multiple(image, self.window).transpose(0, 1).flatten(0, 1).unsqueeze(1)  # (2B, 1, H', W')
         shallow = F.leaky_relu(self.conv_wide(F.leaky_relu(self.conv_in(images), 0.2)), 0.2)  # (2B, C, H', W')
