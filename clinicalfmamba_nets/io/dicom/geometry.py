@@ -7,13 +7,12 @@ orientation alone: names, numbers and the stated distance of slices are never us
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from clinicalfmamba_nets.io.dicom.header import Header, Slice
+from clinicalfmamba_nets.io.dicom.header import Slice
 from clinicalfmamba_nets.io.files import printable
 
 # Slices may lie this far from an even grid without a word (mm); and with one, as a part of their distance and in mm.
@@ -183,34 +182,6 @@ the repeated slice, or export one volume alone"
         return f"expected slices at even distances (within {limit:.2g} mm), found {found}; resample the series to even \
 distances and save it as NIfTI"
     return ""
-
-
-def lost_slices(slices: Sequence[Slice], headers: Mapping[Path, Header], step: float) -> list[str]:
-    """Tell by numbers in the headers that slices are missing where places do not: at an end, or each second one.
-
-    Args:
-        slices: of one volume.
-        headers: of its files.
-        step: distance of the slices, mm.
-    """
-    stated = {header.expected_slices for header in headers.values()} - {0}
-    if len(stated) == 1 and len(slices) < min(stated):
-        told = f"{len(slices)} slices of {min(stated)} by NumberOfSlices (0054,0081)"
-        return [f"{told}: the others are missing, copy the whole series"]
-    numbers = sorted(int(header.instance) for header in headers.values() if header.instance.isdigit())
-    strides = set(np.diff(numbers).tolist())
-    distance = next((abs(value) for value in (slices[0].gap, slices[0].thickness) if value), step)
-    times = step / distance
-    if (
-        len(numbers) == len(slices) > 2
-        and strides == {round(times)}
-        and times > 1.9
-        and abs(times - round(times)) < 0.02
-    ):
-        lacking = ", ".join(map(str, [number for number in range(*numbers[:2]) if number not in numbers]))
-        told = f"slices every {step:.4g} mm by their places and {distance:.4g} mm by their headers, InstanceNumber"
-        return [f"{told} {lacking} (0020,0013) and so on not there: slices are missing, copy the whole series"]
-    return []
 
 
 def parallel(one: Sequence[float] | None, other: Sequence[float] | None, turn: float = 0.1) -> bool:

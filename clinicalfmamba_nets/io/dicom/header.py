@@ -30,6 +30,7 @@ _TEXTS = {
     "sex": "PatientSex",
     "issuer": "IssuerOfPatientID",
     "instance": "InstanceNumber",
+    "whole": "ConcatenationUID",
     "burned": "BurnedInAnnotation",
     "body_part": "BodyPartExamined",
     "model": "ManufacturerModelName",
@@ -43,6 +44,7 @@ _CLASSES = {
     **dict.fromkeys(("128", "128.1", "130"), "PT"),
     "20": "NM",
 }
+_PHILIPS = (0x20010010, 0x20011018)  # private creator, and the number of slices
 _SIEMENS = (0x00190010, 0x0019100A)  # private creator, and how many slices are tiled in one picture
 
 
@@ -100,6 +102,11 @@ class Header:
     stored: int = 0
     tiles: int = 1
     expected_slices: int = 0
+    expected_by: str = ""
+    expected_images: int = 0
+    whole: str = ""
+    part: int = 0
+    parts: int = 0
     image_type: tuple[str, ...] = ()
     has_lut: bool = False
     problem: str = ""
@@ -162,8 +169,7 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
             )
     if "SIEMENS" in elements.text(_SIEMENS[0]):
         header.tiles = _whole(elements, _SIEMENS[1]) or 1
-    if header.sop_class == PET:
-        header.expected_slices = _whole(elements, "NumberOfSlices")
+    _set_expected(header, elements)
     header.tracer, header.taken = _tracer(elements), _taken(elements)
     per_frame = elements.items("PerFrameFunctionalGroupsSequence")
     if per_frame:
@@ -244,6 +250,19 @@ def _nuclear(path: Path, elements: Elements, header: Header) -> list[Slice]:
         contrast = {**first.contrast, **told.contrasts[number]}
         slices.append(replace(first, frame=number, position=position, orientation=turn, contrast=contrast))
     return slices
+
+
+def _set_expected(header: Header, elements: Elements) -> None:
+    """Note how many places, images and files there are by the header; a derived image may have its source's counts."""
+    derived = header.image_type[:1] == ("DERIVED",)
+    if header.sop_class in (PET, NUCLEAR) or not derived:
+        header.expected_slices, header.expected_by = _whole(elements, "NumberOfSlices"), "NumberOfSlices (0054,0081)"
+    if derived:
+        return
+    if not header.expected_slices and elements.text(_PHILIPS[0]) == "Philips Imaging DD 001":
+        header.expected_slices, header.expected_by = _whole(elements, _PHILIPS[1]), "Number of Slices MR (2001,1018)"
+    header.expected_images = _whole(elements, "ImagesInAcquisition")
+    header.part, header.parts = (_whole(elements, f"InConcatenation{end}") for end in ("Number", "TotalNumber"))
 
 
 def _whole(elements: Elements, keyword: str | int) -> int:

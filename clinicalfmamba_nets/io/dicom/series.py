@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from clinicalfmamba_nets.io.dicom.contrasts import Part, split_series
-from clinicalfmamba_nets.io.dicom.geometry import lost_slices, place_slices, plane_of
+from clinicalfmamba_nets.io.dicom.geometry import place_slices, plane_of
 from clinicalfmamba_nets.io.dicom.header import NUCLEAR, Header, Slice
 from clinicalfmamba_nets.io.dicom.kinds import HEAD_WORDS, SLICED, image_problem, is_image, role_of, tracer_modality
 from clinicalfmamba_nets.io.files import printable
@@ -248,8 +248,6 @@ def _missing_notes(series: Series) -> list[str]:
         both = any(item.slope is None for item in bare)
         lost = "RescaleSlope and RescaleIntercept (0028,1053 and 1052)" if both else "RescaleIntercept (0028,1052)"
         series.warnings.append(f"no {lost}: stored values are taken as HU")
-    if not series.split:
-        series.warnings += lost_slices(series.slices, series.headers, series.spacing[2])
     for key, tag in (("frame_of_reference", "FrameOfReferenceUID (0020,0052)"), ("patient", "PatientID (0010,0020)")):
         lacking = [printable(path.name) for path, header in series.headers.items() if not getattr(header, key)]
         if 0 < len(lacking) < len(series.headers):

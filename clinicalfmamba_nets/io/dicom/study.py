@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io.dicom.choosing import Pair, choose_series, choose_two
+from clinicalfmamba_nets.io.dicom.completeness import tell_lost_slices
 from clinicalfmamba_nets.io.dicom.files import SELECTOR, find_dicom_files, renamed, split_selector
 from clinicalfmamba_nets.io.dicom.header import Header, quiet_pydicom, read_header
 from clinicalfmamba_nets.io.dicom.series import Series, build_series, find_scouts
@@ -94,6 +95,7 @@ def open_study(path: PathLike | Sequence[PathLike]) -> Study:
     for number, row in enumerate(rows, 1):
         row.row = number
     find_scouts(rows)
+    tell_lost_slices(rows, groups)
     study = Study(where, rows, notes)
     _tell_lost(study, absent, broken)
     _shorten(rows)

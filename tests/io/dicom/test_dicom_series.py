@@ -284,25 +284,6 @@ def test_a_modality_that_is_not_that_of_the_class_is_told(make_series):
     assert one(make_series(3, "right", Modality="CT")).warnings == []
 
 
-def test_each_second_slice_that_is_missing_is_told(make_series):
-    def every_second(number, made):
-        made.InstanceNumber, made.ImagePositionPatient = 2 * number + 1, [-10, -20, 30 + 4 * number]
-
-    (told,) = one(make_series(4, edit=every_second)).warnings
-    assert told.startswith("slices every 4 mm by their places and 2 mm by their headers, InstanceNumber 2 (0020,0013)")
-    gaps = one(make_series(4, "gaps", edit=lambda n, made: setattr(made, "InstanceNumber", 2 * n + 1)))
-    sparse = one(make_series(4, "sparse", edit=lambda n, m: setattr(m, "ImagePositionPatient", [0, 0, 4 * n])))
-    assert gaps.warnings == sparse.warnings == []  # echoes in two series; slices with a gap
-
-
-@pytest.mark.parametrize(("stated", "told"), [(6, True), (4, False), (0, False), (None, False)])
-def test_a_pet_that_lacks_slices_at_an_end_is_told(make_series, stated, told):
-    pet = {"Modality": "PT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.128", "RescaleSlope": 1, "RescaleIntercept": 0}
-    edit = (lambda n, made: None) if stated is None else lambda n, made: setattr(made, "NumberOfSlices", stated)
-    warnings = one(make_series(4, edit=edit, **pet)).warnings
-    assert [text[:36] for text in warnings] == ["4 slices of 6 by NumberOfSlices (005"] * told
-
-
 def test_pixel_data_of_more_frames_than_the_header_names_is_refused(make_series):
     folder = make_series(4, edit=lambda n, made: setattr(made, "PixelData", made.PixelData * 2))
     assert "expected 1 frames by NumberOfFrames (0028,0008) and BitsAllocated" in one(folder).problem
