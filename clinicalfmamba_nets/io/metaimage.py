@@ -31,6 +31,9 @@ _TYPES = {
     "MET_UINT": "uint32", "MET_LONG_LONG": "int64", "MET_ULONG_LONG": "uint64", "MET_FLOAT": "float32",
     "MET_DOUBLE": "float64",
 }  # fmt: skip
+# AnatomicalOrientation: the side that an axis comes from, and the LPS axis and sign that it then runs along.
+_FROM = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "I": (2, 1), "S": (2, -1)}
+_LESS = 0.3  # of an axis's greatest direction cosine: that of the stated direction may be as much smaller
 _UNITS = {"": 1.0, "?": 1.0, "mm": 1.0, "cm": 10.0, "um": 1e-3}
 
 
@@ -187,12 +190,36 @@ def _place(head: _Header, dims: int) -> tuple[np.ndarray, dict[str, Any]]:
         meta["coordinates"] = "none"
         meta["warnings"].append("header without orientation (no TransformMatrix, no Offset): place in space not known")
         return affine, meta
+    _compare_orientation(head, matrix, meta)
     affine[:space, 3] = np.array(origin or [0.0] * dims)[:space] * _UNITS[unit]
     affine[:2] *= -1  # LPS to RAS
     if origin is None:
         meta["coordinates"] = "directions"
         meta["warnings"].append("header without Offset: position not known")
     return affine, meta
+
+
+def _compare_orientation(head: _Header, matrix: np.ndarray, meta: dict[str, Any]) -> None:
+    """Warn where AnatomicalOrientation and TransformMatrix say two things: only the latter is used.
+
+    ITK names the sides that the axes come from, RAI for LPS; some writers name those that they run to.
+    """
+    letters = head.fields.get("AnatomicalOrientation", "").upper()
+    if len(matrix) < 3 or sorted(_FROM.get(letter, (-1, 0))[0] for letter in letters) != [0, 1, 2]:
+        return
+    places = [_FROM[letter] for letter in letters]
+    along = np.array([matrix[axis, column] * sign for column, (axis, sign) in enumerate(places)])
+    least = np.abs(matrix[:3, :3]).max(axis=0) - _LESS
+    if (along >= least).all():
+        return
+    if (-along >= least).all():
+        meta["notes"].append(f"AnatomicalOrientation {letters} taken as the sides that the axes run to")
+        return
+    names = {place: letter for letter, place in _FROM.items()}
+    axes = np.abs(matrix[:3, :3]).argmax(axis=0)
+    read = "".join(names.get((int(axis), int(np.sign(matrix[axis, column]))), "?") for column, axis in enumerate(axes))
+    told = f"AnatomicalOrientation {letters} contradicts TransformMatrix, which says {read} and is used"
+    meta["warnings"].append(f"{told}: check which side is left, and which way is up")
 
 
 def _voxels(head: _Header, shape: tuple[int, ...], dtype: np.dtype) -> tuple[np.ndarray, list[str]]:

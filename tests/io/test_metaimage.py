@@ -153,3 +153,57 @@ def test_freesurfer_without_a_place_or_with_frames(tmp_path):
     (tmp_path / "c.mgz").write_bytes(gzip.compress(bytes(400)))
     with pytest.raises(FusionInputError, match="expected an MGH volume, found a file that starts"):
         read_image(tmp_path / "c.mgz")
+
+
+TURNS = {
+    "RAI": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "LPI": ((-1, 0, 0), (0, -1, 0), (0, 0, 1)),
+    "RIP": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
+    "ASR": ((0, 1, 0), (0, 0, -1), (1, 0, 0)),
+}
+
+
+def stated(tmp_path, turn, letters):
+    """What is told of a volume whose axes run along `turn` (LPS) and are said to be `letters`."""
+    numbers = " ".join(str(number) for axis in turn for number in axis)
+    place = f"TransformMatrix = {numbers}\nOffset = 1 2 3\nAnatomicalOrientation = {letters}\n"
+    _, meta = read_image(save(tmp_path / "a.mha", voxels(), place))
+    assert np.allclose(meta["affine"][:3, :3], np.diag([-1, -1, 1]) @ np.array(turn).T * SIDES)
+    return meta["warnings"], meta["notes"]
+
+
+@pytest.mark.parametrize("letters", TURNS)
+@pytest.mark.parametrize("turn", TURNS)
+def test_an_orientation_that_contradicts_the_matrix_is_told(tmp_path, letters, turn):
+    warnings, notes = stated(tmp_path, TURNS[turn], letters)
+    told = f"AnatomicalOrientation {letters} contradicts TransformMatrix, which says {turn} and is used"
+    assert [text.partition(":")[0] for text in warnings] == [told] * (letters != turn)
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("letters", "note", "warned"),
+    [("RAI", 0, 0), ("LPS", 1, 0), ("rai", 0, 0), ("LAI", 0, 1), ("RAS", 0, 1), ("???", 0, 0), ("RRI", 0, 0)],
+)
+def test_orientations_of_an_oblique_volume(tmp_path, letters, note, warned):
+    angle = np.radians(20)
+    turn = ((np.cos(angle), -np.sin(angle), 0), (np.sin(angle), np.cos(angle), 0), (0, 0, 1))
+    warnings, notes = stated(tmp_path, turn, letters)
+    assert (len(notes), len(warnings)) == (note, warned)
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (12, 0, 30), (-44, 20, 0), (40, -30, 50), (90, 0, 180), (33, 33, 33)])
+def test_orientations_that_itk_writes_agree(tmp_path, angles):
+    itk = pytest.importorskip("itk")
+    turn = np.eye(3)
+    for axis, angle in enumerate(np.radians(angles)):
+        one, other = [index for index in range(3) if index != axis]
+        step = np.eye(3)
+        step[one, one] = step[other, other] = np.cos(angle)
+        step[one, other], step[other, one] = -np.sin(angle), np.sin(angle)
+        turn = turn @ step
+    image = itk.image_from_array(voxels())
+    image.SetDirection(itk.matrix_from_array(turn))
+    itk.imwrite(image, str(tmp_path / "a.mha"))
+    _, meta = read_image(tmp_path / "a.mha")
+    assert meta["warnings"] == meta["notes"] == []

@@ -197,3 +197,38 @@ def test_windows_line_ends(tmp_path):
     header, data = path.read_bytes().split(b"\n\n", 1)
     path.write_bytes(header.replace(b"\n", b"\r\n") + b"\r\n\r\n" + data)
     assert np.array_equal(read_image(path)[0], voxels())
+
+
+SPACES = {
+    "left-posterior-superior": (1, 1),
+    "LPS": (1, 1),
+    "Right-Anterior-Superior": (-1, -1),
+    "ras": (-1, -1),
+    "left-anterior-superior": (1, -1),
+    "LAS": (1, -1),
+}
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_one_place_in_each_anatomical_space(tmp_path, space, ends):
+    turn = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 3]]) * np.array([*SPACES[space], 1])[:, None]
+    origin = np.array([-5, 6, 7]) * [*SPACES[space], 1]
+    vectors = " ".join(f"({','.join(map(str, turn[:, axis]))})" for axis in range(3))
+    fields = f"space: {space}\nspace directions: {vectors}\nspace origin: ({','.join(map(str, origin))})\n"
+    path = save(tmp_path / "a.nrrd", voxels(), fields)
+    head, _, data = path.read_bytes().partition(b"\n\n")
+    path.write_bytes(head.replace(b"\n", ends.encode()) + 2 * ends.encode() + data)
+    array, meta = read_image(path)
+    expected = [[-0.8, 0.6, 0, 5], [-0.6, -0.8, 0, -6], [0, 0, 3, 7], [0, 0, 0, 1]]
+    assert np.allclose(meta["affine"], expected) and meta["coordinates"] == "patient" and not meta["warnings"]
+    assert np.array_equal(array, voxels())
+
+
+@pytest.mark.parametrize("space", ["RAI", "LPI", "right-posterior-superior", "RAST", "scanner-xyz-time", "MNI"])
+def test_spaces_of_another_name_are_refused(tmp_path, space):
+    path = save(tmp_path / "a.nrrd", voxels(), LPS.replace("left-posterior-superior", space))
+    with pytest.raises(
+        FusionInputError, match=f"expected a space such as left-posterior-superior, found {space.lower()}"
+    ):
+        read_image(path)
