@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.functional.ranges import value_text
@@ -13,6 +14,13 @@ _RAW_CT = (1500.0, 8191.0)  # span of stored values from air to bone or metal
 _AIR = (-1100.0, -900.0)  # HU
 _AIR_SHARE, _BONE = 0.05, 300.0
 _DARK_WINDOW = 0.6  # greatest value of a CT that is neither HU nor a picture from 0 to 1
+# Labels: at most so many values, whole numbers, and most neighbors of one region alike. Few of them lie close together
+# from 0 on, as no gray levels do; many jump from region to region, as no slope does, and the last of them is not the
+# usual one, as white is.
+_MASKS = ((0.0, 1.0), (0.0, 255.0))
+_FEW, _MOST, _LEVELS = 24, 128, 2
+_ALIKE, _MORE_ALIKE, _JUMP, _WHITE = 0.7, 0.82, 3.0, 0.3
+_THIN = 2**16  # values that are looked at first
 _SATURATED = 0.6  # of the head: more is bone and air in no slab of a head
 
 
@@ -41,6 +49,54 @@ def doubts(
     if named or not air or high < _BONE:
         return []
     return [f"{told} look like a CT in HU, but are taken for no CT: check order and task, or name a window"]
+
+
+def labels(channel: Tensor, sample: Tensor) -> list[str]:
+    """Tell of an image whose few values are those of a mask or of labels of regions.
+
+    Gray levels of a windowed picture, tissues of a phantom and counts of a scan are not taken for labels: they lie far
+    apart, run in slopes, or change from voxel to voxel.
+
+    Args:
+        channel: (*spatial).
+        sample: (N,) its values, or an even part of them.
+
+    Example:
+        >>> labels(torch.eye(4), torch.eye(4).flatten())[0][:21]
+        'only the values 0, 1:'
+    """
+    thin = sample[:: max(1, sample.numel() // _THIN)].unique()
+    if thin.numel() > _MOST or not bool((thin == thin.round()).all()):
+        return []
+    values = sample.unique()
+    count, high = values.numel(), float(values[-1])
+    if not 2 <= count <= _MOST or float(values[0]) < 0 or not bool((values == values.round()).all()):
+        return []
+    if count > 2:
+        alike, jump = _regions(channel)
+        few = count <= _FEW and high <= _LEVELS * count and alike > _ALIKE
+        white = float((sample[sample > 0] == high).float().mean())
+        many = count > _FEW and float(values[0]) == 0 and alike > _MORE_ALIKE and jump > _JUMP and white < _WHITE
+        if not few and not many:
+            return []
+    elif tuple(values.tolist()) not in _MASKS:
+        return []
+    told = ", ".join(value_text(float(value)) for value in values[: count if count < 7 else 3])
+    told += f" ... {value_text(high)} ({count} of them)" if count >= 7 else ""
+    return [f"only the values {told}: a mask or labels of regions, no intensities; name the image they belong to"]
+
+
+def _regions(channel: Tensor) -> tuple[float, float]:
+    """Return the share of neighbors inside the regions that are alike, and the mean step between those that are not."""
+    alike, unlike, steps = 0, 0, 0.0
+    for axis in range(channel.dim()):
+        size = channel.shape[axis] - 1
+        first, second = channel.narrow(axis, min(size, 1), size), channel.narrow(axis, 0, size)
+        inside = torch.maximum(first, second) > 0
+        change = (first - second).abs()[inside]
+        differ = int(torch.count_nonzero(change))
+        alike, unlike, steps = alike + change.numel() - differ, unlike + differ, steps + float(change.sum())
+    return alike / max(alike + unlike, 1), steps / max(unlike, 1)
 
 
 def _saturated(inside: Tensor, ends: tuple[float, float]) -> list[str]:

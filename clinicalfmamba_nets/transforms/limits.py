@@ -21,7 +21,7 @@ from clinicalfmamba_nets.functional.voi import (
     parse_voi,
     percentile,
 )
-from clinicalfmamba_nets.transforms.doubts import doubts
+from clinicalfmamba_nets.transforms.doubts import doubts, labels
 
 # A background is the value that all corners of an image share; interpolation undershoots it in at most this share of
 # the voxels that are not background.
@@ -226,7 +226,7 @@ def _chosen(
         limits, kind = _least_to_greatest(channel, clip_undershoot, hu), "plain"
     else:
         limits, kind = _robust(channel, sample, head, modality, name), "robust"
-    limits.warnings += doubts(sample, head, limits.ends, source, modality, kind)
+    limits.warnings += labels(channel, sample) or doubts(sample, head, limits.ends, source, modality, kind)
     return limits
 
 

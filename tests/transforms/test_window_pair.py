@@ -227,3 +227,64 @@ def test_a_single_hot_voxel_is_kept_from_the_network_and_white_in_the_result():
     assert fused[20, 20] == entry["image"].meta["intensity_scale"][0, 1] and fused[20, 21] < 500
     mr[20, 21] = 32000  # a vessel or a mark of several voxels stays
     assert "spikes" not in WindowIntensityPair()(pair(mr, ct)).meta
+
+
+def regions(count: int, step: int = 1, size: int = 48) -> torch.Tensor:
+    """A label map (size, size): `count` regions of 8 x 8 pixels in an order of their own on a ground of 0."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(1)) + 1
+    blocks = torch.zeros(size // 8 * (size // 8), dtype=torch.int64)
+    blocks[: len(order[: len(blocks)])] = order[: len(blocks)]
+    return (step * blocks).reshape(size // 8, size // 8).repeat_interleave(8, 0).repeat_interleave(8, 1).float()
+
+
+def told_of(image: torch.Tensor, **facts) -> str:
+    first = torch.arange(image.numel()).reshape(image.shape) % 97 * 9.0
+    sources = PairSources.of({"modality": "MR", "dtype": "int16"}, {"dtype": "int16", **facts})
+    return WindowIntensityPair()(MetaTensor(torch.stack([first, image]), meta={"sources": sources})).meta.get(
+        "warnings", ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "values"),
+    [
+        (lambda: (regions(9) > 0).float(), "0, 1"),
+        (lambda: 255 * (regions(9) > 4).float(), "0, 255"),
+        (lambda: torch.tensor([0.0, 1, 2, 4])[(regions(36) % 4).long()], "0, 1, 2, 4"),
+        (lambda: regions(11), "0, 1, 2 ... 11 (12 of them)"),
+        (lambda: regions(36, 7, 80), "0, 7, 14 ... 252 (37 of them)"),
+        (lambda: regions(3)[..., None].expand(-1, -1, 5).contiguous(), "0, 1, 2, 3"),
+        (lambda: torch.eye(40), "0, 1"),
+    ],
+)
+@pytest.mark.parametrize(
+    "facts", [{}, {"modality": "MR"}, {"modality": "CT"}, {"dtype": "uint8"}, {"dtype": "float64"}]
+)
+def test_a_mask_and_labels_are_told(labels, values, facts):
+    told = f"image B: only the values {values}: a mask or labels of regions, no intensities"
+    assert told in told_of(labels(), **facts)
+
+
+def slope(levels: int, size: int = 60) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.linspace(-1, 1, size), torch.linspace(-1, 1, size), indexing="ij")
+    return ((levels - 1) * (1 - x**2 - y**2).clamp(0)).round()
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        lambda: (head()[1].clamp(0, 80) * 255 / 80).round(),  # a windowed picture
+        lambda: torch.where(head()[1] > 500, 255.0, torch.where(head()[1] > 66, 20.0, 0.0)),  # a template of bone
+        lambda: 500 * (regions(9) > 0).float(),  # an even ball
+        lambda: torch.tensor([0.0, 60, 500, 700, 900])[(regions(36) % 5).long()],  # tissues of a phantom
+        lambda: torch.tensor([0.0, 20, 90, 255])[(regions(36) % 4).long()],
+        lambda: torch.poisson(torch.full((40, 40), 3.0), generator=torch.Generator().manual_seed(0)),  # low counts
+        lambda: slope(12) * 20,
+        lambda: slope(100),
+        lambda: regions(9) / 10,
+        lambda: (3000 * (slope(200, 90) / 200 - 0.7).clamp(0)).round().clamp(0, 255),  # white with soft edges
+        lambda: head()[0].clamp(0, 900) // 8,
+    ],
+)
+def test_grey_levels_tissues_and_counts_are_no_labels(image):
+    assert "labels" not in told_of(image())
