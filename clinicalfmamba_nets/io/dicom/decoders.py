@@ -45,8 +45,8 @@ def _by_pydicom(dataset: Any, frame: int) -> np.ndarray:
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # it prints the traceback of the error that it raises
     try:
-        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
-        return np.asarray(decoder.as_array(dataset, index=frame, raw=True)[0])
+        decoder: Any = get_decoder(dataset.file_meta.TransferSyntaxUID)
+        return np.asarray(decoder.as_array(dataset, index=frame, raw=True, correct_unused_bits=False)[0])
     finally:
         logger.setLevel(level)
 
@@ -88,7 +88,7 @@ def codestream_size(data: bytes) -> tuple[int, int] | None:
         right, low, left, top = (int.from_bytes(data[place : place + 4], "big") for place in (8, 12, 16, 20))
         return low - top, right - left
     for marker, body in _segments(data):
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
+        if _is_frame(marker):
             return int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     return None
 
@@ -106,6 +106,15 @@ def _segments(data: bytes) -> list[tuple[int, bytes]]:
             break
         place += 2 + length
     return found
+
+
+def _precision(data: bytes) -> int:
+    """Return how many bits the samples of JPEG or JPEG-LS data have by their own marker; 0 where none is found."""
+    return next((body[0] for marker, body in _segments(data) if _is_frame(marker) and data[:2] == b"\xff\xd8"), 0)
+
+
+def _is_frame(marker: int) -> bool:
+    return marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC))
 
 
 def transformed_colors(data: bytes) -> bool:
@@ -146,7 +155,7 @@ def _by_itk(data: bytes, header: Header) -> np.ndarray:
         with os.fdopen(handle, "wb") as file:
             _pixels_alone(data, header).save_as(file, enforce_file_format=True)
         kind = itk.RGBPixel[itk.UC] if header.samples == 3 else {
-            (8, False): itk.UC, (8, True): itk.SC, (16, False): itk.US, (16, True): itk.SS,
+            (8, False): itk.UC, (8, True): itk.SS, (16, False): itk.US, (16, True): itk.SS,
         }.get((header.bits_allocated, header.signed), itk.D)  # fmt: skip
         image = itk.imread(name, kind, imageio=itk.GDCMImageIO.New())
         array = itk.array_from_image(image)
@@ -167,7 +176,8 @@ def _pixels_alone(data: bytes, header: Header) -> Any:
     alone.Rows, alone.Columns, alone.SamplesPerPixel = header.rows, header.columns, header.samples
     # Samples as they are: what the header calls them is honored afterwards.
     alone.PhotometricInterpretation = "RGB" if header.samples == 3 else "MONOCHROME2"
-    alone.BitsAllocated, alone.BitsStored, alone.HighBit = header.bits_allocated, header.bits_stored, header.high_bit
+    bits = max(header.bits_stored, min(_precision(data), header.bits_allocated))  # GDCM cuts off all bits above these
+    alone.BitsAllocated, alone.BitsStored, alone.HighBit = header.bits_allocated, bits, bits - 1
     alone.PixelRepresentation = int(header.signed)
     if header.samples == 3:
         alone.PlanarConfiguration = header.planar

@@ -92,6 +92,9 @@ def _bits_problem(header: Header) -> str:
         return (
             f"expected {', '.join(map(str, depth))} BitsAllocated (0028,0100), found {found}; export the series again"
         )
+    if allocated == 32 and header.syntax not in (*NATIVE, RLE):
+        found = f"32 in compressed data ({name})"
+        return f"expected 8 or 16 BitsAllocated (0028,0100), found {found}; export the series uncompressed"
     movable = header.syntax in (*NATIVE, RLE) and header.samples == 1
     if header.high_bit != stored - 1 and not (movable and stored - 1 < header.high_bit < allocated):
         found = f"{header.high_bit} ({name})"

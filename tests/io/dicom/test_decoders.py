@@ -97,3 +97,115 @@ def test_a_deflated_bomb_is_refused_before_it_is_unpacked(dicom_file, tmp_path, 
         file.write(pack.flush())
     with pytest.raises(FusionInputError, match="deflated data of more than"):
         read_image(path)
+
+
+def lossless_jpeg(plane, bits):
+    """A plane (rows, columns) as lossless JPEG (SOF3), each pixel predicted by the one before it."""
+    rows, columns = plane.shape
+    stored = plane.astype(np.int64) % 2**bits
+    before = np.empty_like(stored)
+    before[:, 1:], before[1:, 0], before[0, 0] = stored[:, :-1], stored[:-1, 0], 2 ** (bits - 1)
+    code = ""
+    for step in ((stored - before + 2**15) % 2**16 - 2**15).ravel().tolist():
+        size = abs(step).bit_length()
+        code += f"{size:05b}"  # 17 categories, each with a code of 5 bits
+        if 0 < size < 16:
+            code += f"{step if step > 0 else step + (1 << size) - 1:0{size}b}"
+    code += "1" * (-len(code) % 8)
+    data = int(code, 2).to_bytes(len(code) // 8, "big").replace(b"\xff", b"\xff\x00")
+    frame = bytes([0xFF, 0xC3, 0, 11, bits, *rows.to_bytes(2, "big"), *columns.to_bytes(2, "big"), 1, 1, 0x11, 0])
+    table = bytes([0xFF, 0xC4, 0, 19 + 17, 0, 0, 0, 0, 0, 17, *[0] * 11, *range(17)])
+    return b"\xff\xd8" + frame + table + bytes([0xFF, 0xDA, 0, 8, 1, 1, 0, 1, 0, 0]) + data + b"\xff\xd9"
+
+
+def run_lengths(plane, bits):
+    """A plane of 16 bits in RLE Lossless, every run literal."""
+    halves = [(plane.astype(np.int64) % 2**16 >> shift & 255).astype(np.uint8) for shift in (8, 0)]
+    parts = [b"".join(bytes([len(row) - 1]) + row.tobytes() for row in half) for half in halves]
+    parts = [part + b"\0" * (len(part) % 2) for part in parts]
+    starts = [2, 64, 64 + len(parts[0]), *[0] * 13]
+    return b"".join([*(start.to_bytes(4, "little") for start in starts), *parts])
+
+
+CODECS = {"rle": (run_lengths, "1.2.840.10008.1.2.5"), "jpeg": (lossless_jpeg, "1.2.840.10008.1.2.4.70")}
+every_codec = pytest.mark.parametrize("codec", CODECS)
+
+
+def packed_file(dicom_file, path, plane, codec, bits=16, **settings):
+    """An MR slice of 16 bits, or of 8, whose pixels are compressed."""
+    encode, syntax = CODECS[codec]
+
+    def edit(made):
+        from pydicom.encaps import encapsulate
+
+        made.Rows, made.Columns = plane.shape
+        made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = bits, bits, bits - 1, 0
+        for keyword, value in settings.items():
+            setattr(made, keyword, value)
+        data = encode(plane, bits)
+        made.PixelData = encapsulate([data + b"\0" * (len(data) % 2)])
+        made["PixelData"].VR = "OB"
+        made["PixelData"].is_undefined_length = True
+        made.file_meta.TransferSyntaxUID = syntax
+
+    return dicom_file(path, 1, edit)
+
+
+def values(low, high, shape=(9, 12)):
+    return np.random.default_rng(5).integers(low, high + 1, shape)
+
+
+@every_codec
+@pytest.mark.parametrize(
+    ("low", "high", "settings"),
+    [
+        (0, 4095, {"BitsStored": 12, "HighBit": 11}),
+        (0, 65535, {}),
+        (-1024, 2047, {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 1}),
+        (-32768, 32767, {"PixelRepresentation": 1}),
+        (-32768, 32767, {"PixelRepresentation": 1, "BitsStored": 16}),
+    ],
+)
+def test_compressed_pixels_of_16_bits(dicom_file, tmp_path, codec, low, high, settings):
+    plane = values(low, high)
+    path = packed_file(dicom_file, tmp_path / "a.dcm", plane, codec, **settings)
+    array, meta = read_image(path)
+    assert np.array_equal(array[..., 0].T, plane) and not meta["warnings"]
+
+
+def test_compressed_pixels_of_8_bits_with_a_sign(dicom_file, tmp_path):
+    plane = values(-128, 127)
+    path = packed_file(dicom_file, tmp_path / "a.dcm", plane, "jpeg", 8, PixelRepresentation=1)
+    assert np.array_equal(read_image(path)[0][..., 0].T, plane)
+
+
+@every_codec
+def test_compressed_pixels_above_bits_stored_are_told(dicom_file, tmp_path, codec):
+    path = packed_file(dicom_file, tmp_path / "a.dcm", values(0, 8191), codec, BitsStored=12, HighBit=11)
+    (told,) = read_image(path)[1]["warnings"]
+    assert told.startswith("BitsStored (0028,0101) is too small for")
+
+
+@every_codec
+def test_padding_above_bits_stored_is_found_in_compressed_pixels(dicom_file, tmp_path, codec):
+    plane = values(100, 4095)
+    plane[:3] = 63536
+    settings = {"BitsStored": 12, "HighBit": 11, "PixelPaddingValue": 63536}
+    array, meta = read_image(packed_file(dicom_file, tmp_path / "a.dcm", plane, codec, **settings))
+    assert array[..., 0].T[3:].tolist() == plane[3:].tolist() and (array[..., 0].T[:3] == plane[3:].min()).all()
+    assert not meta["warnings"] and "36 voxels without data" in meta["notes"][0]
+
+
+def test_pixels_at_the_upper_bits_are_shifted_down_in_run_lengths_too(dicom_file, tmp_path):
+    plane = values(0, 4095)
+    path = packed_file(dicom_file, tmp_path / "a.dcm", 16 * plane, "rle", BitsStored=12, HighBit=15)
+    assert np.array_equal(read_image(path)[0][..., 0].T, plane)
+
+
+def test_compressed_pixels_of_32_bits_are_refused(dicom_file, tmp_path):
+    settings = {"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}
+    path = packed_file(dicom_file, tmp_path / "a.dcm", values(0, 4095), "jpeg", **settings)
+    with pytest.raises(
+        FusionInputError, match=r"expected 8 or 16 BitsAllocated .*found 32 in compressed data .*uncomp"
+    ):
+        read_image(path)
