@@ -29,6 +29,8 @@ ENDINGS = {
 _MEMORY_SHARE = 0.8
 # The network computes in float32: squares and differences of greater values overflow there.
 _GREATEST = 1e18
+# Smaller ones, and less than so many steps between the least and the greatest, are lost in it.
+_LEAST, _LEVELS, _STEP, _EXACT = 1e-37, 256, 2.0**-23, 2.0**24
 _LONGEST_NAME = 180  # bytes; what follows it in a file's name fits into 255
 # Unicode categories without a shape of their own: controls, directions, lone surrogates, line ends.
 _CONTROLS = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -137,10 +139,21 @@ def check_values(array: Any, name: str) -> None:
         if bad:
             found = f"{bad} NaN or infinite values ({100 * bad / array.size:.2g} %)"
             raise input_error(name, "finite values", found, "replace them, for example by the background value")
-        greatest = float(max(array.max(), -array.min()))
-        if greatest > _GREATEST:
-            found = f"values up to {greatest:.3g}"
-            raise input_error(name, f"values up to {_GREATEST:g}", found, "scale them down")
+    if array.dtype.kind == "f" or array.dtype.itemsize > 3:
+        _check_precision(float(array.min()), float(array.max()), name)
+
+
+def _check_precision(low: float, high: float, name: str) -> None:
+    """Refuse values that float32, in which all is computed, does not hold or does not tell apart."""
+    greatest = max(high, -low)
+    if greatest > _GREATEST:
+        raise input_error(name, f"values up to {_GREATEST:g}", f"values up to {greatest:.3g}", "scale them down")
+    if 0 < greatest < _LEAST:
+        raise input_error(name, f"values from {_LEAST:g} on", f"values up to {greatest:.3g}", "scale them up")
+    whole = high - low >= 1 and greatest <= _EXACT
+    if 0 < high - low < _LEVELS * _STEP * greatest and not whole:
+        found = f"values that differ by {high - low:.3g} around {low:.4g}"
+        raise input_error(name, f"values in {_LEVELS} steps of single precision", found, "subtract their offset")
 
 
 @contextlib.contextmanager

@@ -325,3 +325,32 @@ def test_voxels_that_no_head_has_are_told(tmp_path, factor, told):
     nibabel.save(image, tmp_path / "a.nii")
     warnings = read_header(tmp_path / "a.nii").warnings
     assert [text.endswith("mm: no head has such, its units may be others") for text in warnings] == [True] * told
+
+
+@pytest.mark.parametrize(
+    ("array", "fields", "words"),
+    [
+        (voxels(), {"scl_slope": 1, "scl_inter": 1e9}, "256 steps of single precision, found values that differ by"),
+        (voxels(dtype=np.int32) + 2**30, {}, "found values that differ by 199 around 1.074e.09; subtract their offset"),
+        (voxels(dtype=np.uint32) + np.uint32(2**31), {}, "values that differ by 199"),
+        (1 + 1e-8 * voxels(dtype=np.float64), {}, "values that differ by 1.99e-06 around 1"),
+        (1e-300 * voxels(dtype=np.float64), {}, "expected values from 1e-37 on, found values up to .*; scale them up"),
+    ],
+)
+def test_values_that_single_precision_would_lose_are_refused(tmp_path, array, fields, words):
+    with pytest.raises(FusionInputError, match=words):
+        read_image(save(tmp_path / "a.nii", array, **fields))
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        voxels(dtype=np.int32) + 2**20,
+        np.where(voxels() > 100, 70001.0, 70000.0),
+        voxels(dtype=np.float64) * 1e-12,
+        voxels(dtype=np.int64) * 2**30,
+        np.full((4, 4, 4), 2**30, dtype=np.int32),
+    ],
+)
+def test_values_that_single_precision_holds_are_read(tmp_path, array):
+    assert np.array_equal(read_image(save(tmp_path / "a.nii", array))[0], array)
