@@ -33,6 +33,7 @@ _TYPES = {
 }  # fmt: skip
 # AnatomicalOrientation: the side that an axis comes from, and the LPS axis and sign that it then runs along.
 _FROM = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "I": (2, 1), "S": (2, -1)}
+_UNIT = 0.02  # a direction may be as much longer or shorter than 1
 _LESS = 0.3  # of an axis's greatest direction cosine: that of the stated direction may be as much smaller
 _UNITS = {"": 1.0, "?": 1.0, "mm": 1.0, "cm": 10.0, "um": 1e-3}
 
@@ -177,9 +178,16 @@ def _place(head: _Header, dims: int) -> tuple[np.ndarray, dict[str, Any]]:
     sides = head.numbers("ElementSpacing", "ElementSize", count=dims)
     turn = head.numbers("TransformMatrix", "Rotation", "Orientation", count=dims * dims)
     origin = head.numbers("Offset", "Position", "Origin", count=dims)
+    if sides is not None and min(sides) <= 0:
+        found = " ".join(f"{side:g}" for side in sides)
+        raise input_error(head.name, "an ElementSpacing above 0", found, "correct the header: directions have the sign")
     space = min(dims, 3)
     affine = np.eye(4)
     matrix = np.eye(dims) if turn is None else np.array(turn).reshape(dims, dims).T  # stored axis by axis
+    lengths = np.linalg.norm(matrix, axis=0)
+    if lengths.min() > 0 and np.abs(lengths - 1).max() > _UNIT:
+        found = f"axes of length {', '.join(f'{side:.3g}' for side in lengths)}"
+        raise input_error(head.name, "a TransformMatrix of unit vectors", found, "put lengths into ElementSpacing")
     affine[:space, :space] = (matrix * np.array(sides or [1.0] * dims))[:space, :space] * _UNITS[unit]
     meta: dict[str, Any] = {"coordinates": "patient", "notes": [], "warnings": []}
     if sides is None:

@@ -207,3 +207,23 @@ def test_orientations_that_itk_writes_agree(tmp_path, angles):
     itk.imwrite(image, str(tmp_path / "a.mha"))
     _, meta = read_image(tmp_path / "a.mha")
     assert meta["warnings"] == meta["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("ElementSpacing = 2.0 2.5 3.0", "ElementSpacing = -2 2.5 3"), "an ElementSpacing above 0, found -2 2.5 3"),
+        (("ElementSpacing = 2.0 2.5 3.0", "ElementSpacing = 0 2.5 3"), "an ElementSpacing above 0, found 0 2.5 3"),
+        (
+            ("TransformMatrix = 0.8 -0.6 0", "TransformMatrix = 1.6 -1.2 0"),
+            "unit vectors, found axes of length 2,",
+        ),
+    ],
+)
+def test_lengths_that_can_be_read_in_two_ways_are_refused(tmp_path, change, words):
+    path = save(tmp_path / "a.mha", voxels())
+    data = path.read_bytes()
+    assert change[0].encode() in data
+    path.write_bytes(data.replace(change[0].encode(), change[1].encode()))
+    with pytest.raises(FusionInputError, match=words):
+        read_image(path)
