@@ -115,6 +115,17 @@ class Elements:
         found = self.numbers(keyword)
         return found[0] if found else None
 
+    def only(self, keyword: str) -> float | None:
+        """Return the number of an element that holds one, None where it is absent or empty.
+
+        Raises:
+            ValueError: several numbers, or something that is none; the message names the element.
+        """
+        found = self.numbers(keyword)
+        if found and len(found) > 1:
+            raise ValueError(f"{len(found)} values of {keyword}")
+        return found[0] if found else None
+
     def finite(self, keyword: str | int, count: int) -> tuple[float, ...] | None:
         """Return `count` finite numbers; None where the element is absent, of another length or not finite."""
         found = self.numbers(keyword)

@@ -211,8 +211,8 @@ def _slice(path: Path, elements: Elements, number: int, groups: Sequence[Element
         look("PixelSpacing", "PixelMeasuresSequence").finite("PixelSpacing", 2),
         look("SliceThickness", "PixelMeasuresSequence").number("SliceThickness"),
         look("SpacingBetweenSlices", "PixelMeasuresSequence").number("SpacingBetweenSlices"),
-        look("RescaleSlope", "PixelValueTransformationSequence").number("RescaleSlope"),
-        look("RescaleIntercept", "PixelValueTransformationSequence").number("RescaleIntercept"),
+        look("RescaleSlope", "PixelValueTransformationSequence").only("RescaleSlope"),
+        look("RescaleIntercept", "PixelValueTransformationSequence").only("RescaleIntercept"),
         frame_contrast(elements, look),
     )
 

@@ -331,3 +331,10 @@ def test_slices_of_two_modalities_are_no_volume(make_series):
         make_series(4, edit=lambda n, made: [setattr(made, key, word) for key, word in ct.items()] if n > 1 else None)
     )
     assert row.problem.startswith("expected one Modality (0008,0060) of all slices, found ")
+
+
+@pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
+def test_two_values_where_one_is_meant_are_refused(make_series, keyword):
+    folder = make_series(3, RescaleSlope=1, RescaleIntercept=0, edit=lambda n, made: setattr(made, keyword, [2, 3]))
+    with pytest.raises(FusionInputError, match=f"expected numbers in its header, found 2 values of {keyword}"):
+        read_image(folder)
