@@ -37,6 +37,7 @@ CONTRAST_ELEMENTS = (
     ContrastElement("DiffusionBValue", ("DiffusionBValue", "MRDiffusionSequence"), measured=True),
     ContrastElement("FlipAngle", ("FlipAngle", "MRTimingAndRelatedParametersSequence"), measured=True),
     ContrastElement("ImageType", ("FrameType", "")),
+    ContrastElement("ComplexImageComponent", ("ComplexImageComponent", "")),
     ContrastElement("SequenceName"),
     ContrastElement("ConvolutionKernel", ("ConvolutionKernel", "CTReconstructionSequence")),
     ContrastElement("SeriesDescription"),
@@ -55,13 +56,12 @@ CONTRAST_ELEMENTS = (
     ContrastElement("AcquisitionTime", ("FrameAcquisitionDateTime", "FrameContentSequence"), weak=True),
     ContrastElement("TriggerTime", ("NominalCardiacTriggerDelayTime", "CardiacSynchronizationSequence"), weak=True),
     ContrastElement("AcquisitionNumber", ("FrameAcquisitionNumber", "FrameContentSequence"), weak=True),
-    ContrastElement(
-        "DiffusionGradientOrientation", ("DiffusionGradientOrientation", "DiffusionGradientDirectionSequence")
-    ),
+    ContrastElement("DiffusionGradientOrientation"),
 )
 TIME_POINT = ContrastElement("TimePoint", weak=True)  # counted here, where acquisition times differ from slice to slice
 BY_NAME = {element.keyword.lower(): element for element in (*CONTRAST_ELEMENTS, TIME_POINT)}
 _TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
+_DIRECTION = "DiffusionGradientDirectionSequence"
 VECTORS = ("EnergyWindow", "Detector", "RRInterval", "TimeSlot", "TimeSlice", "Phase")
 _NUMBERS = {"TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "AcquisitionNumber"}
 # Where makers put the b-value before there was an element for it: private creator's element, its words, the element.
@@ -82,7 +82,7 @@ def frame_contrast(elements: Elements, look: Look) -> dict[str, float | str]:
     found: dict[str, float | str] = {}
     for element in CONTRAST_ELEMENTS:
         keyword, sequence = element.frame
-        place = _frame_type(elements, look) if keyword == "FrameType" else elements
+        place = _frame_type(keyword, elements, look) if keyword and not sequence else elements
         place = look(keyword, sequence) if sequence else place
         name = keyword if place is not elements and keyword else element.keyword
         if element.keyword not in VECTORS:
@@ -94,6 +94,10 @@ def frame_contrast(elements: Elements, look: Look) -> dict[str, float | str]:
             )
             if value is not None:
                 found[element.keyword] = value
+    if "DiffusionGradientOrientation" not in found:  # it lies a sequence deeper than the others
+        inner = look(_DIRECTION, "MRDiffusionSequence").items(_DIRECTION)[:1]
+        direction = Elements.of(inner[0]).text("DiffusionGradientOrientation") if inner else ""
+        found |= {"DiffusionGradientOrientation": direction} if direction else {}
     if "DiffusionBValue" not in found:
         private = _private_b(elements)
         found |= {} if private is None else {"DiffusionBValue": private}
@@ -110,9 +114,9 @@ def _value(place: Elements, keyword: str, number: bool) -> float | str | None:
     return place.text(keyword) or None
 
 
-def _frame_type(elements: Elements, look: Look) -> Elements:
+def _frame_type(keyword: str, elements: Elements, look: Look) -> Elements:
     for sequence in _TYPES:
-        found = look("FrameType", sequence)
+        found = look(keyword, sequence)
         if found is not elements:
             return found
     return elements

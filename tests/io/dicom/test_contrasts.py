@@ -254,3 +254,50 @@ def test_two_images_that_say_to_be_one_are_refused(make_series, keyword):
 
     (row,) = open_study(_twice(make_series(4, RescaleSlope=1, RescaleIntercept=0), change)).series
     assert "SOPInstanceUID (0008,0018) of its own" in row.problem and "which differ" in row.problem
+
+
+def enhanced_parts(dicom_file, path, mark):
+    """An enhanced MR of two contrasts at the same three places, 100 apart; `mark(contrast, group)` tells them apart."""
+
+    def edit(made):
+        from pydicom.dataset import Dataset
+
+        made.PixelData = b"".join((np.arange(24, dtype="<u2") + 100 * part).tobytes() for part in (0, 0, 0, 1, 1, 1))
+        for number, group in enumerate(made.PerFrameFunctionalGroupsSequence):
+            place = Dataset()
+            place.ImagePositionPatient = [-10, -20, 30 + 2 * (number % 3)]
+            group.PlanePositionSequence = [place]
+            mark(number // 3, group)
+
+    return dicom_file(path, 6, edit)
+
+
+def of_component(part, group):
+    from pydicom.dataset import Dataset
+
+    kind = Dataset()
+    kind.FrameType, kind.ComplexImageComponent = ["ORIGINAL", "PRIMARY", "M", "NONE"], ["MAGNITUDE", "PHASE"][part]
+    group.MRImageFrameTypeSequence = [kind]
+
+
+def of_direction(part, group):
+    from pydicom.dataset import Dataset
+
+    diffusion, direction = Dataset(), Dataset()
+    direction.DiffusionGradientOrientation = [[1.0, 0.0, 0.0], [0.0, 0.6, 0.8]][part]
+    diffusion.DiffusionBValue, diffusion.DiffusionGradientDirectionSequence = 1000.0, [direction]
+    group.MRDiffusionSequence = [diffusion]
+
+
+@pytest.mark.parametrize(
+    ("mark", "chosen"),
+    [
+        (of_component, ["ComplexImageComponent=MAGNITUDE", "ComplexImageComponent=PHASE"]),
+        (of_direction, ["DiffusionGradientOrientation=1.0/0.0/0.0", "DiffusionGradientOrientation=0.0/0.6/0.8"]),
+    ],
+)
+def test_components_and_directions_of_an_enhanced_mr_are_chosen(dicom_file, tmp_path, mark, chosen):
+    path = enhanced_parts(dicom_file, tmp_path / "a.dcm", mark)
+    assert sorted(row.split for row in open_study(path).series) == sorted(chosen)
+    for part, selector in enumerate(chosen):
+        assert read_image(f"{path}::{selector}")[0].flat[0] == 100 * part
