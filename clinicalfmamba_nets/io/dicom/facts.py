@@ -24,6 +24,13 @@ _ALIKE = {
     "DecayCorrection": "(0054,1102)",
     "PatientWeight": "(0010,1030)",
 }
+# The same of what was given, in the first item of RadiopharmaceuticalInformationSequence.
+_GIVEN = {
+    "RadionuclideTotalDose": "(0018,1074)",
+    "RadionuclideHalfLife": "(0018,1075)",
+    "RadiopharmaceuticalStartTime": "(0018,1072)",
+    "RadiopharmaceuticalStartDateTime": "(0018,1078)",
+}
 _BROKEN = "\ufffd"
 
 
@@ -40,7 +47,7 @@ class SeriesFacts:
         self.description = description
         self._windows: list[tuple[Window, ...]] = []
         self._acquisitions: list[Acquisition] = []
-        self._of_slices: dict[str, dict[str, str]] = {keyword: {} for keyword in _ALIKE}
+        self._of_slices: dict[str, dict[str, str]] = {keyword: {} for keyword in (*_ALIKE, *_GIVEN)}
         self._first: Any = None
         self._path: Any = None
 
@@ -56,8 +63,10 @@ class SeriesFacts:
                 self._first = _small(dataset)
             if self.modality == "PT" and item.path != self._path:
                 self._acquisitions.append(acquisition_of(dataset))
+                given = next(iter(dataset.get("RadiopharmaceuticalInformationSequence") or []), None)
                 for keyword, files in self._of_slices.items():
-                    files.setdefault(_word(dataset, keyword), printable(item.path.name))
+                    holder = given if keyword in _GIVEN else dataset
+                    files.setdefault(_word(holder, keyword), printable(item.path.name))
         self._path = item.path
 
     def as_info(self) -> tuple[dict[str, Any], list[str]]:
@@ -82,7 +91,7 @@ class SeriesFacts:
             factor, reason = suv_factor(self._first, self._acquisitions)
             unlike = [keyword for keyword, files in self._of_slices.items() if len(files) > 1]
             if unlike:
-                factor, reason = None, f"{unlike[0]} {_ALIKE[unlike[0]]} differs from slice to slice"
+                factor, reason = None, f"{unlike[0]} {(_ALIKE | _GIVEN)[unlike[0]]} differs from slice to slice"
         units = self._units()
         return {
             "description": description,

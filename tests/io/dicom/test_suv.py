@@ -177,3 +177,23 @@ def test_a_half_life_of_another_nuclide_gives_no_suv(meaning, half_life, wrong):
     code.CodeMeaning = meaning
     factor, reason = suv_factor(pet({"RadionuclideCodeSequence": [code], "RadionuclideHalfLife": half_life}))
     assert (factor is None) == bool(wrong) and wrong in reason
+
+
+@pytest.mark.parametrize(
+    ("keyword", "values"),
+    [
+        ("RadionuclideTotalDose", (3.7e8, 3.9e8, 4.1e8)),
+        ("RadiopharmaceuticalStartTime", ("100000", "100500", "101000")),
+        ("RadionuclideHalfLife", (6586.2, 6586.2, 6580.0)),
+    ],
+)
+def test_slices_of_two_doses_have_no_suv(make_series, keyword, values):
+    def edit(number, made):
+        for element in pet():
+            made[element.tag] = element
+        made.SOPClassUID, made.RescaleSlope, made.RescaleIntercept = "1.2.840.10008.5.1.4.1.1.128", 1, 0
+        setattr(made.RadiopharmaceuticalInformationSequence[0], keyword, values[number])
+
+    _, meta = read_image(make_series(3, edit=edit, Modality="PT"))
+    assert meta["suv_factor"] is None and meta["suv_reason"].startswith(keyword)
+    assert meta["suv_reason"].endswith("differs from slice to slice")
