@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.functional.ranges import value_text
+from clinicalfmamba_nets.functional.voi import percentile
 
 _RAW_CT = (1500.0, 8191.0)  # span of stored values from air to bone or metal
 _AIR = (-1100.0, -900.0)  # HU
@@ -21,6 +22,7 @@ _MASKS = ((0.0, 1.0), (0.0, 255.0))
 _FEW, _MOST, _LEVELS = 24, 128, 2
 _ALIKE, _MORE_ALIKE, _JUMP, _WHITE = 0.7, 0.82, 3.0, 0.3
 _THIN = 2**16  # values that are looked at first
+_WRAPPED, _UPPER_SHARE = (8192.0, 60000.0, 65500.0), 0.01  # values, and the share of those that were negative
 _SATURATED = 0.6  # of the head: more is bone and air in no slab of a head
 
 
@@ -40,15 +42,32 @@ def doubts(
     """
     low, high = float(sample.min()), float(sample.max())
     told = f"values of {value_text(low)} to {value_text(high)}"
+    if _is_wrapped(sample, high):
+        return [f"{told}, and none in the middle: negative values were read without their sign; save them as signed"]
     if modality == "CT":
         if kind == "hu":
             return _saturated(sample[head] if bool(head.any()) else sample, ends)
-        return _no_hu(low, high, told, source, kind)
+        return _no_hu(sample, told, source, kind)
     named = bool(source.get("modality")) or modality not in ("MR", "") or kind != "robust"
     air = _AIR[0] <= low <= _AIR[1] and float((sample <= _AIR[1]).float().mean()) >= _AIR_SHARE
     if named or not air or high < _BONE:
         return []
     return [f"{told} look like a CT in HU, but are taken for no CT: check order and task, or name a window"]
+
+
+def _is_wrapped(sample: Tensor, high: float) -> bool:
+    """Tell whether whole numbers lie at both ends of 16 bits alone, the upper ones no white: a sign was lost."""
+    if not _WRAPPED[1] < high < _WRAPPED[2]:
+        return False
+    upper, middle = (sample > _WRAPPED[1]).float().mean(), (sample > _WRAPPED[0]) & (sample <= _WRAPPED[1])
+    return float(upper) > _UPPER_SHARE and not bool(middle.any()) and bool((sample == sample.round()).all())
+
+
+def _is_flat(sample: Tensor) -> bool:
+    """Tell whether half of what is not air lies within a twentieth of the range."""
+    inside = sample[sample > _AIR[1] / 1000]
+    spread = percentile(inside, 75) - percentile(inside, 25) if inside.numel() else 0.0
+    return spread < 0.05 * float(sample.max() - sample.min())
 
 
 def labels(channel: Tensor, sample: Tensor) -> list[str]:
@@ -107,12 +126,15 @@ def _saturated(inside: Tensor, ends: tuple[float, float]) -> list[str]:
     return []
 
 
-def _no_hu(low: float, high: float, told: str, source: Mapping[str, Any], kind: str) -> list[str]:
+def _no_hu(sample: Tensor, told: str, source: Mapping[str, Any], kind: str) -> list[str]:
     """Warn of a CT that spans air to bone in values that are no HU: soft tissue is flat without its window."""
+    low, high = float(sample.min()), float(sample.max())
     flat = f"{told} are no HU: soft tissue is flat without its window"
     if kind == "plain":
         faint = str(source.get("dtype") or "").startswith("float") and 0 < high <= _DARK_WINDOW
         return [f"{flat}; convert them to HU, or name a window in its values"] if faint else []
+    if _AIR[0] <= 1000 * low <= _AIR[1] and 1000 * high >= _BONE and _is_flat(sample):
+        return [f"{flat}; multiply them by 1000 if they are thousands of HU, or name a window in its values"]
     if source.get("units") == "HU" or high - low < _RAW_CT[0]:
         return []
     if low < 0:

@@ -89,6 +89,10 @@ def test_ct_without_header_is_known_by_its_values_and_the_task():
         (lambda ct: ct.clamp(-100, 200), ""),
         (lambda ct: ct.clamp(0, 80) / 80, ""),
         (lambda ct: 10 * ct, "values of -10000 to 10030 are no HU: soft tissue is flat"),
+        (lambda ct: ct / 1000, "are no HU: soft tissue is flat without its window; multiply them by 1000"),
+        (lambda ct: ct.clamp(0, 80) / 40 - 1, ""),
+        (lambda ct: ct % 65536, "and none in the middle: negative values were read without their sign"),
+        (lambda ct: torch.where(ct > 500, 65535.0, ct.clamp(0, 80) * 100), ""),
         (lambda ct: (ct + 1000) * 1.9e-4, "values of 0 to 0.381 are no HU: soft tissue is flat"),
         (
             lambda ct: torch.where(ct > -900, ct + 150, ct),
