@@ -19,6 +19,8 @@ WHAT = "NIfTI image"
 _MARKS = {348: (b"n+1\0", b"ni1\0"), 540: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
 _COLORS = {128: 3, 2304: 4}  # datatype: RGB24 and RGBA32
 _LABELS = (1002, 1003)  # intent_code: labels of a list, names of regions
+# sform_code and qform_code; 2 is what programs write that know no better.
+_SPACES = {1: "scanner", 3: "template", 4: "template"}
 _STATISTICS = range(2, 25)  # intent_code: correlation, t, F, z, p and the like
 # xyzt_units: the millimetres of a unit.
 _UNITS = {0: (1.0, ""), 1: (1000.0, "metres"), 2: (1.0, ""), 3: (0.001, "micrometres")}
@@ -42,6 +44,7 @@ class NiftiHeader:
     scale: tuple[float, float] = (1.0, 0.0)
     affine: np.ndarray = field(default_factory=lambda: np.eye(4))
     coordinates: str = "patient"
+    space: str = ""
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -178,6 +181,8 @@ def _judge_place(head: NiftiHeader, name: str) -> None:
     qform = mm * qform_affine(raw, name) if int(raw["qform_code"]) > 0 else None
     head.coordinates = "patient" if sform is not None or qform is not None else "none"
     head.affine = next((affine for affine in (sform, qform) if affine is not None), mm * _spacing_alone(head))
+    code = int(raw["sform_code"] if sform is not None else raw["qform_code"])
+    head.space = _SPACES.get(code, "") if head.coordinates == "patient" else ""
     sides = np.linalg.norm(head.affine[:3, :3], axis=0)
     size = np.array(head.shape[:3])
     wide = sides[: len(size)][size > 1]

@@ -66,6 +66,7 @@ def put_on_grid(
     else:
         told, transform = [], ""
         _check_space(first, second)
+        warnings += _check_template(first, second)
     note, covered = _interpolated(first, second, other_grid == "resample" or register == "rigid")
     covered = _without_padding(covered, second)
     told = [*told_times, *told, *filter(None, [note])]
@@ -98,6 +99,17 @@ def _check_space(first: Source, second: Source) -> None:
         raise input_error(
             second.name, expected, second.frame_of_reference, "register the two series first (register: rigid)"
         )
+
+
+def _check_template(first: Source, second: Source) -> list[str]:
+    """Warn where one image lies in the space of a template and the other in that of its scanner, on another grid."""
+    spaces = ["scanner" if source.kind == "dicom" else source.space for source in (first, second)]
+    if set(spaces) != {"template", "scanner"} or first.affine is None or second.affine is None:
+        return []
+    if first.array.shape[:3] == second.array.shape[:3] and np.allclose(first.affine, second.affine, atol=1e-2):
+        return []  # put on one grid by a program that did not copy the code
+    told = "one image lies in the space of a template (sform_code 3 or 4), the other in that of its scanner"
+    return [f"{told}: their places do not compare; bring both into one space first, or register them (register: rigid)"]
 
 
 def _register(first: Source, second: Source) -> tuple[list[str], str]:

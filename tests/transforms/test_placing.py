@@ -216,3 +216,35 @@ def test_a_mask_of_an_array_is_not_lost():
 def test_files_that_are_named_as_of_two_subjects_warn(first, second, told):
     warnings = put_on_grid(source(name="one", path=f"/a/{first}"), source(name="two", path=f"/b/{second}")).warnings
     assert len(warnings) == bool(told) and all(told in text for text in warnings)
+
+
+def coded(path, affine, sform: int, qform: int = 0):
+    """A ramp on a grid with the codes of its header."""
+    import nibabel
+
+    image = nibabel.Nifti1Image(ramp((8, 9, 7), affine).astype(np.float32), affine)
+    image.header.set_sform(affine, sform)
+    image.header.set_qform(affine if qform else None, qform)
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shifted", "told"),
+    [
+        ((4, 0), (1, 1), True, True),
+        ((1, 1), (4, 0), True, True),
+        ((1, 0), (3, 1), True, True),
+        ((0, 1), (0, 4), True, True),
+        ((4, 0), (4, 0), True, False),
+        ((1, 1), (1, 1), True, False),
+        ((2, 1), (4, 0), True, False),  # aligned with anything
+        ((4, 0), (1, 1), False, False),  # on one grid
+    ],
+)
+def test_the_spaces_of_a_template_and_of_a_scanner_do_not_compare(tmp_path, first, second, shifted, told):
+    other = GRID.copy()
+    other[0, 3] = 3.0 * shifted
+    paths = coded(tmp_path / "a.nii.gz", GRID, *first), coded(tmp_path / "b.nii.gz", other, *second)
+    image, _ = LoadImagePair(other_grid="resample")(*paths)
+    assert ("one image lies in the space of a template" in image.meta["warnings"]) is told
