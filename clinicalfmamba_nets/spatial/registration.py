@@ -24,6 +24,7 @@ _INFORMATION = (0.03, 0.08)
 _SHARPNESS = (1.1, 1.3)
 _GOOD_OVERLAP = 0.5
 _LEAST_GAIN = 1.02
+_AIR = -1000.0  # HU; scanners fill what lies outside their field of view with less, as -2000 or -3024
 _FAR = (30.0, 50.0)  # degrees, mm
 
 
@@ -213,7 +214,7 @@ def _starts(
 
 
 def _mass(volume: np.ndarray) -> list[float]:
-    """Return the index of the center of mass, the smallest value weighing nothing."""
-    weight = volume.astype(np.float64) - float(volume.min())
+    """Return the index of the center of mass, the smallest value weighing nothing, nor what is below a CT's air."""
+    weight = (volume.astype(np.float64) - max(float(volume.min()), _AIR)).clip(0)
     sums = [weight.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
     return [float((line * np.arange(len(line))).sum() / max(line.sum(), 1e-12)) for line in sums]
