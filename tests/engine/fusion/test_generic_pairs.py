@@ -49,7 +49,8 @@ def test_arrays_of_two_grey_images():
     assert fused.shape == (48, 48) and np.isfinite(fused).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error", FusionWarning)
-        cfm.fuse(np.eye(16, dtype=np.float32), np.eye(16, dtype=np.float32)[::-1].copy(), task="ct_mri")
+        ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+        cfm.fuse(ramp, ramp.T.copy(), task="ct_mri")
 
 
 def test_the_task_is_never_chosen_by_a_name():
