@@ -31,7 +31,7 @@ def head_mask(image: Tensor) -> Tensor:
         >>> head_mask(image).any().item(), head_mask(2 * image + 0.1).all().item()
         (False, True)
     """
-    planes = image.amax(0).flatten(1, -3) if image.dim() > 4 else image.amax(0).unsqueeze(1)  # (2, S, H, W)
+    planes = image.amax(0).reshape(2, -1, *image.shape[-2:])  # (2, S, H, W)
     smooth = F.avg_pool2d(planes.float(), _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
     return (smooth > FAINT).any(0).reshape(image.shape[2:]).cpu()
 

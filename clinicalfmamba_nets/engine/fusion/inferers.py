@@ -1,4 +1,4 @@
-"""How a batch goes into the network, and a loss that remembers its terms."""
+"""How a batch goes into the network: as a whole, slice by slice, or window by window."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.layout import row_major
 from clinicalfmamba_nets.spatial.grids import axis_order
 
-# Axes are sampled unlike one another from this ratio of the distances on.
 _THIN = 16  # fewer voxels along an axis make no image
-_UNLIKE = 1.3
+_UNLIKE = 1.3  # axes are sampled unlike one another from this ratio of the distances on
 
 
 def prepare_fusion_batch(

@@ -82,7 +82,7 @@ def frame_contrast(elements: Elements, look: Look) -> dict[str, float | str]:
     found: dict[str, float | str] = {}
     for element in CONTRAST_ELEMENTS:
         keyword, sequence = element.frame
-        place = _frame_type(keyword, elements, look) if keyword and not sequence else elements
+        place = _of_frame_type(keyword, elements, look) if keyword and not sequence else elements
         place = look(keyword, sequence) if sequence else place
         name = keyword if place is not elements and keyword else element.keyword
         if element.keyword not in VECTORS:
@@ -114,7 +114,7 @@ def _value(place: Elements, keyword: str, number: bool) -> float | str | None:
     return place.text(keyword) or None
 
 
-def _frame_type(keyword: str, elements: Elements, look: Look) -> Elements:
+def _of_frame_type(keyword: str, elements: Elements, look: Look) -> Elements:
     for sequence in _TYPES:
         found = look(keyword, sequence)
         if found is not elements:
