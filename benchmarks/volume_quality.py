@@ -2,10 +2,11 @@
 
 Held out are the test heads of the split by whole heads as stacks of slices (of PET-MRI the axial series), and for
 ``t2_flair`` the testing list of `fusion_3d`. Qabf, VIF and SSIM are means over axial slices of the box around the head;
-``outside`` is the share of voxels outside both sources by more than 1/255. The rest is of heads of even tissues
-(`data.plain_head`). ``even``: the range of the fused brain's 7 x 7 x 3 means as a share of their mean, where both
-sources have one value, the worst head's (goal: at most 3 %). ``unlike``: the share of the head that differs by more
-than 2 % of the range from its mirror image, for pairs that equal theirs, the worst head's (goal: at most 0.5 %).
+``outside`` is the share of voxels outside both sources by more than 1/255, ``steps`` the share of the head in the worst
+two neighboring slices that steps where neither source does. The rest is of heads of even tissues (`data.plain_head`).
+``even``: the range of the fused brain's 7 x 7 x 3 means as a share of their mean, where both sources have one value,
+the worst head's (goal: at most 3 %). ``unlike``: the share of the head that differs by more than 2 % of the range from
+its mirror image, for pairs that equal theirs, the worst head's (goal: at most 0.5 %).
 ``lesion``: the contrast of a lesion that one source shows, as a share of that source's, the mean (goal: 0.7).
 """
 
@@ -28,6 +29,7 @@ from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.metrics import compute_qabf, compute_ssim, compute_vif
 from clinicalfmamba_nets.nets.baselines import GuidedFilterFusion, LaplacianPyramidFusion
 from clinicalfmamba_nets.ops.native.allocator import tune_allocator
+from clinicalfmamba_nets.transforms.steps import worst_step
 
 SIZE, SEEDS, MARGIN = (64, 64, 32), range(101, 107), 8
 Method = Callable[[Tensor], Tensor]
@@ -73,7 +75,8 @@ def of_heads(fused: Tensor, image: Tensor) -> dict[str, float]:
     outside = torch.maximum(fused - image.amax(1, keepdim=True), image.amin(1, keepdim=True) - fused) > 1 / 255
     slices, first, second = (part.movedim(4, 0)[:, 0] for part in (fused, image[:, :1], image[:, 1:]))
     found = {name: metric(slices, first, second).value.nanmean().item() for name, metric in QUALITIES.items()}
-    return found | {"outside": outside.float().mean().item()}
+    steps = worst_step(fused[0, 0], image[0]).share
+    return found | {"outside": outside.float().mean().item(), "steps": steps}
 
 
 def _phantoms() -> Iterator[tuple[Tensor, Tensor, Tensor, bool]]:
@@ -126,11 +129,11 @@ def main() -> None:
         pairs = [torch.as_tensor(pipeline.preprocessing(dict(case))["image"])[None] for case in cases]
     images = [around_the_head(pair, arguments.slab) for pair in pairs]
     print(f"{arguments.task}: {', '.join(case['case'] for case in cases)}")
-    print("method              qabf    vif   ssim  outside   even  unlike  lesion")
+    print("method              qabf    vif   ssim  outside  steps   even  unlike  lesion")
     for name, fuse in methods.items():
         rows = [of_heads(fuse(image), image) for image in images]
         row = {key: float(np.mean([each[key] for each in rows])) for key in rows[0]} | of_phantoms(fuse)
-        shares = "  ".join(f"{100 * row[key]:5.1f}%" for key in ("outside", "even", "unlike"))
+        shares = "  ".join(f"{100 * row[key]:5.1f}%" for key in ("outside", "steps", "even", "unlike"))
         scores = "  ".join(f"{row[key]:.3f}" for key in QUALITIES)
         print(f"{name:18s} {scores}  {shares}  {row['lesion']:6.2f}", flush=True)
 

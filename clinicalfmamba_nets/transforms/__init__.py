@@ -15,6 +15,7 @@ from clinicalfmamba_nets.transforms.random_intensity import RandWindowIntensityP
 from clinicalfmamba_nets.transforms.random_spots import RandSpotsd
 from clinicalfmamba_nets.transforms.restore import RestoreIntensity, RestoreIntensityd
 from clinicalfmamba_nets.transforms.save import SaveFused, SaveFusedd, SaveImageFusedd
+from clinicalfmamba_nets.transforms.steps import WarnOfStepsd
 from clinicalfmamba_nets.transforms.weights_map import SaveWeightsd, SplitWeightsd
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ScaleIntensityPair",
     "ScaleIntensityPaird",
     "SplitWeightsd",
+    "WarnOfStepsd",
     "WindowIntensityPair",
     "WindowIntensityPaird",
 ]

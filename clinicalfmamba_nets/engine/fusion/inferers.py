@@ -17,6 +17,7 @@ from torch import Tensor
 from clinicalfmamba_nets.engine.fusion.boxes import GRID, Background, Box, box_around, head_mask, inside
 from clinicalfmamba_nets.engine.run.progress_bar import fusing_bar
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.guided_weights import smooth_weights_
 from clinicalfmamba_nets.functional.layout import row_major
 from clinicalfmamba_nets.spatial.grids import axis_order
 
@@ -95,29 +96,31 @@ class SliceInferer(WholeImageInferer):
     they are axial; an axis of fewer than 16 voxels is always the one across. Each lies as radiologists look
     at it (left of the patient on the right, anterior or superior at the top), so that the result does not depend on
     the order in which the voxels are stored. Of each slice the box around the head is computed (`boxes.head_mask`);
-    the air outside it is the mix of the sources that the network makes of the air inside, black where both are.
+    the air outside it is the mix of the sources that the network makes of the air inside, black where both are. Then
+    the shares of the sources are smoothed over neighboring slices (`smooth_weights_`).
 
     Args:
         amp: as in `WholeImageInferer`.
         mirror: average each slice of a volume over its mirror image, left and right exchanged; twice the time. Then a
             mirrored volume gives the mirrored result.
         margin: pixels around the box that are computed as well.
+        smooth: whether the shares of the sources are smoothed.
 
     Example:
         >>> SliceInferer()(torch.ones(1, 2, 8, 8, 3), lambda x: x.mean(1, keepdim=True)).shape
         torch.Size([1, 1, 8, 8, 3])
     """
 
-    def __init__(self, amp: bool = False, mirror: bool = False, margin: int = GRID) -> None:
+    def __init__(self, amp: bool = False, mirror: bool = False, margin: int = GRID, smooth: bool = True) -> None:
         super().__init__(amp)
-        self.mirror, self.margin = mirror, margin
+        self.mirror, self.margin, self.smooth = mirror, margin, smooth
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return the fused images, (B, 1 or 2, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
         if inputs.dim() == 4:
             return super().__call__(inputs, network, *args, **kwargs)
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        order, backwards, sagittal = _upright(inputs)
+        order, backwards, sagittal, spacing = _upright(inputs)
         upright = plain.permute(order).flip(backwards)  # (B, 2, slices, rows, columns)
         whole = super().__call__
 
@@ -125,12 +128,14 @@ class SliceInferer(WholeImageInferer):
             return whole(image, network, *args, **kwargs)
 
         # of the mirrored head sagittal slices are the same ones, in reversed order
-        fused = self._by_slices(upright, run, self.mirror and not sagittal)
+        fused = self._by_slices(upright, run, self.mirror and not sagittal, spacing)
         fused = row_major(fused.flip(backwards).permute([order.index(axis) for axis in range(5)])).to(plain.device)
         return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
 
-    def _by_slices(self, image: Tensor, run: Callable[[Tensor], Tensor], mirror: bool) -> Tensor:
-        """Fuse (B, 2, slices, rows, columns)."""
+    def _by_slices(
+        self, image: Tensor, run: Callable[[Tensor], Tensor], mirror: bool, spacing: Sequence[float]
+    ) -> Tensor:
+        """Fuse (B, 2, slices, rows, columns) of a spacing in mm."""
         masks = [head_mask(image[:, :, number]) for number in range(image.shape[2])]
         shown = [number for number, mask in enumerate(masks) if mask.any()] or list(range(len(masks)))
         fused, background = torch.empty(0), Background()
@@ -150,6 +155,11 @@ class SliceInferer(WholeImageInferer):
                 bar.update()
         for number in range(image.shape[2]):
             background.fill(fused[:, :, number], image[:, :, number].cpu(), boxes.get(number))
+        if self.smooth and len(shown) > 1:
+            sides = zip(*boxes.values(), strict=True)
+            rows, columns = (slice(min(x.start for x in side), max(x.stop for x in side)) for side in sides)
+            place = (slice(shown[0], shown[-1] + 1), rows, columns)
+            smooth_weights_(inside(fused, place), inside(image, place).cpu(), spacing)
         return fused
 
     def _in_box(self, image: Tensor, mask: Tensor, run: Callable[[Tensor], Tensor]) -> tuple[Tensor, Box]:
@@ -167,8 +177,12 @@ def _mean_of_both_sides(part: Tensor, box: Box, mirrored: Tensor, its_box: Box, 
     return torch.stack([*parts]).mean(0), (rows, slice(first, last))
 
 
-def _upright(inputs: Tensor) -> tuple[list[int], list[int], bool]:
-    """Return how (B, C, X, Y, Z) is permuted to (B, C, slices, rows, columns), the axes then flipped, if sagittal."""
+def _upright(inputs: Tensor) -> tuple[list[int], list[int], bool, list[float]]:
+    """Tell how (B, C, X, Y, Z) becomes (B, C, slices, rows, columns).
+
+    Returns:
+        The order of the axes, those then flipped, whether slices are sagittal, and the spacing in mm after it.
+    """
     affine = inputs.affine.reshape(-1, 4, 4)[0].cpu().numpy() if isinstance(inputs, MetaTensor) else np.eye(4)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     turn = affine[:3, :3] / spacing  # columns: directions of X, Y, Z in right, anterior, superior
@@ -184,7 +198,8 @@ def _upright(inputs: Tensor) -> tuple[list[int], list[int], bool]:
     ]  # down: inferior or posterior; right: left, posterior
     shown = [across, rows, columns]
     flipped = [place + 2 for place, axis in enumerate(shown) if (axis in backwards) != (axis != across)]
-    return [0, 1, *(order[axis] + 2 for axis in shown)], flipped, across == 0
+    distances = [float(spacing[axis]) for axis in shown]
+    return [0, 1, *(order[axis] + 2 for axis in shown)], flipped, across == 0, distances
 
 
 class VolumeInferer(WholeImageInferer):

@@ -115,7 +115,7 @@ def test_of_slices_only_the_box_around_the_head_is_computed(mirror):
         seen.append(image.shape[2] * image.shape[3])
         return torch.lerp(image[:, 1:], image[:, :1], 0.25)
 
-    fused = SliceInferer(mirror=mirror)(pair, network)
+    fused = SliceInferer(mirror=mirror, smooth=False)(pair, network)
     assert len(seen) == 6 * (1 + mirror) and seen[0] < seen[-1] <= 0.65 * 120 * 101
     torch.testing.assert_close(fused, torch.lerp(pair[:, 1:], pair[:, :1], 0.25), rtol=0, atol=1e-6)
     seen.clear()
@@ -130,7 +130,7 @@ def test_a_box_keeps_the_grid_of_the_strides_in_place():
         coarse = F.avg_pool2d(F.pad(image[:, :1], (0, -size[1] % 8, 0, -size[0] % 8), mode="replicate"), 8)
         return F.interpolate(coarse, scale_factor=8.0)[:, :, : size[0], : size[1]]
 
-    fused = SliceInferer()(pair, network)
+    fused = SliceInferer(smooth=False)(pair, network)
     for number in range(pair.shape[4]):  # as a radiologist sees a slice: rows are Y from above, columns X
         image = pair[0, :, :, :, number].transpose(1, 2).flip(1, 2).unsqueeze(0)
         whole = network(image)[0, 0].flip(0, 1).transpose(0, 1)
@@ -162,7 +162,7 @@ def test_the_air_outside_the_box_is_mixed_as_the_air_inside(share):
         weights.append(weight)
         return torch.cat([torch.lerp(image[:, 1:], image[:, :1], weight), weight], 1)
 
-    fused = SliceInferer()(pair, network)
+    fused = SliceInferer(smooth=False)(pair, network)
     torch.testing.assert_close(fused[:, :1], torch.lerp(pair[:, 1:], pair[:, :1], share), rtol=0, atol=1e-6)
     torch.testing.assert_close(fused[:, 1:], torch.full_like(fused[:, 1:], share))
 
@@ -182,3 +182,30 @@ def test_a_bright_thing_outside_the_head_is_computed():
 
 def test_a_volume_of_background_alone_is_fused():
     assert torch.equal(SliceInferer()(torch.zeros(1, 2, 40, 40, 3), lambda x: x[:, :1]), torch.zeros(1, 1, 40, 40, 3))
+
+
+def test_slices_that_follow_other_sources_are_led_into_one_another():
+    pair = MetaTensor(torch.full((1, 2, 40, 36, 20), 0.3), affine=torch.eye(4))
+    pair[:, 0] = 0.7
+
+    def network(image):  # takes the brighter source in one half of the volume, the darker one in the other
+        seen.append(0)
+        return image[:, :1] if len(seen) > 10 else image[:, 1:]
+
+    steps = []
+    for smooth in (False, True):
+        seen = []
+        fused = SliceInferer(smooth=smooth)(pair, network)
+        assert fused.min() > 0.2999 and fused.max() < 0.7001
+        steps.append(fused.as_tensor().diff(dim=4).abs().max().item())
+    assert steps[0] == pytest.approx(0.4) and steps[1] < 0.15
+
+
+def test_a_single_slice_stays_as_the_network_gives_it():
+    pair = torch.rand(1, 2, 40, 36, 1, generator=torch.Generator().manual_seed(0))
+    share = torch.rand(36, 40, generator=torch.Generator().manual_seed(1))
+
+    def network(image):
+        return torch.lerp(image[:, 1:], image[:, :1], share)
+
+    assert torch.equal(SliceInferer()(pair, network), SliceInferer(smooth=False)(pair, network))
