@@ -93,6 +93,7 @@ class SeriesFacts:
             if unlike:
                 factor, reason = None, f"{unlike[0]} {(_ALIKE | _GIVEN)[unlike[0]]} differs from slice to slice"
         units = self._units()
+        notes += [*_lossy(self._first), *_mapped(self._first)]
         return {
             "description": description,
             "windows": list(windows),
@@ -138,6 +139,31 @@ def _small(dataset: Any) -> Any:
 def _word(dataset: Any, keyword: str) -> str:
     value = dataset.get(keyword) if dataset is not None else None
     return printable(str(value).strip("\0 ")) if value else ""
+
+
+def _lossy(dataset: Any) -> list[str]:
+    """Tell that the pixels were once compressed with loss (PS3.3 C.7.6.1.1.5), and how much."""
+    if _word(dataset, "LossyImageCompression") != "01":
+        return []
+    ratios = _floats(dataset.get("LossyImageCompressionRatio"))
+    told = f", {math.prod(ratios):.3g} times smaller" if ratios and all(map(math.isfinite, ratios)) else ""
+    return [f"compressed with loss (0028,2110){told}: small contrasts may be gone"]
+
+
+def _mapped(dataset: Any) -> list[str]:
+    """Tell of a mapping to real-world values (PS3.3 C.7.6.16.2.11) other than the rescaled ones, which is not used."""
+    groups = [dataset, *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]]
+    mappings = [item for group in groups for item in group.get("RealWorldValueMappingSequence") or []]
+    slope, intercept = (
+        [*_floats(dataset.get(word)), other][0] for word, other in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+    )
+    for mapping in mappings:
+        stated = [_floats(mapping.get(word)) for word in ("RealWorldValueSlope", "RealWorldValueIntercept")]
+        if [[slope], [intercept]] == stated:
+            return []
+    units = [_word(next(iter(item.get("MeasurementUnitsCodeSequence") or []), None), "CodeValue") for item in mappings]
+    told = ", ".join(dict.fromkeys(unit for unit in units if unit)) or "other values"
+    return [f"a mapping of the stored values to {told} (0040,9096) is not used"] if mappings else []
 
 
 def _windows(dataset: Any, frame: int) -> tuple[Window, ...]:

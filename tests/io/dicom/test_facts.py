@@ -83,3 +83,36 @@ def test_a_list_of_series_holds_no_replacement_characters(make_series):
         file.write_bytes(file.read_bytes().replace(b"ISO_IR 100", b"ISO_IR 192"))
     told = open_study(folder).text()
     assert "T1 Sch?del" in told and "\ufffd" not in told
+
+
+@pytest.mark.parametrize(
+    ("ratio", "told"), [([10.0], ", 10 times smaller"), ([4, 2.5], ", 10 times smaller"), (None, "")]
+)
+def test_compression_with_loss_is_told(make_series, ratio, told):
+    settings = {"LossyImageCompression": "01"} | ({} if ratio is None else {"LossyImageCompressionRatio": ratio})
+    assert read_image(make_series(2, **settings))[1]["notes"] == [
+        f"compressed with loss (0028,2110){told}: small contrasts may be gone"
+    ]
+    assert read_image(make_series(2, LossyImageCompression="00"))[1]["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("slope", "unit", "notes"),
+    [
+        (0.002, "{SUVbw}g/ml", ["a mapping of the stored values to {SUVbw}g/ml (0040,9096) is not used"]),
+        (0.002, None, ["a mapping of the stored values to other values (0040,9096) is not used"]),
+        (3.0, "[hnsf'U]", []),  # the same as RescaleSlope and RescaleIntercept
+    ],
+)
+def test_a_mapping_to_real_world_values_is_told(make_series, slope, unit, notes):
+    from pydicom.dataset import Dataset
+
+    def edit(number, made):
+        mapping, code = Dataset(), Dataset()
+        mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, 0.0
+        if unit is not None:
+            code.CodeValue = unit
+            mapping.MeasurementUnitsCodeSequence = [code]
+        made.RealWorldValueMappingSequence = [mapping]
+
+    assert read_image(make_series(2, edit=edit, RescaleSlope=3, RescaleIntercept=0))[1]["notes"] == notes
