@@ -35,6 +35,10 @@ def _is_program(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and any(str(part).startswith(EXPRESSION_MARKS) for part in value)
 
 
+def _path(name: str) -> list[str]:
+    return name.replace("#", "::").split("::")
+
+
 def _fits(default: Any, value: Any) -> bool:
     if _is_open(default):
         return True
@@ -42,7 +46,7 @@ def _fits(default: Any, value: Any) -> bool:
 
 
 def _check_one(name: str, value: Any, known: Mapping[str, Any]) -> None:
-    top = name.replace("#", "::").split("::")[0]
+    top = _path(name)[0]
     if top not in known and top not in TRACKING:
         near = difflib.get_close_matches(top, list(known), n=1, cutoff=0.5)
         remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
@@ -80,7 +84,8 @@ def check_overrides(names: MutableMapping[str, Any] | None = None) -> None:
     A workflow that checks itself is `CheckedWorkflow`, MONAI's own way (`--workflow_name`). The plain command makes a
     ConfigWorkflow, which tells an expression neither its overrides nor its files; they are read from the command line
     as MONAI reads it. So this one route is checked by what the program was called with, and a plain ConfigWorkflow
-    made in Python is not checked at all. The words true and false become truth values where one is expected.
+    made in Python is not checked at all. The words true and false become truth values where one is expected; inside a
+    setting (`network_def#cmca`), where they cannot and the text would count as true, they are refused.
 
     Args:
         names: `globals()` of the expression, in which MONAI keeps the values of ids; without it, true and false as
@@ -98,6 +103,9 @@ def check_overrides(names: MutableMapping[str, Any] | None = None) -> None:
     values = (names or {}).get(ReferenceResolver._vars)
     for name, value in checked_overrides(given, files, words=values is not None).items():
         if value is not given[name] and values is not None:
+            if _path(name)[1:]:  # what lies inside a component is no value of an id: it cannot be replaced here
+                wanted = f"{value}, as the plain command of MONAI reads a truth value inside a setting"
+                raise input_error(f"override {name!r}", wanted, f"the text {given[name]!r}", f"write {value}")
             values[name] = value
 
 
@@ -117,10 +125,21 @@ def checked_overrides(
     known = _declared(config_files)
     told = dict(overrides)
     for name, value in overrides.items():
-        if words and isinstance(known.get(name), bool) and isinstance(value, str) and value in WORDS:
+        if words and isinstance(value, str) and value in WORDS and _takes_truth(name, known):
             told[name] = WORDS[value]
         _check_one(name, told[name], known)
     return told
+
+
+def _takes_truth(name: str, known: Any) -> bool:
+    """Whether a setting is true or false by default; one inside another (`network_def#cmca`) unless it is a text."""
+    parts = _path(name)
+    for part in parts:
+        if isinstance(known, list):
+            known = known[int(part)] if part.isdecimal() and int(part) < len(known) else None
+        else:
+            known = known.get(part) if isinstance(known, Mapping) else None
+    return isinstance(known, bool) if len(parts) == 1 else known is None or _is_open(known) or isinstance(known, bool)
 
 
 def _declared(config_files: Iterable[str | Path]) -> dict[str, Any]:

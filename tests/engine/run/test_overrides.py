@@ -180,3 +180,27 @@ def test_words_of_a_plain_command_are_truth_values(config, monkeypatch, word, va
 def test_another_program_is_left_alone(config, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["mine", "run", "--config_file", config, "--epochz", "3"])
     ConfigWorkflow(config, logging_file=False).initialize()
+
+
+@pytest.mark.parametrize("mark", ["#", "::"])
+def test_words_inside_a_setting_are_refused_where_they_would_count_as_true(tmp_path, monkeypatch, mark):
+    block = {"_target_": "types.SimpleNamespace", "deep": True, "name": "true", "parts": [{"on": True}]}
+    (tmp_path / "metadata.json").write_text("{}")
+    file = tmp_path / "train.json"
+    file.write_text(json.dumps({key: CONFIG[key] for key in ("imports", "initialize")} | {"block": block, "run": []}))
+
+    def made(name, word):
+        name = f"--block{mark}{name.replace('#', mark)}"
+        return commanded(monkeypatch, "run", "run", "--config_file", str(file), name, word).parser
+
+    for name in ("deep", "added", "parts#0#on"):
+        with pytest.raises(
+            FusionInputError, match=f"block{mark}.*expected False, .*found the text 'false'; write False"
+        ):
+            made(name, "false")
+    assert made("deep", "False").get_parsed_content("block").deep is False
+    assert made("name", "false").get_parsed_content("block").name == "false"
+
+
+def test_words_inside_a_setting_are_truth_values_where_the_workflow_checks_itself(config):
+    assert started(config, **{"train#shuffle": "false"}).parser["train::shuffle"] is False
