@@ -18,7 +18,7 @@ from clinicalfmamba_nets.transforms.save import SaveFused
 # A step is one of more than .04 of the range that is beyond twice that of either source. Of templates and PET and SPECT
 # heads up to 1.3 % of a slice have one (17 % where shares are not smoothed), of CT heads with slices 4 and 5.5 mm apart
 # 4.2 and 4.9 %.
-STEP, LEAST_SHARE = 0.04, 0.03
+STEP, LEAST_SHARE = 0.04, 0.05
 _BACKGROUND = 8 / 255  # a source that is brighter than this shows the head, as in the metrics
 _LEAST_VOXELS, _LEAST_PART = 500, 0.1  # of the head in two slices, also as a share of the most; fewer tell nothing
 _SLAB = 16
@@ -81,7 +81,7 @@ def worst_step(fused: Tensor, pair: Tensor, covered: Tensor | None = None) -> St
 
 
 class WarnOfStepsd(MapTransform):
-    """Warn of a fused volume that steps from a slice to the next in 3 % of the head or more, where neither source does.
+    """Warn of a fused volume that steps from a slice to the next in 5 % of the head or more, where neither source does.
 
     Args:
         keys: entries with fused images in [0, 1], (1, *spatial); single images are passed over.

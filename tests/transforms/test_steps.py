@@ -38,8 +38,8 @@ def test_a_border_between_slices_is_told_with_its_place(axis, words):
     assert words in told and "in 100 % of the head" in told
 
 
-def test_a_border_in_a_part_of_the_slice_is_told_from_three_percent_on():
-    for rows, count in ((1, 0), (2, 1)):  # 2.5 and 5 % of a slice of 40 rows
+def test_a_border_in_a_part_of_the_slice_is_told_from_five_percent_on():
+    for rows, count in ((1, 0), (3, 1)):  # 2.5 and 7.5 % of a slice of 40 rows
         pair = a_pair()
         pair[0, :rows] = 1.0
         fused = pair[0].as_tensor().clone()
