@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,9 +126,9 @@ class RemoteStudy:
         return self.archive.store(self.uid, files)
 
     def clean(self) -> None:
-        """Remove what was fetched."""
+        """Remove what was fetched, and the folder around it once it is empty; other processes may do the same."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
+        with contextlib.suppress(OSError):  # it is not empty, or gone
             self.folder.parent.rmdir()
 
 

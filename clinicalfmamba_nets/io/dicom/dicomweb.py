@@ -6,6 +6,7 @@ was sent is read back. Nothing but what the caller names is asked for: plain UID
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -140,6 +141,10 @@ class Archive:
         Raises:
             FusionInputError: no answer, half of one, another image than asked for, or no place on the disk.
         """
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # another process may remove the empty folder around it
+            folder.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         wanted = {folder / part.uid / f"{uid}.dcm": (part.uid, uid) for part in series for uid in part.instances}
         for old in folder.rglob("*"):
