@@ -141,9 +141,7 @@ class Archive:
         Raises:
             FusionInputError: no answer, half of one, another image than asked for, or no place on the disk.
         """
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # another process may remove the empty folder around it
+        with contextlib.suppress(FileNotFoundError):  # another process may remove the empty folder around it
             folder.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         wanted = {folder / part.uid / f"{uid}.dcm": (part.uid, uid) for part in series for uid in part.instances}
