@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
@@ -102,10 +103,10 @@ class WarnOfStepsd(MapTransform):
         d = dict(data)
         image = d.get(self.image_key)
         for key in self.key_iterator(d):
-            if not hasattr(image, "meta") or image.dim() != 4 or d[key].shape != (1, *image.shape[1:]):
+            if not isinstance(image, MetaTensor) or image.dim() != 4 or d[key].shape != (1, *image.shape[1:]):
                 continue
-            covered = image.meta.get(COVERED_KEY)
-            fused, pair = (x.as_tensor() if hasattr(x, "as_tensor") else x for x in (d[key], image))
+            covered, pair = image.meta.get(COVERED_KEY), image.as_tensor()
+            fused = d[key].as_tensor() if isinstance(d[key], MetaTensor) else d[key]
             step = worst_step(fused[0].to(pair.device), pair, None if covered is None else torch.as_tensor(covered))
             if step.share >= LEAST_SHARE:
                 add_notes(image.meta, "warnings", _text(step, image.meta.get("affine")))
