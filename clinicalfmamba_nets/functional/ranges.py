@@ -12,6 +12,7 @@ from clinicalfmamba_nets.errors import FusionWarning, input_error
 
 USUAL_RANGES = (1, 255, 1023, 4095, 65535)  # floats, and images of 8, 10, 12 and 16 bits
 BATCH_SLACK = 0.25  # share of the range that an augmented image of a training may leave it
+HEAD_THRESHOLD = 8 / 255  # share of the range: a source that is brighter shows the head
 SLACK = 0.01  # share of the range that rounding and interpolation may overshoot
 
 

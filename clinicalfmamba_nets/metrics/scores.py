@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.functional.ranges import HEAD_THRESHOLD
 
 from .checks import as_floats, check_values, intensity_range
-
-HEAD_THRESHOLD = 8 / 255
 
 
 class Scores(NamedTuple):

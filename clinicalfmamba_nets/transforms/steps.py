@@ -12,6 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from torch import Tensor
 
+from clinicalfmamba_nets.functional.ranges import HEAD_THRESHOLD
+from clinicalfmamba_nets.io.dicom.geometry import PLANES
 from clinicalfmamba_nets.transforms.notes import add_notes
 from clinicalfmamba_nets.transforms.restore import COVERED_KEY
 from clinicalfmamba_nets.transforms.save import SaveFused
@@ -20,10 +22,8 @@ from clinicalfmamba_nets.transforms.save import SaveFused
 # heads up to 1.3 % of a slice have one (17 % where shares are not smoothed), of CT heads with slices 4 and 5.5 mm apart
 # 4.2 and 4.9 %.
 STEP, LEAST_SHARE = 0.04, 0.05
-_BACKGROUND = 8 / 255  # a source that is brighter than this shows the head, as in the metrics
 _LEAST_VOXELS, _LEAST_PART = 500, 0.1  # of the head in two slices, also as a share of the most; fewer tell nothing
 _SLAB = 16
-_PLANES = ("sagittal", "coronal", "axial")
 
 
 class Step(NamedTuple):
@@ -61,11 +61,11 @@ def worst_step(fused: Tensor, pair: Tensor, covered: Tensor | None = None) -> St
         end = min(start + _SLAB, fused.shape[0])
         for axis in range(3):
             part = slice(start, min(end + 1, fused.shape[0]) if axis == 0 else end)
-            head = pair[:, part].amax(0) > _BACKGROUND
+            head = pair[:, part].amax(0) > HEAD_THRESHOLD
             if covered is not None:
                 head &= covered[part].to(head.device)
-            ahead, sides = range(1, head.shape[axis]), head.shape[axis] - 1
-            if not len(ahead):
+            sides = head.shape[axis] - 1
+            if not sides:
                 continue
             shown = head.narrow(axis, 0, sides) & head.narrow(axis, 1, sides)
             allowed = 2 * pair[:, part].diff(dim=axis + 1).abs().amax(0) + STEP
@@ -115,7 +115,7 @@ class WarnOfStepsd(MapTransform):
 
 def _text(step: Step, affine: Any) -> str:
     turn = np.eye(3) if affine is None else np.abs(torch.as_tensor(affine).double().numpy()[:3, :3])
-    plane = _PLANES[int(np.argmax((turn / np.linalg.norm(turn, axis=0))[:, step.axis]))]
+    plane = PLANES[int(np.argmax((turn / np.linalg.norm(turn, axis=0))[:, step.axis]))]
     return (
         f"between the {plane} slices {step.number} and {step.number + 1} the fused volume steps in"
         f" {100 * step.share:.0f} % of the head where neither source does: look at the sources there"

@@ -11,11 +11,10 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from clinicalfmamba_nets.functional.ranges import HEAD_THRESHOLD
 from clinicalfmamba_nets.io import write_image
 from clinicalfmamba_nets.transforms.restore import COVERED_KEY
 from clinicalfmamba_nets.transforms.save import SaveFused, case_of
-
-_BACKGROUND = 8 / 255  # a source that is brighter than this shows the head, as in the metrics
 
 
 class SplitWeightsd(MapTransform):
@@ -71,7 +70,7 @@ def _outside(image: Any, shape: torch.Size) -> torch.Tensor | None:
         return None
     from scipy.ndimage import binary_fill_holes  # takes a fifth of a second to load
 
-    bright = (torch.as_tensor(image).amax(dim=0) > _BACKGROUND).cpu().numpy()
+    bright = (torch.as_tensor(image).amax(dim=0) > HEAD_THRESHOLD).cpu().numpy()
     outside = ~torch.from_numpy(binary_fill_holes(bright))[None]
     return None if bool(outside.all()) else outside
 

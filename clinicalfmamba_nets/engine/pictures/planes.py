@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.dicom.geometry import PLANES
 from clinicalfmamba_nets.spatial.grids import axis_order
 
-PLANES = ("sagittal", "coronal", "axial")  # across x, y, z
 _WORDS = (("L", "R"), ("P", "A"), ("I", "S"))
 _MOST = 24  # slices of a preview
 

@@ -49,6 +49,7 @@ class SeriesFacts:
         self._acquisitions: list[Acquisition] = []
         self._of_slices: dict[str, dict[str, str]] = {keyword: {} for keyword in (*_ALIKE, *_GIVEN)}
         self._first: Any = None
+        self._item: Any = None
         self._path: Any = None
 
     def add(self, dataset: Any, item: Slice) -> None:
@@ -60,7 +61,7 @@ class SeriesFacts:
         with refuse_damaged(item.path, "DICOM image"), quiet_pydicom():
             self._windows.append(_windows(dataset, item.frame))
             if self._first is None:
-                self._first = _small(dataset)
+                self._first, self._item = _small(dataset), item
             if self.modality == "PT" and item.path != self._path:
                 self._acquisitions.append(acquisition_of(dataset))
                 given = next(iter(dataset.get("RadiopharmaceuticalInformationSequence") or []), None)
@@ -93,7 +94,7 @@ class SeriesFacts:
             if unlike:
                 factor, reason = None, f"{unlike[0]} {(_ALIKE | _GIVEN)[unlike[0]]} differs from slice to slice"
         units = self._units()
-        notes += [*_lossy(self._first), *_mapped(self._first)]
+        notes += [*_lossy(self._first), *self._mapped()]
         return {
             "description": description,
             "windows": list(windows),
@@ -114,6 +115,21 @@ class SeriesFacts:
         if len(set(stated)) > 1:
             notes.append("WindowCenter (0028,1050) differs between slices: the windows of the middle slice are named")
         return stated[len(stated) // 2] if stated else ()
+
+    def _mapped(self) -> list[str]:
+        """Tell of a mapping to real-world values (PS3.3 C.7.6.16.2.11) other than the rescaled ones: it is not used."""
+        item = self._item
+        rescaled = [1.0 if item.slope is None else item.slope], [item.intercept or 0.0]
+        places = (*_groups(self._first, item.frame), self._first)
+        mappings = [mapping for place in places for mapping in place.get("RealWorldValueMappingSequence") or []]
+        stated = [
+            (_floats(one.get("RealWorldValueSlope")), _floats(one.get("RealWorldValueIntercept"))) for one in mappings
+        ]
+        if not mappings or rescaled in stated:
+            return []
+        codes = [next(iter(mapping.get("MeasurementUnitsCodeSequence") or []), None) for mapping in mappings]
+        units = dict.fromkeys(unit for unit in (_word(code, "CodeValue") for code in codes) if unit)
+        return [f"a mapping of the stored values to {', '.join(units) or 'other values'} (0040,9096) is not used"]
 
     def _units(self) -> str:
         units = _word(self._first, "Units")
@@ -150,22 +166,6 @@ def _lossy(dataset: Any) -> list[str]:
     return [f"compressed with loss (0028,2110){told}: small contrasts may be gone"]
 
 
-def _mapped(dataset: Any) -> list[str]:
-    """Tell of a mapping to real-world values (PS3.3 C.7.6.16.2.11) other than the rescaled ones, which is not used."""
-    groups = [dataset, *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]]
-    mappings = [item for group in groups for item in group.get("RealWorldValueMappingSequence") or []]
-    slope, intercept = (
-        [*_floats(dataset.get(word)), other][0] for word, other in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-    )
-    for mapping in mappings:
-        stated = [_floats(mapping.get(word)) for word in ("RealWorldValueSlope", "RealWorldValueIntercept")]
-        if [[slope], [intercept]] == stated:
-            return []
-    units = [_word(next(iter(item.get("MeasurementUnitsCodeSequence") or []), None), "CodeValue") for item in mappings]
-    told = ", ".join(dict.fromkeys(unit for unit in units if unit)) or "other values"
-    return [f"a mapping of the stored values to {told} (0040,9096) is not used"] if mappings else []
-
-
 def _windows(dataset: Any, frame: int) -> tuple[Window, ...]:
     """Return center, width and explanation of each window that is stated for a frame."""
     holder = _voi(dataset, frame)
@@ -179,10 +179,14 @@ def _windows(dataset: Any, frame: int) -> tuple[Window, ...]:
     return tuple(found)
 
 
-def _voi(dataset: Any, frame: int) -> Any:
+def _groups(dataset: Any, frame: int) -> list[Any]:
+    """Return the functional groups of a frame and the shared ones, as far as there are any."""
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    for group in (*groups[frame : frame + 1], *shared[:1]):
+    return [*groups[frame : frame + 1], *(dataset.get("SharedFunctionalGroupsSequence") or [])[:1]]
+
+
+def _voi(dataset: Any, frame: int) -> Any:
+    for group in _groups(dataset, frame):
         items = group.get("FrameVOILUTSequence")
         if items and items[0].get("WindowCenter") not in (None, ""):
             return items[0]

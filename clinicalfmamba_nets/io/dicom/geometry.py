@@ -17,6 +17,7 @@ from clinicalfmamba_nets.io.files import printable
 
 # Slices may lie this far from an even grid without a word (mm); and with one, as a part of their distance and in mm.
 QUIET_MM, TOLERANCE, TOLERANCE_MM = 0.01, 0.1, 0.1
+PLANES = ("sagittal", "coronal", "axial")  # across x, y, z of the patient
 _TURN = 1e-3
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -202,4 +203,4 @@ def plane_of(orientation: Sequence[float] | None) -> str:
         return ""
     normal = np.abs(np.cross(orientation[:3], orientation[3:]))
     axis = int(np.argmax(normal))
-    return ("sagittal", "coronal", "axial")[axis] if normal[axis] > 0.94 else "oblique"
+    return PLANES[axis] if normal[axis] > 0.94 else "oblique"

@@ -116,3 +116,22 @@ def test_a_mapping_to_real_world_values_is_told(make_series, slope, unit, notes)
         made.RealWorldValueMappingSequence = [mapping]
 
     assert read_image(make_series(2, edit=edit, RescaleSlope=3, RescaleIntercept=0))[1]["notes"] == notes
+
+
+def test_a_mapping_of_frames_is_held_against_their_own_slope(tmp_path, dicom_file):
+    from pydicom.dataset import Dataset
+
+    def told(slope):
+        def edit(made):
+            made.PixelData = made.PixelData * 2
+            rescale, mapping = Dataset(), Dataset()
+            rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = 2, 1, "US"
+            mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept = slope, 1.0
+            for group in made.PerFrameFunctionalGroupsSequence:
+                group.PixelValueTransformationSequence = [rescale]
+                group.RealWorldValueMappingSequence = [mapping]
+
+        return read_image(dicom_file(tmp_path / f"frames{slope}.dcm", 2, edit))[1]["notes"]
+
+    assert not [note for note in told(2.0) if "0040,9096" in note]
+    assert len([note for note in told(5.0) if "0040,9096" in note]) == 1
