@@ -43,6 +43,7 @@ __all__ = [
     "printable",
     "read_image",
     "result_extension",
+    "stated_modality",
     "to_path",
     "write_image",
 ]
@@ -137,6 +138,14 @@ def is_volume(path: PathLike) -> bool:
     except (FusionInputError, OSError):
         return False
     return len(shape) > 2 and min(shape[:3]) > 1
+
+
+def stated_modality(path: PathLike) -> str:
+    """Return what the header of a file says that it shows, "CT" or "MR"; "" where it has no word for it (as NIfTI)."""
+    try:
+        return _function("metaimage", "metaimage_modality")(path) if image_format(path) == "metaimage" else ""
+    except (FusionInputError, OSError):
+        return ""
 
 
 def _function(name: str, function: str) -> Any:

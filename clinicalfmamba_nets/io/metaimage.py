@@ -35,6 +35,7 @@ _TYPES = {
 _FROM = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "I": (2, 1), "S": (2, -1)}
 _UNIT = 0.02  # a direction may be as much longer or shorter than 1
 _LESS = 0.3  # of an axis's greatest direction cosine: that of the stated direction may be as much smaller
+_MODALITIES = {"MET_MOD_CT": "CT", "MET_MOD_MR": "MR"}  # MET_MOD_NM may be PET or SPECT
 _UNITS = {"": 1.0, "?": 1.0, "mm": 1.0, "cm": 10.0, "um": 1e-3}
 
 
@@ -87,7 +88,7 @@ def read_metaimage(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         check_grid(path, shape, dtype, affine)
         array, behind = _voxels(head, (samples, *shape) if samples > 1 else shape, dtype)
     meta |= {"format": "metaimage", "dtype": array.dtype.name, "value_range": None, "color": False, "affine": affine}
-    meta |= {"background": None, "warnings": [*meta["warnings"], *behind]}
+    meta |= {"background": None, "warnings": [*meta["warnings"], *behind], "modality": _modality(head)}
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if samples > 1:
@@ -104,6 +105,12 @@ def metaimage_shape(path: PathLike) -> tuple[int, ...]:
     """Return the shape that a header states, without a look at the voxels; errors as in `read_metaimage`."""
     with refuse_damaged(path, _WHAT):
         return _layout(_read_header(path))[0]
+
+
+def metaimage_modality(path: PathLike) -> str:
+    """Return "CT" or "MR" where a header's Modality says so, "" else; errors as in `read_metaimage`."""
+    with refuse_damaged(path, _WHAT):
+        return _modality(_read_header(path))
 
 
 def metaimage_files(path: PathLike) -> list[Path]:
@@ -138,6 +145,10 @@ def _read_header(path: PathLike) -> _Header:
         raise input_error(name, "a data file in the folder of its header", printable(named), "move it there")
     head.path, head.offset = check_file(folder / named, f"the data file of {name}"), 0
     return head
+
+
+def _modality(head: _Header) -> str:
+    return _MODALITIES.get(head.fields.get("Modality", ""), "")
 
 
 def _layout(head: _Header) -> tuple[tuple[int, ...], np.dtype, int]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clinicalfmamba_nets.errors import FusionInputError
-from clinicalfmamba_nets.io import is_volume, read_image
+from clinicalfmamba_nets.io import is_volume, read_image, stated_modality
 
 LPS = np.array([[0.8, 0.6, 0, -12.5], [-0.6, 0.8, 0, 40], [0, 0, 1, 7], [0, 0, 0, 1]])
 SIDES = (2.0, 2.5, 3.0)
@@ -227,3 +227,13 @@ def test_lengths_that_can_be_read_in_two_ways_are_refused(tmp_path, change, word
     path.write_bytes(data.replace(change[0].encode(), change[1].encode()))
     with pytest.raises(FusionInputError, match=words):
         read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "stated"),
+    [("MET_MOD_CT", "CT"), ("MET_MOD_MR", "MR"), ("MET_MOD_NM", ""), ("MET_MOD_UNKNOWN", ""), ("", "")],
+)
+def test_a_modality_that_the_header_states(tmp_path, field, stated):
+    path = save(tmp_path / "a.mha", voxels(), more=f"Modality = {field}\n" if field else "")
+    assert read_image(path)[1]["modality"] == stated == stated_modality(path)
+    assert stated_modality(tmp_path / "missing.mha") == stated_modality(tmp_path / "a.nii.gz") == ""

@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clinicalfmamba_nets.data.datalists import modality_of
-from clinicalfmamba_nets.engine.run.tasks import DICOM_WORDS, LABELS, choose_task, exchanged, find_task
+from clinicalfmamba_nets.engine.run.tasks import DICOM_WORDS, LABELS, MR_WORDS, choose_task, exchanged, find_task
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io import check_file, image_files, is_dicom, is_volume, printable, read_image, result_extension
+from clinicalfmamba_nets.io import (
+    check_file,
+    image_files,
+    is_dicom,
+    is_volume,
+    printable,
+    read_image,
+    result_extension,
+    stated_modality,
+)
 from clinicalfmamba_nets.io.dicom.files import split_selector
 
 if TYPE_CHECKING:
@@ -114,9 +123,10 @@ class Source:
 
     @cached_property
     def word(self) -> str:
-        """What the image shows, a key of `LABELS`: by Modality and SeriesDescription, or by the name of the file."""
+        """What the image shows, a key of `LABELS`: by its header and SeriesDescription, or by the name of the file."""
         if not self.is_series:
-            return modality_of(self.path) or ""
+            named, stated = modality_of(self.path) or "", DICOM_WORDS.get(stated_modality(self.path), "")
+            return named if not stated or (stated == "mri" and named in MR_WORDS) else stated
         word = DICOM_WORDS.get(self.modality, "")
         if word != "mri":
             return word

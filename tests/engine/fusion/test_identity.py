@@ -185,3 +185,25 @@ def test_images_in_the_wrong_order_are_exchanged_with_a_warning(tmp_path, first,
     case = Case.of({"case": "1", "image": str(tmp_path / first), "image2": str(tmp_path / second)})
     ordered, warning = case.in_order(case.task()[0])
     assert bool(warning) == told and ordered.labels(None) == labels
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told", "labels"),
+    [
+        ({"x": "MET_MOD_CT"}, {"y": "MET_MOD_MR"}, True, ("MRI", "CT")),
+        ({"x": "MET_MOD_MR"}, {"y": "MET_MOD_CT"}, False, ("MRI", "CT")),
+        ({"t1": "MET_MOD_MR"}, {"y": "MET_MOD_CT"}, False, ("T1", "CT")),
+        ({"mri": "MET_MOD_CT"}, {"ct": "MET_MOD_MR"}, True, ("MRI", "CT")),
+        ({"ct": ""}, {"mri": ""}, True, ("MRI", "CT")),
+    ],
+)
+def test_the_modality_in_a_header_counts_more_than_the_name(tmp_path, first, second, told, labels):
+    names = []
+    for name, modality in (first | second).items():
+        header = "ObjectType = Image\nNDims = 2\nDimSize = 8 8\nElementSpacing = 1 1\nElementType = MET_UCHAR\n"
+        header += f"Modality = {modality}\n" if modality else ""
+        (tmp_path / f"{name}.mha").write_bytes(header.encode() + b"ElementDataFile = LOCAL\n" + bytes(64))
+        names.append(str(tmp_path / f"{name}.mha"))
+    case = Case.of({"case": "1", "image": names[0], "image2": names[1]})
+    ordered, warning = case.in_order(case.task()[0])
+    assert bool(warning) == told and ordered.labels(None) == labels
