@@ -157,7 +157,7 @@ class CaseFuser:
             if (draft / set_name(case.name)).exists():
                 details["presentation"] = set_name(case.name)
             details["intensity"] = json.loads(meta.get(FACTS_KEY, "[]"))
-            details["scores"] = trust_scores(sample)
+            details["scores"], details["labels"] = trust_scores(sample), case.labels(self.options.task)
             for kind in ("notes", "warnings"):
                 details[kind] += split_notes(meta.get(kind))
             details["notes"] += told
@@ -259,11 +259,12 @@ def _fuse_one(fuser: CaseFuser, case: Case, report: RunReport, tell: Tell | None
     result, details = fuser(case) if case.remote is None else fuse_remote(fuser, case)
     case.close()
     seconds = round(time.monotonic() - start, 3)
+    labels = details.pop("labels", None)  # in the order in which they were fused
     report.add(result, **details, seconds=seconds)
     if fuser.options.scores and details.get("scores"):
         from clinicalfmamba_nets.engine.fusion.trust import scores_text
 
-        details = details | {"scores_text": scores_text(details["scores"], case.labels(fuser.options.task))}
+        details = details | {"scores_text": scores_text(details["scores"], labels)}
     if tell is not None:
         notes = [text for text in details["notes"] if not fuser.choices.get(text, False)]
         fuser.choices |= {text: True for text in notes if text in fuser.choices}  # once a run

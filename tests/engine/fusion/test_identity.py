@@ -207,3 +207,13 @@ def test_the_modality_in_a_header_counts_more_than_the_name(tmp_path, first, sec
     case = Case.of({"case": "1", "image": names[0], "image2": names[1]})
     ordered, warning = case.in_order(case.task()[0])
     assert bool(warning) == told and ordered.labels(None) == labels
+
+
+def test_scores_name_the_source_that_they_are_of_when_images_are_exchanged(toy_cli, tmp_path):
+    mri, ct = pair(tmp_path / "1")
+    told = []
+    for number, files in enumerate(((mri, ct), (ct, mri))):
+        done = toy_cli("fuse", *files, "-o", tmp_path / f"out{number}", "--scores")
+        assert done.code == 0 and ("exchanged" in done.out) == bool(number)
+        told.append(next(line for line in done.out.splitlines() if line.startswith("scores:")))
+    assert told[0] == told[1] and "SSIM to MRI" in told[0] and "SSIM to CT" in told[0]
