@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -155,18 +156,46 @@ def write_nrrd(
     kind = np.dtype(dtype or (head.dtype.newbyteorder("=") if head is not None else np.float32))
     kept = np.eye(4) if head is None else head.affine
     place = kept if affine is None else np.asarray(affine, dtype=np.float64)
-    lines = [
+    lines = _affine_lines(place, head, array.ndim, coordinates)
+    planes = (stored_values(array[..., index], kind) for index in range(array.shape[-1]))
+    _write(path, array.shape, kind, lines, planes)
+
+
+def write_rgb_nrrd(
+    path: PathLike, array: np.ndarray, affine: np.ndarray | None = None, coordinates: str = "patient"
+) -> None:
+    """Write red, green and blue voxels as NRRD, the samples on its first axis as 3D Slicer has them, whole or not.
+
+    Args:
+        path: file to be written.
+        array: shape (X, Y, Z, 3) or (X, Y, 3), in [0, 255].
+        affine: 4 x 4, index to RAS mm.
+        coordinates: what the affine leads to.
+    """
+    levels = np.moveaxis(np.rint(array).clip(0, 255).astype(np.uint8), -1, 0)
+    place = np.eye(4) if affine is None else np.asarray(affine, dtype=np.float64)
+    dims = levels.ndim - 1
+    lines = _affine_lines(place, None, dims, coordinates)
+    lines = [line.replace(": ", ": nan ", 1) if line.startswith("spacings") else line for line in lines]
+    lines = [line.replace(": ", ": none ", 1) if line.startswith("space directions") else line for line in lines]
+    lines.append(f"kinds: RGB-color{' domain' * dims}")
+    planes = (levels[..., index] for index in range(levels.shape[-1]))
+    _write(path, levels.shape, levels.dtype, lines, planes)
+
+
+def _write(path: PathLike, shape: tuple[int, ...], kind: np.dtype, lines: list[str], planes: Iterable[Any]) -> None:
+    """Write a header and its voxels, plane by plane of the last axis, compressed."""
+    head = [
         "NRRD0004",
         f"type: {TYPES[kind.name][0]}",
-        f"dimension: {array.ndim}",
-        f"sizes: {' '.join(map(str, array.shape))}",
-        *_affine_lines(place, head, array.ndim, coordinates),
+        f"dimension: {len(shape)}",
+        f"sizes: {' '.join(map(str, shape))}",
+        *lines,
         "endian: little",
         "encoding: gzip",
     ]
     with atomic_file(path) as partial, open(partial, "wb") as plain:
-        plain.write(("\n".join(lines) + "\n\n").encode())
+        plain.write(("\n".join(head) + "\n\n").encode())
         with gzip.GzipFile("", "wb", 6, plain, 0) as file:
-            for index in range(array.shape[-1]):
-                voxels = stored_values(array[..., index], kind)
+            for voxels in planes:
                 file.write(voxels.astype(kind.newbyteorder("<")).tobytes(order="F"))

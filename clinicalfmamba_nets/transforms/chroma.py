@@ -11,7 +11,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 
 from clinicalfmamba_nets.functional.colour import displayed_rgb
-from clinicalfmamba_nets.transforms.restore import SCALE_KEY
+from clinicalfmamba_nets.transforms.restore import black_and_white
 
 
 class MergeChroma(Transform):
@@ -19,16 +19,17 @@ class MergeChroma(Transform):
 
     backend = [TransformBackends.TORCH]
 
-    def __call__(self, luma: Any, chroma: Any, value_range: float = 1.0) -> Any:
+    def __call__(self, luma: Any, chroma: Any, value_range: float = 1.0, black: float = 0.0) -> Any:
         """Merge.
 
         Args:
-            luma: fused image, shape (1, *spatial), in [0, value_range].
+            luma: fused image, shape (1, *spatial), in [black, value_range].
             chroma: Cb and Cr in [0, 1], 0.5 for grey, shape (2, *spatial).
             value_range: white of the luma.
+            black: its black.
 
         Returns:
-            Red, green, blue, shape (3, *spatial), in [0, value_range]; colors outside are clipped.
+            Red, green, blue, shape (3, *spatial), in [black, value_range]; colors outside are drawn towards grey.
 
         Raises:
             ValueError: sizes that differ.
@@ -41,9 +42,9 @@ class MergeChroma(Transform):
             raise ValueError(
                 f"chroma: expected (1, *spatial) and (2, *spatial), found {tuple(luma.shape)} and {tuple(chroma.shape)}"
             )
-        bright = convert_to_tensor(luma, dtype=torch.float32) / value_range
+        bright = (convert_to_tensor(luma, dtype=torch.float32) - black) / (value_range - black)
         planes = torch.cat([bright, convert_to_tensor(chroma, dtype=torch.float32, device=bright.device)])
-        rgb = displayed_rgb(planes[None])[0] * value_range  # (3, *spatial)
+        rgb = displayed_rgb(planes[None])[0] * (value_range - black) + black  # (3, *spatial)
         return convert_to_dst_type(rgb, luma)[0]
 
 
@@ -52,8 +53,7 @@ class MergeChromad(MapTransform):
 
     Args:
         keys: entries with fused images, shape (1, *spatial), in the units of the first image.
-        image_key: the pair, whose meta holds `color` and the white of the first image: `value_range`, or where that
-            is 0 its greatest value before scaling.
+        image_key: the pair, whose meta holds `color` and black and white of the first image (see `black_and_white`).
         chroma_key: entry with Cb, Cr; None for `<image_key>_chroma`.
         allow_missing_keys: do not raise when a key of `keys` is missing.
     """
@@ -78,8 +78,7 @@ class MergeChromad(MapTransform):
         meta = getattr(d.get(self.image_key), "meta", {})
         if self.chroma_key not in d or not meta.get("color", 1):
             return d
-        scale = meta.get(SCALE_KEY, [[0.0, 1.0]])
-        white = float(meta.get("value_range", 0)) or float(scale[0][1]) or 1.0
+        black, white = black_and_white(meta)
         for key in self.key_iterator(d):
-            d[key] = self.merger(d[key], d[self.chroma_key], white)
+            d[key] = self.merger(d[key], d[self.chroma_key], white, black)
         return d

@@ -38,6 +38,24 @@ def restore_channel(values: Any, limits: Any) -> Any:
     return restored if isinstance(values, torch.Tensor) else restored.numpy()
 
 
+def black_and_white(meta: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the values of the first image that are shown black and white in a result in color.
+
+    Args:
+        meta: of the pair; `value_range` is the white of a picture of 8 bits, whose black is 0; other images have the
+            limits that they were brought to [0, 1] by, because scanners fill a part of 16 bits.
+
+    Example:
+        >>> black_and_white({"value_range": 255.0}), black_and_white({"intensity_scale": [[300.0, 1200.0], [0.0, 1.0]]})
+        ((0.0, 255.0), (300.0, 1200.0))
+    """
+    white = float(meta.get("value_range", 0))
+    if 0 < white <= 255:
+        return 0.0, white
+    low, high = (float(limit) for limit in meta.get(SCALE_KEY, [[0.0, 1.0]])[0])
+    return (low, high) if high > low else (low, low + 1.0)
+
+
 class RestoreIntensity(Transform):
     """Undo `WindowIntensityPair`: bring a fused image from [0, 1] to the units of one source.
 

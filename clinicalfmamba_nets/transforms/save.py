@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Hashable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from clinicalfmamba_nets.io import case_name, image_format, is_dicom, printable,
 from clinicalfmamba_nets.io.dicom.files import split_selector
 from clinicalfmamba_nets.io.files import safe_name
 from clinicalfmamba_nets.io.transform_file import write_transform
-from clinicalfmamba_nets.transforms.restore import SCALE_KEY, WINDOW_KEY
+from clinicalfmamba_nets.transforms.restore import WINDOW_KEY, black_and_white
 
 _logger = logging.getLogger(__name__)
+# Who writes a result in color, by its ending: module and function.
+_RGB_NIFTI = ("clinicalfmamba_nets.io.nifti_color", "write_rgb_nifti")
+_COLOR_WRITERS = {".nii": _RGB_NIFTI, ".nii.gz": _RGB_NIFTI, ".nrrd": ("clinicalfmamba_nets.io.nrrd", "write_rgb_nrrd")}
 
 
 class SaveFused(Transform):
@@ -82,7 +86,7 @@ class SaveFused(Transform):
         """Write one fused image.
 
         Args:
-            img: shape (1, *spatial), or (3, H, W) for color, in the units of the first image.
+            img: shape (1, *spatial), or (3, *spatial) for color, in the units of the first image.
             meta: meta of the pair that it comes from: `filename_or_obj`, `affine`, `dtype`.
             case: name or number of the case; None for the first input's file name.
 
@@ -118,14 +122,12 @@ class SaveFused(Transform):
         if extension == ".dcm":
             self._write_series(path, array, place, source, meta)
             return path
-        if colored and extension != ".png":
-            from clinicalfmamba_nets.io.nifti_color import write_rgb_nifti
-
-            write_rgb_nifti(path, array, place, str(meta.get("coordinates") or "patient"))
+        known = str(meta.get("coordinates") or "patient")
+        if img.shape[0] == 3:
+            _color_writer(extension)(path, _levels(array, meta), place, known)
             return path
         kept = not colored and os.path.isfile(source) and result_extension(source) == extension
         like = source if kept and image_format(source) == image_format(path) else None
-        known = str(meta.get("coordinates") or "patient")
         write_image(path, array, like, place, self._dtype(extension, like, meta), known)
         return path
 
@@ -137,8 +139,7 @@ class SaveFused(Transform):
         if array.ndim == (3 if color else 2):
             array = array[:, :, None]
         if color:
-            white = float(meta.get("value_range", 0)) or float(meta.get(SCALE_KEY, [[0.0, 1.0]])[0][1]) or 1.0
-            array = array * (255 / white)
+            array = _levels(array, meta)
         second = os.fsdecode(meta.get("image2_filename_or_obj") or "")
         references = [second] if second and is_dicom(second) else []
         settings = "; ".join(str(meta.get(WINDOW_KEY) or "").splitlines())
@@ -152,26 +153,39 @@ class SaveFused(Transform):
         if array.ndim not in (3, 4) or array.shape[0] not in (1, 3):
             name = printable(source or "fused image")
             found = f"shape {tuple(array.shape)}"
-            raise input_error(name, "(1, *spatial), or (3, H, W) for color", found, "give one fused image")
+            raise input_error(name, "(1, *spatial), or (3, *spatial) for color", found, "give one fused image")
         flat = array.ndim == 3
         series = ".dcm" if source and is_dicom(source) else ""
         chosen = self.output_ext or series or result_extension(source)
         chosen = chosen or (".png" if flat and float(meta.get("value_range", 0)) else ".nii.gz")
         if chosen == ".dcm" and array.shape[0] in (1, 3):
             return chosen
-        if meta.get("palette") and array.shape[0] == 3 and not (flat and chosen == ".png"):
-            return chosen if chosen in (".nii", ".nii.gz") else ".nii.gz"
-        if (chosen == ".png") > flat or (array.shape[0] == 3 and chosen != ".png"):
-            found = "a volume" if not flat else "a color image"
-            raise input_error(
-                printable(source or "fused image"), f"an image for {chosen}", found, "set output_ext (--format)"
-            )
+        name, color = printable(source or "fused image"), array.shape[0] == 3
+        if chosen == ".png" and not flat:
+            if color and meta.get("palette"):
+                return ".nii.gz"
+            raise input_error(name, "an image for .png", "a volume", "write NIfTI (--format nifti, output_ext)")
+        if color and chosen not in (".png", *_COLOR_WRITERS):
+            raise input_error(name, f"an image for {chosen}", "a color image", "set output_ext (--format)")
         return chosen
 
     def _dtype(self, extension: str, like: str | None, meta: Mapping[str, Any]) -> Any:
         if extension == ".png":
             return None if like else ("uint16" if float(meta.get("value_range", 0)) > 255 else "uint8")
         return self.dtype
+
+
+def _color_writer(extension: str) -> Any:
+    if extension == ".png":
+        return lambda path, array, *_: write_image(path, array, dtype="uint8")
+    module, name = _COLOR_WRITERS[extension]
+    return getattr(import_module(module), name)
+
+
+def _levels(array: np.ndarray, meta: Mapping[str, Any]) -> np.ndarray:
+    """Bring colors from the range of the first image to [0, 255]."""
+    black, white = black_and_white(meta)
+    return array if (black, white) == (0.0, 255.0) else (array - black) * (255 / (white - black))
 
 
 def case_of(case: Any, source: str) -> str:

@@ -131,7 +131,7 @@ def test_arrays_without_a_file(tmp_path):
         (np.ones((2, 9, 8)), {}, r"expected \(1, \*spatial\)"),
         (np.ones((9, 8)), {}, r"found shape \(9, 8\)"),
         (np.ones((1, 9, 8, 7)), {"output_ext": "png"}, "expected an image for .png, found a volume"),
-        (np.ones((3, 9, 8)), {"output_ext": ".nii"}, "expected an image for .nii, found a color image"),
+        (np.ones((3, 9, 8)), {"output_ext": ".mgz"}, "expected an image for .mgz, found a color image"),
     ],
 )
 def test_what_cannot_be_saved_leaves_no_file(tmp_path, array, options, message):

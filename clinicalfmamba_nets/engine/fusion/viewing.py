@@ -101,7 +101,9 @@ class Viewing:
         color = bool(info["color"])
         planes = np.moveaxis(array, -1, 0) if color else array[None]
         planes = _on_grid(planes, info, image, str(path))
-        return torch.from_numpy(np.ascontiguousarray(planes.astype(np.uint8 if color else np.float32)))
+        return torch.from_numpy(
+            np.ascontiguousarray(planes.astype(np.uint8 if color and array.dtype == np.uint8 else np.float32))
+        )
 
     def _share(self, record: Mapping[str, Any], image: Any) -> NDArray | None:
         """Read how much of A is in each pixel, (*spatial) in [0, 1], where the network told it."""

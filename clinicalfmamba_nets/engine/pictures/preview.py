@@ -22,7 +22,14 @@ from clinicalfmamba_nets.io.dicom.colour import palette_table
 from clinicalfmamba_nets.io.files import atomic_file
 from clinicalfmamba_nets.transforms.notes import split_notes
 from clinicalfmamba_nets.transforms.palette import shown_palette
-from clinicalfmamba_nets.transforms.restore import COVERED_KEY, CURVE_KEY, FACTS_KEY, SCALE_KEY, WINDOW_KEY
+from clinicalfmamba_nets.transforms.restore import (
+    COVERED_KEY,
+    CURVE_KEY,
+    FACTS_KEY,
+    SCALE_KEY,
+    WINDOW_KEY,
+    black_and_white,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,8 +118,8 @@ class Shown:
         if self.fused.dtype == np.uint8:
             return fused / 255.0
         if self.fused.shape[0] == 3:
-            white = float(self.meta.get("value_range", 0)) or float(self.meta[SCALE_KEY][0][1]) or 1.0
-            return (fused / white).clip(0, 1)
+            black, white = black_and_white(self.meta)
+            return ((fused - black) / (white - black)).clip(0, 1)
         if CURVE_KEY in self.meta:
             curve = torch.as_tensor(self.meta[CURVE_KEY])[0]
             return apply_curve(torch.from_numpy(np.ascontiguousarray(fused, np.float64)), curve).numpy()
