@@ -30,7 +30,11 @@ ADVANCED_BLENDING = "1.2.840.10008.5.1.4.1.1.11.8"
 STATE_FILE, REGISTRATION_FILE = "PR0001.dcm", "REG0001.dcm"
 _NUMBER = 12000  # of the series: that of the first source and this
 _LEAST_WIDTH = 1e-6
-_OWN = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")  # of an image
+# What an image has of its own, or, as a character set of several parts, highdicom would not take: it only copies them.
+_OWN = (
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+    "SpecificCharacterSet",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,8 @@ def write_presentation(path: PathLike, first: Series, second: Series, blending: 
         blending: windows, palettes, opacity and registration.
 
     Raises:
-        FusionInputError: highdicom is not installed, or two series that cannot be shown as one.
+        FusionInputError: highdicom is not installed or does not take their headers, or two series that cannot be shown
+            as one.
 
     Example:
         >>> write_presentation("set", mr, ct, Blending(windows=((0, 900), (0, 80))))  # doctest: +SKIP
@@ -92,7 +97,11 @@ def write_presentation(path: PathLike, first: Series, second: Series, blending: 
     require_highdicom()
     with quiet_pydicom():
         registration = None if blending.matrix is None else registration_object(first, second, blending.matrix)
-        state = presentation_state(first, second, blending, registration)
+        try:
+            state = presentation_state(first, second, blending, registration)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:  # highdicom judges what it copies
+            found = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+            raise input_error(os.fspath(path), "headers that highdicom takes", found, "leave it out") from error
         with atomic_folder(path) as folder:
             save_object(state, folder / STATE_FILE)
             if registration is not None:

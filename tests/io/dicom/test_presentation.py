@@ -186,6 +186,42 @@ def test_what_cannot_be_shown_as_one_is_refused(make_series, tmp_path, change, r
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+    ],
+)
+def test_names_in_every_character_set(make_series, tmp_path, charset, name):
+    folder, *_ = pair(make_series)
+    for file in folder.iterdir():
+        made = pydicom.dcmread(file)
+        made.SpecificCharacterSet, made.PatientName = charset, name
+        made.save_as(file)
+    study = open_study(folder)
+    first, second = study.choose("MR"), study.choose("1.2.3.4")
+    write_presentation(tmp_path / "set", first, second, Blending(windows=WINDOWS))
+    state = pydicom.dcmread(tmp_path / "set" / "PR0001.dcm")
+    assert str(state.PatientName) == name
+
+
+def test_what_highdicom_does_not_take_is_told_as_such(make_series, tmp_path, monkeypatch):
+    from highdicom import pr
+
+    _, first, second = pair(make_series)
+
+    def refuse(*_, **__):
+        raise ValueError("no valid header")
+
+    monkeypatch.setattr(pr, "AdvancedBlendingPresentationState", refuse)
+    with pytest.raises(FusionInputError, match="expected headers that highdicom takes, found ValueError: no valid"):
+        write_presentation(tmp_path / "set", first, second, Blending(windows=WINDOWS))
+    assert not (tmp_path / "set").exists()
+
+
 def test_a_validator_finds_nothing_but_what_it_does_not_know(make_series, tmp_path):
     if not shutil.which("dciodvfy"):
         pytest.skip("dciodvfy is not installed (Debian: apt install dicom3tools)")
