@@ -22,7 +22,8 @@ _MASKS = ((0.0, 1.0), (0.0, 255.0))
 _FEW, _MOST, _LEVELS = 24, 128, 2
 _ALIKE, _MORE_ALIKE, _JUMP, _WHITE = 0.7, 0.82, 3.0, 0.3
 _THIN = 2**16  # values that are looked at first
-_WRAPPED, _UPPER_SHARE = (8192.0, 60000.0, 65500.0), 0.01  # values, and the share of those that were negative
+_WRAPPED, _UPPER_SHARE = (8192.0, 60000.0), 0.01  # values, and the share of those that were negative
+_WHITEST = 65535.0
 _SATURATED = 0.6  # of the head: more is bone and air in no slab of a head
 
 
@@ -56,11 +57,13 @@ def doubts(
 
 
 def _is_wrapped(sample: Tensor, high: float) -> bool:
-    """Tell whether whole numbers lie at both ends of 16 bits alone, the upper ones no white: a sign was lost."""
-    if not _WRAPPED[1] < high < _WRAPPED[2]:
+    """Tell whether whole numbers lie at both ends of 16 bits alone, the upper ones not white alone: a sign was lost."""
+    if not _WRAPPED[1] < high <= _WHITEST:
         return False
-    upper, middle = (sample > _WRAPPED[1]).float().mean(), (sample > _WRAPPED[0]) & (sample <= _WRAPPED[1])
-    return float(upper) > _UPPER_SHARE and not bool(middle.any()) and bool((sample == sample.round()).all())
+    upper, middle = sample > _WRAPPED[1], (sample > _WRAPPED[0]) & (sample <= _WRAPPED[1])
+    if bool(middle.any()) or float(upper.float().mean()) <= _UPPER_SHARE:
+        return False
+    return float(sample[upper].min()) < _WHITEST and bool((sample == sample.round()).all())
 
 
 def _is_flat(sample: Tensor) -> bool:
@@ -119,11 +122,36 @@ def _regions(channel: Tensor) -> tuple[float, float]:
 
 
 def _saturated(inside: Tensor, ends: tuple[float, float]) -> list[str]:
-    for share, side in (((inside > ends[1]).float().mean(), "above"), ((inside < ends[0]).float().mean(), "below")):
-        if float(share) > _SATURATED:
-            what = f"{100 * float(share):.0f} % of the head lies {side} the window"
-            return [f"{what}: its values are no HU, or it shows no brain; name a window by its values"]
-    return []
+    told = "its values are no HU, or it shows no brain; name a window by its values"
+    return [f"{what}: {told}" for what in _outside(inside, ends)]
+
+
+def _outside(inside: Tensor, ends: tuple[float, float]) -> list[str]:
+    shares = ((inside > ends[1]).float().mean(), "above"), ((inside < ends[0]).float().mean(), "below")
+    return [
+        f"{100 * float(share):.0f} % of the head lies {side} the window" for share, side in shares if share > _SATURATED
+    ]
+
+
+def flattened(sample: Tensor, head: Tensor, ends: tuple[float, float], modality: str, factor: float = 1.0) -> list[str]:
+    """Tell that a window which was asked for turns most of a head into white or black.
+
+    Args:
+        sample: as in `doubts`.
+        head: as in `doubts`.
+        ends: as in `doubts`.
+        modality: as in `doubts`; uptake may be cut off below on purpose.
+        factor: what a value is multiplied by to have the unit that is told.
+
+    Example:
+        >>> flattened(torch.tensor([0.0, 200, 210, 220]), torch.tensor([False, True, True, True]), (0.0, 80.0), "CT")
+        ['100 % of the head lies above the window that was asked for: its values are 0 to 220; name a window in them']
+    """
+    low, high = (value_text(float(end) * factor) for end in (sample.min(), sample.max()))
+    told = f"its values are {low} to {high}; name a window in them"
+    found = _outside(sample[head] if bool(head.any()) else sample, ends)
+    functional = modality in ("PT", "NM")
+    return [f"{what} that was asked for: {told}" for what in found if not (functional and "below" in what)]
 
 
 def _no_hu(sample: Tensor, told: str, source: Mapping[str, Any], kind: str) -> list[str]:

@@ -21,7 +21,7 @@ from clinicalfmamba_nets.functional.voi import (
     parse_voi,
     percentile,
 )
-from clinicalfmamba_nets.transforms.doubts import doubts, labels
+from clinicalfmamba_nets.transforms.doubts import doubts, flattened, labels
 
 # A background is the value that all corners of an image share; interpolation undershoots it in at most this share of
 # the voxels that are not background.
@@ -180,6 +180,8 @@ def choose_limits(
         factor=factor,
         name=name,
     )
+    if voi.kind in ("window", "range", "header"):
+        limits.warnings += flattened(sample, head, limits.ends, modality, factor or 1.0)
     limits.unit, limits.factor, limits.modality = unit, factor or 1.0, modality
     _tell_suv(limits, voi, source, modality, factor)
     low, high = limits.ends

@@ -92,6 +92,7 @@ def test_ct_without_header_is_known_by_its_values_and_the_task():
         (lambda ct: ct / 1000, "are no HU: soft tissue is flat without its window; multiply them by 1000"),
         (lambda ct: ct.clamp(0, 80) / 40 - 1, ""),
         (lambda ct: ct % 65536, "and none in the middle: negative values were read without their sign"),
+        (lambda ct: ct.clamp(-25, 300) % 65536, "and none in the middle: negative values were read without their sign"),
         (lambda ct: torch.where(ct > 500, 65535.0, ct.clamp(0, 80) * 100), ""),
         (lambda ct: (ct + 1000) * 1.9e-4, "values of 0 to 0.381 are no HU: soft tissue is flat"),
         (
@@ -106,6 +107,34 @@ def test_a_ct_whose_range_hides_tissue_is_a_warning(change, told):
     sources = PairSources.of({"modality": "MR"}, {"dtype": "float32"})
     image = MetaTensor(torch.stack([mr, change(ct)]), meta={"sources": sources})
     warnings = WindowIntensityPair(task="ct_mri")(image).meta.get("warnings", "")
+    assert told in warnings and bool(warnings) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("change", "window", "modality", "told"),
+    [
+        (
+            lambda ct: ct.clamp(0, 80) * 255 / 80,
+            "brain",
+            "CT",
+            "81 % of the head lies above the window that was asked",
+        ),
+        (lambda ct: ct.clamp(0, 80) * 255 / 80, "0-255", "CT", ""),
+        (lambda ct: ct, "stroke", "CT", ""),
+        (lambda ct: ct, "bone", "CT", ""),
+        (
+            lambda ct: ct,
+            "header",
+            "CT",
+            "% of the head lies below the window that was asked for: its values are -1000 to",
+        ),
+        (lambda ct: ct.clamp(0, 80) * 100, "suv 0-0.2", "PT", "its values are 0 to 1.6; name a window in them"),
+        (lambda ct: ct.clamp(0, 80) * 100, "suv 1.2-1.6", "PT", ""),
+    ],
+)
+def test_a_window_that_turns_the_head_white_or_black_is_a_warning(change, window, modality, told):
+    image = pair(head()[0], change(head()[1]), modality=modality, suv_factor=2e-4, windows=[(400.0, 300.0, "BONE")])
+    warnings = WindowIntensityPair(window_b=window)(image).meta.get("warnings", "")
     assert told in warnings and bool(warnings) == bool(told)
 
 
