@@ -76,14 +76,14 @@ def _first_name(entry: Mapping[str, Any]) -> str:
 
 
 def read_list_file(path: PathLike) -> Any:
-    """Return the content of a JSON list file.
+    """Return the content of a JSON list file, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
         FusionInputError: missing, empty, or not JSON.
     """
     target = check_file(path, "a data list (JSON)")
     try:
-        return json.loads(target.read_text(encoding="utf-8"))
+        return json.loads(target.read_bytes())  # which tells the encoding
     except (ValueError, RecursionError) as error:
         found = f"text that is not JSON ({error})"
         raise input_error(printable(path), "a data list (JSON)", found, "correct or write the list again") from error

@@ -47,6 +47,13 @@ def test_sections_and_modality_keys(pairs, key, section):
     assert entry["image"].endswith("m1.png") and entry["image2"].endswith("ct.png") and entry["case"] == "m1"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_lists_as_editors_of_windows_write_them(pairs, encoding):
+    path = pairs / "list.json"
+    path.write_bytes(json.dumps({"testing": [{"image": "c0/m1.png", "image2": "c0/ct.png"}]}).encode(encoding))
+    assert [entry["case"] for entry in load_datalist(path)] == ["m1"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -148,7 +148,7 @@ def study_uids(named: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in named:
         if Path(name).is_file():
-            lines = [line.strip() for line in Path(name).read_text(encoding="utf-8", errors="replace").splitlines()]
+            lines = [line.strip() for line in Path(name).read_text(encoding="utf-8-sig", errors="replace").splitlines()]
             found += [line for line in lines if line and not line.startswith("#")]
         else:
             found.append(name)
