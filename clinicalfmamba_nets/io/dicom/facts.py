@@ -137,8 +137,30 @@ class SeriesFacts:
             return _UNITS.get(units, units) or ("counts" if self.modality == "NM" else "")
         kind = _word(self._first, "RescaleType")
         if self.modality == "CT":
+            if kind in ("", "US") and is_windowed(self._first, self._item):
+                return ""
             return "HU" if kind in ("", "HU", "US", "HU_MOD") else kind  # HU_MOD: of one energy, computed from two
         return "" if kind in ("", "US") else kind
+
+
+def is_windowed(header: Any, item: Slice) -> bool:
+    """Tell whether a CT holds a picture of 0 to 255 that somebody has windowed, by bits, sign and rescale: no HU.
+
+    Args:
+        header: a dataset.
+        item: a slice.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from pydicom.dataset import Dataset
+        >>> made = Dataset()
+        >>> made.BitsStored, made.PixelRepresentation = 8, 0
+        >>> is_windowed(made, Slice(Path("a"))), is_windowed(made, Slice(Path("a"), slope=8.0, intercept=-1024.0))
+        (True, False)
+    """
+    bits, signed = header.get("BitsStored"), header.get("PixelRepresentation")
+    plain = item.slope in (None, 1) and not item.intercept
+    return isinstance(bits, int) and bits <= 8 and not signed and plain
 
 
 def _small(dataset: Any) -> Any:

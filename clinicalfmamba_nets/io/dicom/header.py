@@ -161,12 +161,12 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
     )
     header.high_bit = elements.count("HighBit", header.bits_stored - 1)
     header.modality = header.modality.upper()
-    if not header.modality:
-        header.modality = _CLASSES.get(header.sop_class.removeprefix("1.2.840.10008.5.1.4.1.1."), "")
-        if header.modality:
-            header.warnings.append(
-                f"no Modality (0008,0060): taken as {header.modality} by its SOPClassUID (0008,0016)"
-            )
+    if header.modality in ("", "OT"):  # OT, other, tells nothing
+        stated = _CLASSES.get(header.sop_class.removeprefix("1.2.840.10008.5.1.4.1.1."), "")
+        if stated:
+            what = "Modality (0008,0060) says OT" if header.modality else "no Modality (0008,0060)"
+            header.warnings.append(f"{what}: taken as {stated} by its SOPClassUID (0008,0016)")
+        header.modality = stated or header.modality
     if "SIEMENS" in elements.text(_SIEMENS[0]):
         header.tiles = _whole(elements, _SIEMENS[1]) or 1
     _set_expected(header, elements)

@@ -247,7 +247,8 @@ def _missing_notes(series: Series) -> list[str]:
     if bare and head.modality == "CT":
         both = any(item.slope is None for item in bare)
         lost = "RescaleSlope and RescaleIntercept (0028,1053 and 1052)" if both else "RescaleIntercept (0028,1052)"
-        series.warnings.append(f"no {lost}: stored values are taken as HU")
+        picture = head.bits_stored <= 8 and not head.signed
+        series.warnings.append(f"no {lost}: stored values are taken as {'a picture, no HU' if picture else 'HU'}")
     for key, tag in (("frame_of_reference", "FrameOfReferenceUID (0020,0052)"), ("patient", "PatientID (0010,0020)")):
         lacking = [printable(path.name) for path, header in series.headers.items() if not getattr(header, key)]
         if 0 < len(lacking) < len(series.headers):

@@ -6,6 +6,8 @@ import pytest
 
 from clinicalfmamba_nets.io import read_image
 
+TAGS = "(0028,1053 and 1052)"
+
 
 def test_all_windows_of_a_header_are_told(make_series):
     settings = {
@@ -64,6 +66,25 @@ def test_windows_of_frames(tmp_path, dicom_file):
 )
 def test_units(make_series, settings, units):
     assert read_image(make_series(1, **settings))[1]["units"] == units
+
+
+@pytest.mark.parametrize(
+    ("rescale", "units", "warnings"),
+    [
+        ({"RescaleSlope": 1, "RescaleIntercept": 0}, "", []),
+        ({}, "HU", []),
+        (
+            {"RescaleSlope": None, "RescaleIntercept": None},
+            "",
+            [f"no RescaleSlope and RescaleIntercept {TAGS}: stored values are taken as a picture, no HU"],
+        ),
+    ],
+)
+def test_a_ct_of_eight_bits_without_rescale_is_no_hu(make_series, rescale, units, warnings):
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelData": bytes(range(24))}
+    array, info = read_image(make_series(3, Modality="CT", **bits, **rescale))
+    assert info["units"] == units and info["warnings"] == warnings
+    assert array.max() == 23 - (1024 if units else 0)
 
 
 def test_a_description_in_broken_text_is_left_out(make_series):
