@@ -42,6 +42,19 @@ def test_ten_pairs_give_ten_files(infer, datalist, tmp_path, caplog):
     assert workflow.check_properties() == []
 
 
+def test_notes_and_warnings_of_a_pair_are_told(infer, tmp_path, caplog):
+    affine = np.diag([-1.0, -1, 3, 1])
+    mri = np.random.default_rng(0).integers(0, 900, (32, 32, 8)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(mri, affine), tmp_path / "mri.nii")
+    nibabel.save(nibabel.Nifti1Image(mri[..., :5], affine), tmp_path / "half.nii")
+    (tmp_path / "list.json").write_text(json.dumps([{"image": "mri.nii", "image2": "half.nii", "case": "7"}]))
+    with caplog.at_level(logging.INFO, "clinicalfmamba"):
+        infer(datalist=str(tmp_path / "list.json"))
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert any(level == "INFO" and text.startswith("7_fused.nii: note: image A, ") for level, text in told)
+    assert any(level == "WARNING" and "7_fused.nii: warning: " in text and " covers 6" in text for level, text in told)
+
+
 def test_the_output_is_what_the_network_says(infer, datalist, tiny_network, tmp_path):
     infer(datalist=str(datalist))
     pixels = [np.asarray(Image.open(datalist.parent / "case3" / f"{name}.png"), float) for name in ("mri", "ct")]

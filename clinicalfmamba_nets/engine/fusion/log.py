@@ -14,10 +14,11 @@ from ignite.engine import Engine, Events
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import case_name, printable
 from clinicalfmamba_nets.io.files import safe_name
+from clinicalfmamba_nets.transforms.notes import split_notes
 
 
 class FusionLog:
-    """Tell each fused image as it is written, and their number at the end.
+    """Tell each fused image as it is written, with the notes and warnings of its pair, and their number at the end.
 
     Args:
         output_dir: the folder that the images are written to, for the last line.
@@ -55,15 +56,19 @@ class FusionLog:
                 raise input_error(printable(place), "a place beside the inputs", found, "set another output_dir")
 
     def tell(self, engine: Engine) -> None:
-        """Count the pairs of a step and tell their files."""
+        """Count the pairs of a step, tell their files, and what was noted of each pair, warnings as such."""
         seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
         total = len(engine.state.dataloader.dataset)
         for result in engine.state.output:
             self.pairs += 1
             saved = result["pred"].meta.get("saved_to")
+            name = printable(Path(saved).name) if saved else f"pair {self.pairs}"
+            for level, kind in ((logging.INFO, "notes"), (logging.WARNING, "warnings")):
+                for text in split_notes(getattr(result.get("image"), "meta", {}).get(kind)):
+                    self.logger.log(level, "%s: %s: %s", name, kind.removesuffix("s"), text)
             if saved is not None:
                 self.files.add(saved)
-                self.logger.info("%d/%d  %s  %.2f s", self.pairs, total, printable(Path(saved).name), seconds)
+                self.logger.info("%d/%d  %s  %.2f s", self.pairs, total, name, seconds)
 
     def finish(self, engine: Engine) -> None:
         """Tell how many images there are now."""
