@@ -107,6 +107,25 @@ class RunReport:
         return self.path
 
 
+def _report_in(path: Path) -> dict[str, Any]:
+    """Return the report that a folder holds, an empty one for none.
+
+    Raises:
+        FusionInputError: it is the report of something else, or no report, which this run would take the place of.
+    """
+    found = "another report"
+    try:
+        text = path.read_text(encoding="utf-8")
+        report = json.loads(text) if text.strip() else {}
+    except OSError:
+        report = {}
+    except ValueError:
+        report, found = None, "something that is no JSON"
+    if not isinstance(report, dict) or (report and "outputs" not in report):
+        raise input_error(path, "a report of fusions", found, "choose another folder by -o, or put the file away")
+    return report
+
+
 class Records:
     """What each result in a folder was made from; each record is on the disk before its result is.
 
@@ -138,13 +157,8 @@ class Records:
     def reload(self) -> None:
         """Read the report and all journals again, such as those of other processes."""
         path = self.folder / RUN_FILE
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            report = {"outputs": []}
-        if isinstance(report, dict) and report and "outputs" not in report:
-            raise input_error(path, "a report of fusions", "another report", "choose another folder by -o")
-        listed = report.get("records") if isinstance(report, dict) else None
+        report = _report_in(path)
+        listed = report.get("records")
         self._keep(listed if isinstance(listed, list) else [])
         for journal in sorted(self.folder.glob(".run.*.journal")):
             self._keep(_lines(journal))

@@ -141,10 +141,20 @@ def test_records_survive_a_kill(tmp_path):
     assert found.find("7_fused.png")["case"] == "7" and found.find("8_fused.png") is None
 
 
-def test_the_report_of_something_else_is_not_replaced(tmp_path):
-    (tmp_path / "run.json").write_text('{"epochs": {"done": 3}}')
-    with pytest.raises(FusionInputError, match="a report of fusions"):
+@pytest.mark.parametrize("content", ['{"epochs": {"done": 3}}', "[1, 2]", '{"outputs": [', "notes of my own"])
+def test_the_report_of_something_else_is_not_replaced(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(
+        FusionInputError, match="run.json: expected a report of fusions, found .*, or put the file away"
+    ):
         Results(tmp_path, [Case.of({"case": "7", "image": "7.png", "image2": "ct.png"})])
+    assert (tmp_path / "run.json").read_text() == content
+
+
+@pytest.mark.parametrize("content", ["", "{}"])
+def test_an_empty_report_is_none(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    assert Results(tmp_path, [Case.of({"case": "7", "image": "7.png", "image2": "ct.png"})]).records.find("7") is None
 
 
 def test_a_stopped_run_is_not_finished(toy_cli, tmp_path, monkeypatch):
