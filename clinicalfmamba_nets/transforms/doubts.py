@@ -14,6 +14,7 @@ from clinicalfmamba_nets.functional.voi import percentile
 _RAW_CT = (1500.0, 8191.0)  # span of stored values from air to bone or metal
 _AIR = (-1100.0, -900.0)  # HU
 _AIR_SHARE, _BONE = 0.05, 300.0
+_SOFT_SPREAD = 0.005  # of the range from air to bone: the middle half of soft tissue lies within
 _DARK_WINDOW = 0.6  # greatest value of a CT that is neither HU nor a picture from 0 to 1
 # Labels: at most so many values, whole numbers, and most neighbors of one region alike. Few of them lie close together
 # from 0 on, as no gray levels do; many jump from region to region, as no slope does, and the last of them is not the
@@ -64,6 +65,20 @@ def _is_wrapped(sample: Tensor, high: float) -> bool:
     if bool(middle.any()) or float(upper.float().mean()) <= _UPPER_SHARE:
         return False
     return float(sample[upper].min()) < _WHITEST and bool((sample == sample.round()).all())
+
+
+def _is_normalized(sample: Tensor) -> bool:
+    """Tell whether a CT spans air to bone in other numbers, as when scaled to [0, 1] or to mean 0 and deviation 1.
+
+    A third or more of what is no air lies in the middle, within a two-hundredth of the range: soft tissue, which fills
+    a tenth of it or more in a window. Tissue of one value alone is a phantom and tells nothing.
+    """
+    low, span = float(sample.min()), float(sample.max() - sample.min())
+    inside = sample[sample > low + 0.1 * span]
+    soft = inside[(inside > low + 0.25 * span) & (inside < low + 0.75 * span)]
+    if inside.numel() == sample.numel() or soft.numel() < inside.numel() / 3 or not soft.numel():
+        return False
+    return 0 < percentile(soft, 75) - percentile(soft, 25) < _SOFT_SPREAD * span
 
 
 def _is_flat(sample: Tensor) -> bool:
@@ -158,11 +173,14 @@ def _no_hu(sample: Tensor, told: str, source: Mapping[str, Any], kind: str) -> l
     """Warn of a CT that spans air to bone in values that are no HU: soft tissue is flat without its window."""
     low, high = float(sample.min()), float(sample.max())
     flat = f"{told} are no HU: soft tissue is flat without its window"
-    if kind == "plain":
-        faint = str(source.get("dtype") or "").startswith("float") and 0 < high <= _DARK_WINDOW
-        return [f"{flat}; convert them to HU, or name a window in its values"] if faint else []
-    if _AIR[0] <= 1000 * low <= _AIR[1] and 1000 * high >= _BONE and _is_flat(sample):
+    is_float = str(source.get("dtype") or "").startswith("float")
+    if kind != "plain" and _AIR[0] <= 1000 * low <= _AIR[1] and 1000 * high >= _BONE and _is_flat(sample):
         return [f"{flat}; multiply them by 1000 if they are thousands of HU, or name a window in its values"]
+    if is_float and source.get("units") != "HU" and _is_normalized(sample):
+        return [f"{flat}; name a window in its values, or give the CT in HU"]
+    if kind == "plain":
+        faint = is_float and 0 < high <= _DARK_WINDOW
+        return [f"{flat}; convert them to HU, or name a window in its values"] if faint else []
     if source.get("units") == "HU" or high - low < _RAW_CT[0]:
         return []
     if low < 0:

@@ -94,6 +94,9 @@ def test_ct_without_header_is_known_by_its_values_and_the_task():
         (lambda ct: ct % 65536, "and none in the middle: negative values were read without their sign"),
         (lambda ct: ct.clamp(-25, 300) % 65536, "and none in the middle: negative values were read without their sign"),
         (lambda ct: torch.where(ct > 500, 65535.0, ct.clamp(0, 80) * 100), ""),
+        (lambda ct: (ct + 1000) / 2003, "values of 0 to 1 are no HU: soft tissue is flat without its window; name"),
+        (lambda ct: (ct - ct.mean()) / ct.std(), "are no HU: soft tissue is flat without its window; name a window in"),
+        (lambda ct: (ct.clamp(0, 80) - 20) / 25, ""),
         (lambda ct: (ct + 1000) * 1.9e-4, "values of 0 to 0.381 are no HU: soft tissue is flat"),
         (
             lambda ct: torch.where(ct > -900, ct + 150, ct),
