@@ -25,6 +25,7 @@ _ALIKE, _MORE_ALIKE, _JUMP, _WHITE = 0.7, 0.82, 3.0, 0.3
 _THIN = 2**16  # values that are looked at first
 _WRAPPED, _UPPER_SHARE = (8192.0, 60000.0), 0.01  # values, and the share of those that were negative
 _WHITEST = 65535.0
+_BRIGHT, _WHITE_BORDER = 0.9, 0.9  # of the range, and the share of the border that is above
 _SATURATED = 0.6  # of the head: more is bone and air in no slab of a head
 
 
@@ -121,6 +122,27 @@ def labels(channel: Tensor, sample: Tensor) -> list[str]:
     told = ", ".join(value_text(float(value)) for value in values[: count if count < 7 else 3])
     told += f" ... {value_text(high)} ({count} of them)" if count >= 7 else ""
     return [f"only the values {told}: a mask or labels of regions, no intensities; name the image they belong to"]
+
+
+def inverted(channel: Tensor) -> list[str]:
+    """Tell of an image with a white border, as PET is shown in inverse grey: air is dark for the network.
+
+    Args:
+        channel: (*spatial).
+
+    Example:
+        >>> picture = torch.zeros(16, 16)
+        >>> picture[4:12, 4:12] = 1
+        >>> inverted(picture), len(inverted(1 - picture))
+        ([], 1)
+    """
+    low, high = (float(end) for end in torch.aminmax(channel))
+    across = sorted(range(channel.dim()), key=lambda axis: -channel.shape[axis])[:2]  # not over and under a head
+    border = torch.cat([channel.select(axis, end).flatten() for axis in across for end in (0, -1)])
+    white = low + _BRIGHT * (high - low)
+    if not high > low or min(channel.shape) < 2 or float((border >= white).float().mean()) < _WHITE_BORDER:
+        return []
+    return ["white around the head, as in a picture that was inverted: invert it, so that air is dark"]
 
 
 def _regions(channel: Tensor) -> tuple[float, float]:

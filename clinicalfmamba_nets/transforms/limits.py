@@ -21,7 +21,7 @@ from clinicalfmamba_nets.functional.voi import (
     parse_voi,
     percentile,
 )
-from clinicalfmamba_nets.transforms.doubts import doubts, flattened, labels
+from clinicalfmamba_nets.transforms.doubts import doubts, flattened, inverted, labels
 
 # A background is the value that all corners of an image share; interpolation undershoots it in at most this share of
 # the voxels that are not background.
@@ -228,7 +228,8 @@ def _chosen(
         limits, kind = _least_to_greatest(channel, clip_undershoot, hu), "plain"
     else:
         limits, kind = _robust(channel, sample, head, modality, name), "robust"
-    limits.warnings += labels(channel, sample) or doubts(sample, head, limits.ends, source, modality, kind)
+    found = labels(channel, sample) or doubts(sample, head, limits.ends, source, modality, kind)
+    limits.warnings += found or inverted(channel)
     return limits
 
 

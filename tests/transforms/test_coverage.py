@@ -29,7 +29,7 @@ def files(folder, slices: slice) -> tuple[str, str]:
     moved[2, 3] = 5 * (slices.start or 0)
     paths = str(folder / "mr.nii.gz"), str(folder / "ct.nii.gz")
     write_image(paths[0], volume, affine=AFFINE)
-    write_image(paths[1], 900 - volume[:, :, slices], affine=moved)
+    write_image(paths[1], np.where(volume > 0, 900 - volume, 0)[:, :, slices], affine=moved)
     return paths
 
 

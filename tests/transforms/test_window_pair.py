@@ -141,6 +141,20 @@ def test_a_window_that_turns_the_head_white_or_black_is_a_warning(change, window
     assert told in warnings and bool(warnings) == bool(told)
 
 
+@pytest.mark.parametrize("modality", ["CT", "PT", "NM", ""])
+@pytest.mark.parametrize("slices", [1, 5])
+def test_an_inverted_picture_is_a_warning(modality, slices):
+    mr, ct = head()
+    picture = ct.clamp(0, 80) * 255 / 80
+    for which, upright in ((picture, True), (255 - picture, False)):
+        planes = torch.stack([mr, which])
+        sources = PairSources.of({"modality": "MR"}, {"modality": modality, "dtype": "uint8"})
+        planes = planes if slices == 1 else planes[..., None].expand(-1, -1, -1, slices)
+        image = MetaTensor(planes, meta={"sources": sources})
+        warnings = WindowIntensityPair()(image).meta.get("warnings", "")
+        assert bool(warnings) != upright and ("image B: white around the head" in warnings) != upright
+
+
 @pytest.mark.parametrize(("modality", "is_told"), [("", True), ("MR", False)])
 def test_hounsfield_units_that_are_not_taken_for_a_ct_are_told(modality, is_told):
     mr, ct = head()
