@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from clinicalfmamba_nets.io.dicom.header import NUCLEAR, Header
 from clinicalfmamba_nets.io.dicom.pixel_format import NATIVE, pixel_bytes, pixel_problem
@@ -50,6 +51,15 @@ _PHOTONS = (
     r"201[- ]?tl|xe[- ]?133|hmpao|ecd|spect|datscan|ioflupane)\b"
 )
 _POSITRONS = r"\b(f[- ]?18|18[- ]?f|fluorine|fdg|pet|c[- ]?11|ga[- ]?68|o[- ]?15)\b"
+# Words of an MR's ImageType, or its ComplexImageComponent, whose brightness is not that of anatomy.
+_NO_ANATOMY = (
+    (("P", "PHASE", "PHASE MAP", "PHASEMAP"), "the phase of the signal, no anatomy; choose the magnitude"),
+    (("PROJECTION IMAGE", "MIP", "MINIP", "MNIP", "MPR MIP"), "a projection through many slices; choose the slices"),
+    (
+        ("ADC", "ADC_UNSPECIFIED", "FA", "CBF", "CBV", "MTT", "TTP", "TMAX", "RELCBF", "RELCBV", "RCBF", "RCBV"),
+        "a map of measured values, which the weights were not trained on",
+    ),
+)
 MAX_SIDE = 16384
 
 
@@ -98,6 +108,20 @@ def role_of(header: Header) -> str:
     if header.sop_class == SECONDARY and header.slices and header.slices[0].position is None:
         return "a screen without a place in the patient"
     return ""
+
+
+def not_anatomy(words: Iterable[str]) -> str:
+    """Tell what an MR shows where it is no image of anatomy, by words of ImageType and ComplexImageComponent; else "".
+
+    Example:
+        >>> not_anatomy(["P", "ND"])
+        'says P: the phase of the signal, no anatomy; choose the magnitude'
+        >>> not_anatomy(["M", "ND", "NORM"])
+        ''
+    """
+    found = {word.strip().upper() for word in words}
+    hits = [(word, what) for known, what in _NO_ANATOMY for word in known if word in found]
+    return f"says {hits[0][0]}: {hits[0][1]}" if hits else ""
 
 
 def tracer_modality(header: Header) -> str:

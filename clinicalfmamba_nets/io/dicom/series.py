@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import shlex
 from collections import Counter
@@ -15,7 +16,15 @@ import numpy as np
 from clinicalfmamba_nets.io.dicom.contrasts import Part, split_series
 from clinicalfmamba_nets.io.dicom.geometry import place_slices, plane_of
 from clinicalfmamba_nets.io.dicom.header import NUCLEAR, Header, Slice
-from clinicalfmamba_nets.io.dicom.kinds import HEAD_WORDS, SLICED, image_problem, is_image, role_of, tracer_modality
+from clinicalfmamba_nets.io.dicom.kinds import (
+    HEAD_WORDS,
+    SLICED,
+    image_problem,
+    is_image,
+    not_anatomy,
+    role_of,
+    tracer_modality,
+)
 from clinicalfmamba_nets.io.files import printable
 
 # Slices for each plane that a scout has at most, and how many times more a stack beside it has.
@@ -268,6 +277,11 @@ def _missing_notes(series: Series) -> list[str]:
     if part and not re.search(HEAD_WORDS, part, re.IGNORECASE):
         told = f"BodyPartExamined (0018,0015) says {printable(part)}: the weights were trained on heads alone"
         series.warnings.append(told)
+    types = [str(item.contrast.get("ImageType", "")).split("\\")[2:] for item in series.slices]
+    parts = [str(item.contrast.get("ComplexImageComponent", "")) for item in series.slices]
+    shown = not_anatomy([*itertools.chain(*types), *parts]) if head.modality == "MR" else ""
+    if shown:
+        series.warnings.append(f"ImageType (0008,0008) {shown}")
     if not series.frame_of_reference:
         notes.append("no FrameOfReferenceUID (0020,0052): whether it lies in one space with another series is not told")
     if head.sop_class == NUCLEAR and head.frames > 1 and not series.slices[0].gap:

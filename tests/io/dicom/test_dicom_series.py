@@ -328,6 +328,24 @@ def test_a_modality_that_tells_nothing_is_that_of_the_class(make_series, modalit
     assert not warned or row.warnings[0].endswith(f"{warned}: taken as MR by its SOPClassUID (0008,0016)")
 
 
+@pytest.mark.parametrize(
+    ("image_type", "told"),
+    [
+        (["ORIGINAL", "PRIMARY", "P", "ND"], "says P: the phase of the signal"),
+        (["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "PCA"], "says P: the phase of the signal"),
+        (["DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND"], "says ADC: a map of measured values"),
+        (["DERIVED", "SECONDARY", "PROJECTION IMAGE", "CSA MIP"], "says PROJECTION IMAGE: a projection"),
+        (["ORIGINAL", "PRIMARY", "M_SE", "M", "SE"], ""),
+        (["ORIGINAL", "PRIMARY", "R_IR", "R", "IR"], ""),
+        (["DERIVED", "PRIMARY", "DIFFUSION", "TRACEW", "ND"], ""),
+    ],
+)
+def test_what_is_no_anatomy_is_told(make_series, image_type, told):
+    row = one(make_series(2, ImageType=image_type))
+    assert [told in text for text in row.warnings] == [True] * bool(told)
+    assert one(make_series(2, Modality="CT", ImageType=image_type)).warnings == []
+
+
 def test_slices_of_two_modalities_are_no_volume(make_series):
     ct = {"Modality": "CT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}
     row = one(
