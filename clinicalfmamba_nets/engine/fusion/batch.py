@@ -95,6 +95,7 @@ class CaseFuser:
         case, warning = case.in_order(task)
         told = find_task(task).warning, warning, never_seen(task, case.words)
         details["warnings"] += [text for text in told if text]
+        _check_format(case, self.options.output_ext)
         made_by = {"task": task, "bundle": bundle, "settings": self.options.image_settings()}
         return case, made_by | {"weights": self.weights_digest(bundle, task)}
 
@@ -164,6 +165,22 @@ class CaseFuser:
         if "presentation" not in details:
             drop_fusion_set(case, self.results.folder)
         details["sha256"] = record["sha256"]
+
+
+def _check_format(case: Case, extension: str) -> None:
+    """Refuse a format that cannot hold the result of a case, before it is fused.
+
+    Raises:
+        FusionInputError: a DICOM series asked of other images, or a PNG of a volume.
+    """
+    first = case.first
+    if extension == ".dcm" and not first.is_series:
+        found, remedy = "an image of another format", "write NIfTI or PNG instead (--format)"
+        raise input_error(printable(first.path), "a DICOM series to derive from", found, remedy)
+    if extension == ".png" and first.is_volume:
+        raise input_error(
+            printable(first.path), "an image for .png", "a volume", "write NIfTI instead (--format nifti)"
+        )
 
 
 def preview_case(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,28 @@ def test_settings_that_differ_are_named_and_no_others(toy_cli, tmp_path):
     assert toy_cli("fuse", *paths, "-o", tmp_path / "out").code == 0
     cause = toy_cli("fuse", *paths, "-o", tmp_path / "out", "--window-b", "p1/p99").cause
     assert "expected a result made with window_b p1/p99, found window_b by default; add --overwrite" in cause
+
+
+@pytest.mark.parametrize(
+    ("ending", "shape", "asked", "told"),
+    [
+        (".png", (24, 20), ".dcm", "expected a DICOM series to derive from, found an image of another format"),
+        (".nii", (24, 20, 6), ".dcm", "expected a DICOM series to derive from, found an image of another format"),
+        (".nii", (24, 20, 6), ".png", "expected an image for .png, found a volume; write NIfTI instead"),
+    ],
+)
+def test_a_format_that_cannot_hold_the_result_is_refused_before_the_fusion(tmp_path, ending, shape, asked, told):
+    from clinicalfmamba_nets.engine.fusion.batch import fuse_cases
+    from clinicalfmamba_nets.engine.fusion.options import FuseOptions
+
+    for seed, name in enumerate(("mri", "ct")):
+        write_image(tmp_path / f"{name}{ending}", np.random.default_rng(seed).integers(0, 255, shape), dtype="uint8")
+    entry = {"case": "7", "image": str(tmp_path / f"mri{ending}"), "image2": str(tmp_path / f"ct{ending}")}
+
+    def opened():
+        raise AssertionError("a network was opened")
+
+    fuse_cases([entry], tmp_path / "out", FuseOptions(task="ct_mri", output_ext=asked), prepare=opened)
+    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert report["outputs"][0]["error"].startswith(f"{tmp_path / f'mri{ending}'}: {told}")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["run.json"]
