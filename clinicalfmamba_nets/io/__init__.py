@@ -34,6 +34,7 @@ __all__ = [
     "check_file",
     "check_memory",
     "check_values",
+    "has_samples",
     "image_extension",
     "image_files",
     "image_format",
@@ -138,6 +139,18 @@ def is_volume(path: PathLike) -> bool:
     except (FusionInputError, OSError):
         return False
     return len(shape) > 2 and min(shape[:3]) > 1
+
+
+def has_samples(path: PathLike) -> bool:
+    """Tell by its header whether a volume may be in color: several samples in each voxel, which may yet be equal.
+
+    False for every other format, and for a file that cannot be read: reading it tells the reason.
+    """
+    try:
+        name = image_format(path)
+        return name in _DETACHED and _function(name, f"{name}_samples")(path) > 1
+    except (FusionInputError, OSError):
+        return False
 
 
 def stated_modality(path: PathLike) -> str:

@@ -107,6 +107,12 @@ def metaimage_shape(path: PathLike) -> tuple[int, ...]:
         return _layout(_read_header(path))[0]
 
 
+def metaimage_samples(path: PathLike) -> int:
+    """Return how many samples a header states for each voxel, 3 or 4 in color; errors as in `read_metaimage`."""
+    with refuse_damaged(path, _WHAT):
+        return _layout(_read_header(path))[2]
+
+
 def metaimage_modality(path: PathLike) -> str:
     """Return "CT" or "MR" where a header's Modality says so, "" else; errors as in `read_metaimage`."""
     with refuse_damaged(path, _WHAT):

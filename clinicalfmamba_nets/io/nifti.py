@@ -114,6 +114,11 @@ def nifti_shape(path: PathLike) -> tuple[int, ...]:
     return read_header(path).shape
 
 
+def nifti_samples(path: PathLike) -> int:
+    """Return how many samples a header states for each voxel, 3 or 4 in color; errors as in `read_nifti`."""
+    return read_header(path).samples
+
+
 def nifti_files(path: PathLike) -> list[Path]:
     """Return the files of an image: one, or a pair `.hdr` and `.img`."""
     return list(halves(path))

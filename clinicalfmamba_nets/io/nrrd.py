@@ -34,6 +34,13 @@ def nrrd_shape(path: PathLike) -> tuple[int, ...]:
         return read_header(path).shape
 
 
+def nrrd_samples(path: PathLike) -> int:
+    """Return how many samples a header states for each voxel, 3 or 4 in color; errors as in `read_nrrd`."""
+    with refuse_damaged(path, _WHAT):
+        head = read_header(path)
+        return 1 if head.component is None else head.stored[head.component]
+
+
 def nrrd_files(path: PathLike) -> list[Path]:
     """Return the files of an image: of its header, and of its voxels."""
     with refuse_damaged(path, _WHAT):

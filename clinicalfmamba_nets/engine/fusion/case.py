@@ -15,6 +15,7 @@ from clinicalfmamba_nets.engine.run.tasks import DICOM_WORDS, LABELS, MR_WORDS, 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import (
     check_file,
+    has_samples,
     image_files,
     is_dicom,
     is_volume,
@@ -146,12 +147,12 @@ class Source:
 
     @cached_property
     def color(self) -> bool:
-        """Whether the image is in color; a file is read for it, a DICOM series is asked for its header."""
+        """Whether the image is in color; a volume is read for it only where its header may say so."""
         if self.is_series:
             from clinicalfmamba_nets.io.dicom.pixel_format import is_color
 
             return is_color(self.series.header)
-        return not self.is_volume and bool(read_image(self.path)[1]["color"])
+        return (not self.is_volume or has_samples(self.path)) and bool(read_image(self.path)[1]["color"])
 
     @property
     def extension(self) -> str:
@@ -252,7 +253,7 @@ class Case:
         elif second.is_series:  # a screen of a functional image; other series tell by their modality what they are
             color = not words[1] and second.color
         else:
-            color = not self.first.is_volume and second.color
+            color = (second.is_volume or not self.first.is_volume) and second.color
         if color and second and words[1] not in ("pet", "spect") and second.folder_word == "pet":
             words = (words[0], "pet")
         series = second is not None and second.is_series

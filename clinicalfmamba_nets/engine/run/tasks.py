@@ -187,14 +187,14 @@ def choose_task(words: tuple[str, str], color: bool, volume: bool, series: bool 
     elif series:
         task = "t2_flair" if words[1] in MR_WORDS else "spect_mri" if color else FIRST_TASK
     elif volume:
-        task = bundle_tasks(VOLUMES)[0]
+        task = "spect_mri" if color else bundle_tasks(VOLUMES)[0]
     else:
         task = "spect_mri" if color else FIRST_TASK
     remedy = "--task names another" if task != "spect_mri" or fitting else "for a PET add --task pet_mri"
     if series:
         what = f"the second series is {'in color, ' if color else ''}{LABELS.get(words[1], 'of no stated modality')}"
     elif volume:
-        what = "volumes"
+        what = "volumes, the second one in color" if color else "volumes"
     else:
         what = f"the second image is {'in color' if color else 'grey'}"
         what += f" and named {LABELS[words[1]]}" if fitting else ""

@@ -60,3 +60,27 @@ def test_a_named_ct_in_color_is_told_as_one(tmp_path):
     entry = {"case": "1", "image": str(tmp_path / "mr.png"), "image2": str(tmp_path / "ct.png")}
     task, told = Case.of(entry).task()
     assert task == "ct_mri" and "in color and named CT" in told
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize(("grey", "task"), [(False, "spect_mri"), (True, "t2_flair")])
+def test_the_task_of_a_volume_in_color_without_a_telling_name(tmp_path, ending, grey, task):
+    import numpy as np
+
+    from clinicalfmamba_nets.io import write_image
+    from clinicalfmamba_nets.io.nifti_color import write_rgb_nifti
+    from clinicalfmamba_nets.io.nrrd import write_rgb_nrrd
+
+    rgb = np.random.default_rng(0).integers(0, 255, (6, 5, 4, 3))
+    rgb = np.repeat(rgb[..., :1], 3, axis=-1) if grey else rgb
+    second = tmp_path / f"x{ending}"
+    if ending == ".mha":
+        head = "ObjectType = Image\nNDims = 3\nDimSize = 6 5 4\nElementType = MET_UCHAR\nElementNumberOfChannels = 3\n"
+        head += "BinaryData = True\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 1 1\n"
+        voxels = rgb.transpose(2, 1, 0, 3).astype(np.uint8).tobytes()
+        second.write_bytes(f"{head}ElementDataFile = LOCAL\n".encode() + voxels)
+    else:
+        {".nii.gz": write_rgb_nifti, ".nrrd": write_rgb_nrrd}[ending](second, rgb, np.eye(4))
+    write_image(tmp_path / "a.nii", np.arange(120.0).reshape(6, 5, 4))
+    case = Case("7", Source(str(tmp_path / "a.nii")), Source(str(second)))
+    assert case.task()[0] == task and ("in color" in case.task()[1]) != grey
