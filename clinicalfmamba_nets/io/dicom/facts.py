@@ -32,6 +32,9 @@ _GIVEN = {
     "RadiopharmaceuticalStartDateTime": "(0018,1078)",
 }
 _BROKEN = "\ufffd"
+# Of Philips: what a displayed value is divided by, times RescaleSlope, to give the signal; its block's creator.
+_SCALE_SLOPE, _SCALE_CREATOR = 0x2005100E, (0x20050010, "Philips MR Imaging DD 001")
+_SAME_SCALE = 0.01
 
 
 class SeriesFacts:
@@ -46,6 +49,7 @@ class SeriesFacts:
         self.modality = modality
         self.description = description
         self._windows: list[tuple[Window, ...]] = []
+        self._scales: set[float] = set()
         self._acquisitions: list[Acquisition] = []
         self._of_slices: dict[str, dict[str, str]] = {keyword: {} for keyword in (*_ALIKE, *_GIVEN)}
         self._first: Any = None
@@ -62,6 +66,8 @@ class SeriesFacts:
             self._windows.append(_windows(dataset, item.frame))
             if self._first is None:
                 self._first, self._item = _small(dataset), item
+            if self.modality == "MR":
+                self._scales |= _philips_scale(dataset, item)
             if self.modality == "PT" and item.path != self._path:
                 self._acquisitions.append(acquisition_of(dataset))
                 given = next(iter(dataset.get("RadiopharmaceuticalInformationSequence") or []), None)
@@ -78,6 +84,17 @@ class SeriesFacts:
         """
         with refuse_damaged(self._path or "", "DICOM image"), quiet_pydicom():
             return self._info()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What changes the meaning of the picture: slices of several scales that the rescaled values do not remove."""
+        if not self._scales or max(self._scales) <= (1 + _SAME_SCALE) * min(self._scales):
+            return []
+        share = max(self._scales) / min(self._scales)
+        return [
+            f"Philips's Scale Slope (2005,100E) differs up to {share:.3g} times from slice to slice and is not used: "
+            "brightness may step between slices"
+        ]
 
     def _info(self) -> tuple[dict[str, Any], list[str]]:
         notes: list[str] = []
@@ -161,6 +178,16 @@ def is_windowed(header: Any, item: Slice) -> bool:
     bits, signed = header.get("BitsStored"), header.get("PixelRepresentation")
     plain = item.slope in (None, 1) and not item.intercept
     return isinstance(bits, int) and bits <= 8 and not signed and plain
+
+
+def _philips_scale(dataset: Any, item: Slice) -> set[float]:
+    """Return what rescaled values are divided by to give the signal, in a set; an empty one where it is not told."""
+    tag, creator = _SCALE_CREATOR
+    if tag not in dataset or _SCALE_SLOPE not in dataset or str(dataset[tag].value).strip() != creator:
+        return set()
+    found = _floats(dataset[_SCALE_SLOPE].value)
+    scale = found[0] * (1.0 if item.slope is None else item.slope) if len(found) == 1 else 0.0
+    return {scale} if math.isfinite(scale) and scale > 0 else set()
 
 
 def _small(dataset: Any) -> Any:

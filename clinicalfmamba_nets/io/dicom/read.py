@@ -99,7 +99,12 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
         **info,
         "background": None if background is None else np.moveaxis(background, (0, 1, 2), (2, 1, 0)),
         "notes": notes,
-        "warnings": [*series.warnings, *overflow_warning(spilled), *_too_dense(volume, info["units"] == "HU")],
+        "warnings": [
+            *series.warnings,
+            *facts.warnings,
+            *overflow_warning(spilled),
+            *_too_dense(volume, info["units"] == "HU"),
+        ],
     }
 
 

@@ -87,6 +87,25 @@ def test_a_ct_of_eight_bits_without_rescale_is_no_hu(make_series, rescale, units
     assert array.max() == 23 - (1024 if units else 0)
 
 
+@pytest.mark.parametrize(
+    ("slopes", "scales", "told"),
+    [
+        ((2.5, 2.5, 2.5), (0.01, 0.02, 0.04), "differs up to 4 times"),
+        ((1.0, 2.0, 4.0), (0.04, 0.02, 0.01), ""),
+        ((2.5, 2.5, 2.5), (0.01, 0.01, 0.01), ""),
+        ((2.5, 2.5, 2.5), (0.01, 0.0, float("nan")), ""),
+    ],
+)
+def test_slices_of_several_scales_of_philips_are_told(make_series, slopes, scales, told):
+    def edit(number, made):
+        made.RescaleSlope, made.RescaleIntercept = slopes[number], 0
+        made.add_new(0x20050010, "LO", "Philips MR Imaging DD 001")
+        made.add_new(0x2005100E, "FL", scales[number])
+
+    warnings = read_image(make_series(3, edit=edit))[1]["warnings"]
+    assert [told in text for text in warnings] == [True] * bool(told)
+
+
 def test_a_description_in_broken_text_is_left_out(make_series):
     folder = make_series(1, SpecificCharacterSet="ISO_IR 100", SeriesDescription="T1 Sch\u00e4del")
     assert read_image(folder)[1]["description"] == "T1 Sch\u00e4del"
