@@ -15,6 +15,7 @@ from clinicalfmamba_nets.transforms.sources import Source
 
 OTHER_GRID = ("refuse", "resample")
 REGISTER = ("none", "rigid")
+_EIGHT_BITS = 1 / 254  # part of white that rounding to 8 bits may change
 
 
 @dataclass
@@ -59,7 +60,8 @@ def put_on_grid(
             registration finds that they do not belong together.
     """
     told_times, late = compare_times(first, second)
-    warnings = [*check_patient(first, second), *late, *_check_two(first, second)]
+    twice = _check_two(first, second)
+    warnings = [*check_patient(first, second), *late, *twice]
     _check_orders(first, second)
     if register == "rigid":
         told, transform = _register(first, second)
@@ -68,6 +70,7 @@ def put_on_grid(
         _check_space(first, second)
         warnings += _check_template(first, second)
     note, covered = _interpolated(first, second, other_grid == "resample" or register == "rigid")
+    warnings += [] if twice else _check_two(first, second)  # also where one is stored in another order
     covered = _without_padding(covered, second)
     told = [*told_times, *told, *filter(None, [note])]
     warnings += check_coverage(first, second, covered, allow_partial)
@@ -75,13 +78,31 @@ def put_on_grid(
 
 
 def _check_two(first: Source, second: Source) -> list[str]:
-    """Warn of one image that is named twice, or of a copy of it."""
-    one, other = first.array, second.array
-    if one.shape != other.shape or one.dtype != other.dtype or not np.array_equal(one, other):
-        return []
-    if one.min() == one.max() or first.modality != second.modality:  # nothing to tell them by, or two by their headers
+    """Warn of one image that is named twice, or of a copy of it, also in another type."""
+    if first.modality != second.modality or not _same_picture(first.array, second.array):  # two by their headers
         return []
     return [f"the same pixels as {first.name}: one image is fused with itself; name the other one"]
+
+
+def _same_picture(one: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether two arrays hold the same values, or the same shares of white in two types: 8 bits, 16, [0, 1]."""
+    if one.shape != other.shape or one.min() == one.max():  # nothing to tell them by
+        return False
+    if one.dtype == other.dtype:
+        return np.array_equal(one, other)
+    if np.allclose(one, other, rtol=1e-6, atol=0):
+        return True
+    whites = _white(one), _white(other)
+    if not all(whites):
+        return False
+    return all(np.abs(a / whites[0] - b / whites[1]).max() <= _EIGHT_BITS for a, b in zip(one, other, strict=True))
+
+
+def _white(array: np.ndarray) -> float:
+    """Return the value of white in a picture, 0 where the type and the values do not tell."""
+    if array.dtype.kind == "u":
+        return float(np.iinfo(array.dtype).max)
+    return 1.0 if array.dtype.kind == "f" and array.min() >= 0 and 0.5 < array.max() <= 1 else 0.0
 
 
 def _check_orders(first: Source, second: Source) -> None:

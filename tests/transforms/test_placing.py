@@ -189,6 +189,22 @@ def test_an_image_that_is_named_twice_is_told():
     assert put_on_grid(Source(array, "a", modality="MR"), Source(array, "b", modality="NM")).warnings == []
 
 
+def test_a_copy_in_another_type_is_told():
+    array = np.random.default_rng(0).integers(0, 256, (20, 30)).astype(np.uint8)
+    copies = array.astype(np.float32), array.astype(np.uint16) * 257, array / 255, array.astype(np.int16) * 2
+    pairs = [(Source(array, "a.png"), Source(copy, "b.png")) for copy in (*copies, array[::-1])]
+    assert [len(put_on_grid(*pair).warnings) for pair in pairs] == [1, 1, 1, 0, 0]
+
+
+def test_a_copy_that_is_stored_in_another_order_is_told():
+    array, flipped = np.random.default_rng(1).normal(size=(6, 7, 8)), np.diag([-1.0, 1.0, 1.0, 1.0])
+    flipped[0, 3] = 5
+    placed = put_on_grid(
+        Source(array, "a.nii", affine=np.eye(4)), Source(array[::-1].astype(np.float32), "b.nii", affine=flipped)
+    )
+    assert placed.warnings == ["the same pixels as a.nii: one image is fused with itself; name the other one"]
+
+
 def test_a_mask_of_an_array_is_not_lost():
     masked = np.ma.masked_greater(np.arange(6.0).reshape(2, 3), 4)
     with pytest.raises(
