@@ -14,6 +14,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.background import fill_background
 from clinicalfmamba_nets.io.colour import colour_pixels
 from clinicalfmamba_nets.io.files import PathLike, check_file, printable, to_path
+from clinicalfmamba_nets.io.persons import stated_person
 from clinicalfmamba_nets.io.raw import (
     bytes_behind,
     check_grid,
@@ -89,6 +90,7 @@ def read_metaimage(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         array, behind = _voxels(head, (samples, *shape) if samples > 1 else shape, dtype)
     meta |= {"format": "metaimage", "dtype": array.dtype.name, "value_range": None, "color": False, "affine": affine}
     meta |= {"background": None, "warnings": [*meta["warnings"], *behind], "modality": _modality(head)}
+    meta |= stated_person(head.fields)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     if samples > 1:

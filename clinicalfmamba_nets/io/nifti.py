@@ -15,6 +15,7 @@ from clinicalfmamba_nets.io.background import fill_background
 from clinicalfmamba_nets.io.colour import colour_pixels
 from clinicalfmamba_nets.io.files import PathLike, atomic_file, printable, to_path
 from clinicalfmamba_nets.io.nifti_header import WHAT, NiftiHeader, halves, qform_affine, read_header
+from clinicalfmamba_nets.io.persons import person_in_text
 from clinicalfmamba_nets.io.raw import (
     bytes_behind,
     check_grid,
@@ -27,6 +28,10 @@ from clinicalfmamba_nets.io.raw import (
 )
 
 _FREE_TEXT = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
+
+
+def _free_text(head: NiftiHeader, name: str) -> str:
+    return bytes(head.raw[name]).decode("utf-8", "replace").strip(" \0") if name in head.raw.keys() else ""  # noqa: SIM118
 
 
 def _check_dims(shape: tuple[int, ...], path: PathLike, two_channels: bool) -> None:
@@ -94,6 +99,8 @@ def read_nifti(path: PathLike, two_channels: bool = False) -> tuple[np.ndarray, 
         "background": None,
         "notes": list(head.notes),
         "warnings": [*head.warnings, *behind],
+        "label": _free_text(head, "db_name"),
+        **person_in_text(*(_free_text(head, name) for name in _FREE_TEXT)),
     }
     if head.samples > 1:
         if two_channels:

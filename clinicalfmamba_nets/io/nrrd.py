@@ -13,6 +13,7 @@ from clinicalfmamba_nets.io.background import fill_background
 from clinicalfmamba_nets.io.colour import colour_pixels
 from clinicalfmamba_nets.io.files import PathLike, atomic_file, printable, to_path
 from clinicalfmamba_nets.io.nrrd_header import MAX_HEADER, TYPES, NrrdHeader, read_header
+from clinicalfmamba_nets.io.persons import stated_person
 from clinicalfmamba_nets.io.raw import (
     bytes_behind,
     check_grid,
@@ -104,6 +105,7 @@ def read_nrrd(path: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
         "background": None,
         "notes": list(head.notes),
         "warnings": [*head.warnings, *behind],
+        **stated_person(head.texts),
     }
     if head.component is not None:
         samples = np.moveaxis(array, head.component, -1)

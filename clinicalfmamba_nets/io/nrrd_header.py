@@ -56,6 +56,7 @@ class NrrdHeader:
     coordinates: str = "patient"
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)  # keys and values that NRRD gives no meaning
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,8 +74,9 @@ def read_header(path: PathLike) -> NrrdHeader:
         FusionInputError: whatever is wrong with it, in one line.
     """
     target = check_file(path, "an NRRD image")
-    fields, offset, unknown = _read_fields(target)
-    head = NrrdHeader(printable(path), fields, target, offset)
+    texts: dict[str, str] = {}
+    fields, offset, unknown = _read_fields(target, texts)
+    head = NrrdHeader(printable(path), fields, target, offset, texts=texts)
     if unknown:
         head.warnings.append(f"fields that NRRD does not know left out: {', '.join(unknown[:5])}")
     _find_data(head)
@@ -87,8 +89,8 @@ def read_header(path: PathLike) -> NrrdHeader:
     return head
 
 
-def _read_fields(path: Path) -> tuple[dict[str, str], int, list[str]]:
-    """Return the fields by their names without spaces, where the voxels start, and names of unknown fields."""
+def _read_fields(path: Path, texts: dict[str, str]) -> tuple[dict[str, str], int, list[str]]:
+    """Return the fields by their names without spaces, where the voxels start, names of unknown fields; fill texts."""
     with open(path, "rb") as file:
         start = file.read(MAX_HEADER)
     if not start.startswith(b"NRRD"):
@@ -103,7 +105,10 @@ def _read_fields(path: Path) -> tuple[dict[str, str], int, list[str]]:
     unknown = []
     for line in lines[1:]:
         name, separator, value = line.partition(":")
-        if line.startswith("#") or not separator or value.startswith("="):
+        if line.startswith("#") or not separator:
+            continue
+        if value.startswith("="):
+            texts[name.strip()] = value[1:].strip()
             continue
         key = name.replace(" ", "").lower()
         key = _ALIASES.get(key, key)

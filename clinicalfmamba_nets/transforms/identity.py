@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 from datetime import datetime, timedelta
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.transforms.names import names_warning, other_patient
 from clinicalfmamba_nets.transforms.sources import Source
 
 _STUDY = "StudyInstanceUID (0020,000D)"
-# What stands before the number or name of a subject, or of a session, in the name of a file.
-_SUBJECT = (
-    r"(?<![a-z])(?:sub-([a-z0-9]+)|(?:subject|subj|sub|patient|pat|case)[-_ ]?(\d[a-z0-9]*)"
-    r"|(brats.+?)(?=[_-](?:t1|t2|flair)))"
-)
-_SESSION = r"(?<![a-z])(?:ses|session|visit)[-_ ]?([a-z0-9]+)"
 _LATER = timedelta(hours=24)
 
 
@@ -86,13 +79,12 @@ def compare_times(first: Source, second: Source) -> tuple[list[str], list[str]]:
 
 
 def _check_names(first: Source, second: Source) -> list[str]:
-    """Warn of files whose names say two subjects or sessions, as BIDS and most collections name them."""
-    for what, pattern in (("subject", _SUBJECT), ("session", _SESSION)):
-        names = (os.path.basename(source.path.split("::")[0]).lower() for source in (first, second))
-        one, other = (re.findall(pattern, name) for name in names)
-        if one and other and one[0] != other[0]:
-            return [f"named as another {what} than {first.name}: make sure that both are one patient"]
-    return []
+    """Warn of files whose names, or those of their folders, say two subjects, sessions or numbers of patients."""
+    media = "dicom" in (first.kind, second.kind)  # whose folders are numbered by series
+    told = names_warning(first.name, first.path, second.path, not media)
+    if not told and other_patient(first.label, second.label):
+        told = f"numbered otherwise in its header (db_name) than {first.name}: make sure that both are one patient"
+    return [told] if told else []
 
 
 def _known_sex(sex: str) -> str:
