@@ -99,6 +99,17 @@ def _numbered(one: str, other: str, least: int) -> bool:
     return False
 
 
+def is_named_fused(path: str) -> bool:
+    """Tell whether a file or folder is named as this program names its results.
+
+    Example:
+        >>> is_named_fused("OUT/7_fused.nii.gz"), is_named_fused("OUT/7_fused_color"), is_named_fused("fused/7.png")
+        (True, True, False)
+    """
+    name = os.path.basename(os.path.normpath(path.split("::")[0])).lower() if path else ""
+    return case_name(name).endswith(("_fused", "_fused_color"))
+
+
 def names_warning(name: str, path: str, other: str, numbers: bool = True) -> str:
     """Return the warning about a file that is named as of another patient than a first one; "" for none.
 

@@ -11,6 +11,7 @@ from clinicalfmamba_nets.spatial import match_grids, resample
 from clinicalfmamba_nets.spatial.grids import PATIENT
 from clinicalfmamba_nets.transforms.coverage import check_coverage, covered_share
 from clinicalfmamba_nets.transforms.identity import check_patient, compare_times
+from clinicalfmamba_nets.transforms.names import is_named_fused
 from clinicalfmamba_nets.transforms.sources import Source
 
 OTHER_GRID = ("refuse", "resample")
@@ -59,6 +60,8 @@ def put_on_grid(
         FusionInputError: the two do not lie on one grid, or not in one space, and this must not be mended; or
             registration finds that they do not belong together.
     """
+    for source in (first, second):
+        source.warnings += _check_fused(source)
     told_times, late = compare_times(first, second)
     twice = _check_two(first, second)
     warnings = [*check_patient(first, second), *late, *twice]
@@ -75,6 +78,14 @@ def put_on_grid(
     told = [*told_times, *told, *filter(None, [note])]
     warnings += check_coverage(first, second, covered, allow_partial)
     return Placement(told, transform, covered, warnings)
+
+
+def _check_fused(source: Source) -> list[str]:
+    """Warn of an earlier result that is given as a source: it shows both images already."""
+    if not source.fused and not is_named_fused(source.path):
+        return []
+    by = "header" if source.fused else "name"
+    return [f"a fused image by its {by}, which shows two images already: name the image of the scanner"]
 
 
 def _check_two(first: Source, second: Source) -> list[str]:

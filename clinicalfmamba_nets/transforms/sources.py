@@ -21,7 +21,7 @@ from clinicalfmamba_nets.io import check_values, printable, read_image
 _OPTIONAL = (
     "modality", "description", "windows", "units", "suv_factor", "suv_reason", "background", "coordinates",
     "frame_of_reference", "patient", "issuer", "birth_date", "patient_name", "sex", "study", "taken",
-    "space", "label",
+    "space", "label", "fused",
 )  # fmt: skip
 # What `meta["sources"]` tells of each image.
 FACTS = (
@@ -92,6 +92,7 @@ class Source:
     coordinates: str = "patient"
     space: str = ""
     label: str = ""
+    fused: bool = False
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of the image beside its pixels, as plain values."""

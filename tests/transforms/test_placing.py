@@ -205,6 +205,17 @@ def test_a_copy_that_is_stored_in_another_order_is_told():
     assert placed.warnings == ["the same pixels as a.nii: one image is fused with itself; name the other one"]
 
 
+@pytest.mark.parametrize(
+    ("path", "fused", "by"),
+    [("/a/7_fused.nii.gz", False, "name"), ("/a/study", True, "header"), ("/fused/7.nii.gz", False, "")],
+)
+def test_an_earlier_result_as_a_source_is_told(path, fused, by):
+    first, second = source(name="one", path=path, fused=fused), source(name="two", path="/a/ct.nii.gz")
+    put_on_grid(first, second)
+    told = f"a fused image by its {by}, which shows two images already: name the image of the scanner"
+    assert (first.warnings, second.warnings) == ([told] if by else [], [])
+
+
 def test_a_mask_of_an_array_is_not_lost():
     masked = np.ma.masked_greater(np.arange(6.0).reshape(2, 3), 4)
     with pytest.raises(

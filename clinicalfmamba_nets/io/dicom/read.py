@@ -10,6 +10,7 @@ import numpy as np
 
 from clinicalfmamba_nets.io.dicom.facts import SeriesFacts, overflow_warning
 from clinicalfmamba_nets.io.dicom.files import split_selector
+from clinicalfmamba_nets.io.dicom.kinds import MODEL
 from clinicalfmamba_nets.io.dicom.opened import OpenedSeries
 from clinicalfmamba_nets.io.dicom.padding import far_below_air, fill_padding
 from clinicalfmamba_nets.io.dicom.pixel_format import INVERTED, is_color
@@ -95,6 +96,7 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
         "modality": series.modality,
         "frame_of_reference": series.frame_of_reference,
         "taken": series.taken,
+        "fused": header.model == MODEL,
         **{key: series.stated(key) for key in ("patient", "issuer", "birth_date", "patient_name", "sex", "study")},
         **info,
         "background": None if background is None else np.moveaxis(background, (0, 1, 2), (2, 1, 0)),
