@@ -31,6 +31,8 @@ MODALITIES = {
     "pet": ("pet",),
 }
 _CANONICAL = {alias: name for name, aliases in MODALITIES.items() for alias in aliases}
+# How the images end that `fuse` writes beside a run.json.
+_RESULTS = ("_fused", "_fused_color", "_preview", "_weights", "contact_sheet")
 _SECTIONS = {"testing": ("testing", "test"), "training": ("training", "train"), "validation": ("validation", "val")}
 
 
@@ -207,8 +209,10 @@ def modality_of(name: PathLike) -> str | None:
 
 
 def _images(folder: Path) -> list[Path]:
-    """Return the images in a folder; of a pair of header and voxels the header's twin is left out."""
+    """Return the images in a folder, without this program's results; of header and voxels the twin is left out."""
     found = sorted(item for item in folder.iterdir() if item.is_file() and image_extension(item))
+    if (folder / "run.json").is_file():
+        found = [item for item in found if not case_name(item.name).lower().endswith(_RESULTS)]
     names = {item.name.lower() for item in found}
     return [item for item in found if item.name.lower().replace(".hdr", ".img") not in names - {item.name.lower()}]
 

@@ -123,6 +123,17 @@ def test_folder_layouts(tmp_path, names, cases):
     assert all("ct" in entry["image2"].lower() or "f" in entry["image2"] for entry in found)
 
 
+def test_results_beside_their_sources_are_no_images_of_a_folder(tmp_path):
+    for name in ("mr.nii.gz", "ct.nii.gz", "mr_fused.nii.gz", "mr_preview.png", "mr_weights.nii.gz"):
+        (tmp_path / "7").mkdir(exist_ok=True)
+        (tmp_path / "7" / name).write_bytes(b"x")
+    with pytest.raises(FusionInputError, match="one mri image of each case, found mr.nii.gz and mr_fused.nii.gz"):
+        folder_datalist(tmp_path)  # nothing tells that this is a result
+    (tmp_path / "7" / "run.json").write_text("{}")
+    (entry,) = folder_datalist(tmp_path)
+    assert (entry["image"], entry["image2"]) == (str(tmp_path / "7/mr.nii.gz"), str(tmp_path / "7/ct.nii.gz"))
+
+
 def test_folders_without_pairs(tmp_path):
     with pytest.raises(FusionInputError, match="no such folder"):
         folder_datalist(tmp_path / "gone")
