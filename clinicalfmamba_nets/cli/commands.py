@@ -269,16 +269,23 @@ class Stopped(KeyboardInterrupt):
     """
 
 
+def signals() -> list[int]:
+    """Return the signals that ask the program to stop; a terminal that closes does not where nohup said so."""
+    closed = getattr(signal, "SIGHUP", None)  # not on Windows
+    heard = closed is not None and signal.getsignal(closed) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([closed] if closed is not None and heard else [])]
+
+
 def stop(number: int, frame: FrameType | None) -> NoReturn:
     """Handle a signal: everything is cleaned up on the way, and a second signal changes nothing."""
-    for other in (signal.SIGINT, signal.SIGTERM):
+    for other in signals():
         signal.signal(other, signal.SIG_IGN)
     raise Stopped
 
 
 def program() -> NoReturn:
-    """Entry point of the installed program: a polite stop at SIGINT and SIGTERM, exit code 1."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Entry point of the installed program: a polite stop at SIGINT, SIGTERM and SIGHUP, exit code 1."""
+    for number in signals():
         signal.signal(number, stop)
     if sys.argv[1:2] == ["fuse"]:
         from clinicalfmamba_nets.engine.run.monai_on_demand import load_on_demand

@@ -365,7 +365,7 @@ def run_program(*words: object, bundles: Path, **options) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("signal_name", ["SIGKILL", "SIGTERM", "SIGHUP"])
 def test_kill_leaves_whole_files_and_the_next_run_goes_on(toy_bundles, tmp_path, signal_name):
     import signal
 
@@ -381,7 +381,8 @@ def test_kill_leaves_whole_files_and_the_next_run_goes_on(toy_bundles, tmp_path,
     process.send_signal(getattr(signal, signal_name))
     _, error = process.communicate(timeout=60)
     assert process.returncode != 0
-    if signal_name == "SIGTERM":
+    if signal_name != "SIGKILL":
+        assert not [item for item in out.iterdir() if item.name.startswith(".")]
         assert "stopped" in error.strip().splitlines()[-1] and "Traceback" not in error
         assert report_of(out)["counts"]["done"] >= 3
     for path in out.glob("[!.]*.png"):
