@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
@@ -28,8 +29,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse all arguments, options and positions in any order."""
+        """Parse all arguments in any order; a misspelled option is told before one that is missing."""
+        for word in itertools.takewhile(lambda word: word != "--", arguments):
+            name = word.split("=")[0]
+            if name.startswith("--") and name not in self._option_string_actions:
+                self.error(f"unknown option {name}{nearest(name, self._option_string_actions)}")
         found, unknown = self.parse_known_intermixed_args(arguments)
+        if getattr(found, "output", None) == "":
+            self.error("expected a name behind -o/--output, found an empty one")
         for word in unknown:
             if word.startswith("-"):
                 name = word.split("=")[0]

@@ -76,13 +76,14 @@ def check_task(parser: Parser, options: argparse.Namespace) -> str:
     """Leave with exit code 2 when no bundle, or not the named one, knows the task; return the bundle of the task."""
     from clinicalfmamba_nets.engine.run.tasks import FUSION_BUNDLES, TASKS
 
-    if options.bundle not in (None, *FUSION_BUNDLES):
+    bundle = getattr(options, "bundle", None)  # `score` has none
+    if bundle not in (None, *FUSION_BUNDLES):
         names = ", ".join(FUSION_BUNDLES)
-        parser.error(f"bundle {options.bundle!r}: expected one of {names}{nearest(options.bundle, FUSION_BUNDLES)}")
-    known = [name for name, row in TASKS.items() if options.bundle in (None, *row.bundles)]
+        parser.error(f"bundle {bundle!r}: expected one of {names}{nearest(bundle, FUSION_BUNDLES)}")
+    known = [name for name, row in TASKS.items() if bundle in (None, *row.bundles)]
     if options.task is not None and options.task not in known:
         parser.error(f"task {options.task!r}: expected one of {', '.join(known)}{nearest(options.task, known)}")
-    return options.bundle or (TASKS[options.task].bundles if options.task else FUSION_BUNDLES)[0]
+    return bundle or (TASKS[options.task].bundles if options.task else FUSION_BUNDLES)[0]
 
 
 def check_grade_inputs(parser: Parser, options: argparse.Namespace) -> None:

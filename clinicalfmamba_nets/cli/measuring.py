@@ -27,6 +27,7 @@ def run_score(parser: Parser, options: argparse.Namespace) -> int:
     """Score folders of fused images; 1 when some could not be scored."""
     if options.range is not None and not options.range > 0:
         parser.error(f"--range: expected a number above 0, found {options.range:g}")
+    check_task(parser, options)
     from clinicalfmamba_nets.engine.evaluation.score import score_folders
     from clinicalfmamba_nets.engine.run.workflows import show_progress
     from clinicalfmamba_nets.ops.native.allocator import tune_allocator

@@ -49,6 +49,9 @@ def test_version(run_cli):
         ("train --dataset_dir . -o out epochz=1", "did you mean 'epochs'?"),
         ("train --dataset_dir . -o out epochs=many", "epochs"),
         ("evaluate --dataset_dir . -o out --spilt case3", "unknown option --spilt; did you mean --split?"),
+        ("fuse a b --outptu out", "unknown option --outptu; did you mean --output?"),
+        ("score out --pair list.json", "unknown option --pair; did you mean --pairs?"),
+        ("score out --pairs list.json --task ct_mir", "did you mean ct_mri?"),
         ("info folder extra", "unexpected argument 'extra'"),
     ],
 )
@@ -63,6 +66,8 @@ def test_wrong_arguments_end_with_code_2_and_the_cause(run_cli, monkeypatch, tmp
 def test_empty_name_is_a_wrong_argument(run_cli, tmp_path):
     outcome = run_cli("fuse", "a.png", "", "-o", tmp_path / "out")
     assert outcome.code == 2 and "found an empty name" in outcome.cause
+    outcome = run_cli("fuse", "a.png", "b.png", "-o", "")
+    assert outcome.code == 2 and "expected a name behind -o/--output, found an empty one" in outcome.cause
 
 
 @pytest.mark.parametrize("command", ["fuse", "grade"])

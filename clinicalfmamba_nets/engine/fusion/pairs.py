@@ -77,6 +77,8 @@ def read_pair(image_a: Any, image_b: Any, spatial_dims: int | None = None) -> Re
         single = array if channel is None else _without_channel(array, channel)
         return Reading([{"image": single, "image2": image_b}], dims == 3, channel=channel, like=like)
     second = _checked(image_b, "image_b")
+    if not len(array):
+        raise input_error("image_a", "a batch of at least one image", "none", "leave empty batches out")
     if len(second) != len(array):
         found = f"{len(second)} for {len(array)}"
         raise input_error("image_b", "as many images as image_a has", found, "give batches of one length")

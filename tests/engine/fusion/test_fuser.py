@@ -33,6 +33,11 @@ def test_a_batch_is_a_batch():
     assert torch.equal(tensors[:, 0], torch.from_numpy(np.stack(single)))
 
 
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(FusionInputError, match="image_a: expected a batch of at least one image, found none"):
+        fuse(np.zeros((0, 1, 8, 8)), np.zeros((0, 1, 8, 8)), task="ct_mri")
+
+
 def test_shapes_are_those_of_the_first_image():
     for shape in ((32, 40), (1, 32, 40), (32, 40, 1)):
         assert fuse(A[0].reshape(shape), B[0], task="ct_mri").shape == shape
