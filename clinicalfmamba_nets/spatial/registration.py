@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class RigidAlignment:
         before: similarity as the headers place the volumes.
         after: similarity as `matrix` places them.
         warnings: what a person should look at, one sentence each.
+        notes: harmless facts.
     """
 
     matrix: np.ndarray
@@ -45,6 +46,7 @@ class RigidAlignment:
     before: Similarity
     after: Similarity
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def angles(self) -> tuple[float, float, float]:
@@ -175,9 +177,9 @@ def _check_match(after: Similarity, names: tuple[str, str]) -> None:
 
 def _judged(alignment: RigidAlignment) -> RigidAlignment:
     """Add the warnings that an alignment deserves."""
-    after, warnings = alignment.after, []
+    after, warnings, notes = alignment.after, [], []
     if np.array_equal(alignment.matrix, np.eye(4)):
-        warnings.append("registration gained nothing: the volumes stay where their headers place them")
+        notes.append("registration gained nothing: the volumes stay where their headers place them")
     if after.information < _INFORMATION[1] or after.sharpness < _SHARPNESS[1]:
         warnings.append(
             f"registration is unsure (mutual information {after.information:.3f}, {after.sharpness:.2f} times that 6 mm"
@@ -185,9 +187,11 @@ def _judged(alignment: RigidAlignment) -> RigidAlignment:
         )
     if after.overlap < _GOOD_OVERLAP:
         warnings.append(f"only {100 * after.overlap:.0f} % of the first volume lies inside the second")
-    if alignment.angle > _FAR[0] or np.linalg.norm(alignment.shift) > _FAR[1]:
-        warnings.append("the second volume was turned or moved far: check sides and headers")
-    return RigidAlignment(alignment.matrix, alignment.center, alignment.before, after, tuple(warnings))
+    if alignment.angle > _FAR[0]:
+        warnings.append(f"the second volume was turned by {alignment.angle:.0f} degrees: check sides and headers")
+    elif np.linalg.norm(alignment.shift) > _FAR[1]:  # as where two scanners count from two origins
+        notes.append("the second volume was moved far: check sides and headers")
+    return replace(alignment, warnings=tuple(warnings), notes=tuple(notes))
 
 
 def _starts(

@@ -229,7 +229,7 @@ def _record_fit(image: MetaTensor) -> None:
     image.meta["mutual_information"] = information_of(image.numpy()) if fit is None else fit.information
     if fit is None:
         return
-    add_notes(image.meta, "warnings", fit.warning)
+    add_notes(image.meta, "warnings", fit._replace(registered=bool(image.meta.get("registration"))).warning)
 
 
 class ScaleIntensityPair(WindowIntensityPair):

@@ -28,11 +28,13 @@ class Fit(NamedTuple):
         information: mutual information over the mean entropy, in [0, 1].
         gain: the greatest information of a moved second image over `information`.
         move: that move in words.
+        registered: whether the second one was registered before.
     """
 
     information: float
     gain: float
     move: str
+    registered: bool = False
 
     @property
     def warning(self) -> str:
@@ -47,7 +49,8 @@ class Fit(NamedTuple):
         told = f"mutual information {self.information:.3f}"
         if self.gain > MOST_GAIN:
             told += f", {self.information * self.gain:.3f} with the second one {self.move}"
-        return f"the two heads do not lie on each other ({told}): align them with --register rigid"
+        remedy = "registration failed, align them by hand" if self.registered else "align them with --register rigid"
+        return f"the two heads do not lie on each other ({told}): {remedy}"
 
 
 def measure_fit(pair: np.ndarray, affine: np.ndarray, covered: np.ndarray | None = None) -> Fit | None:

@@ -67,7 +67,8 @@ def put_on_grid(
     warnings = [*check_patient(first, second), *late, *twice]
     _check_orders(first, second)
     if register == "rigid":
-        told, transform = _register(first, second)
+        told, doubts, transform = _register(first, second)
+        warnings += doubts
     else:
         told, transform = [], ""
         _check_space(first, second)
@@ -144,7 +145,7 @@ def _check_template(first: Source, second: Source) -> list[str]:
     return [f"{told}: their places do not compare; bring both into one space first, or register them (register: rigid)"]
 
 
-def _register(first: Source, second: Source) -> tuple[list[str], str]:
+def _register(first: Source, second: Source) -> tuple[list[str], list[str], str]:
     """Move the affine of the second volume to where its tissue lies in the first."""
     from clinicalfmamba_nets.spatial.registration import register_rigid
 
@@ -168,7 +169,7 @@ def _register(first: Source, second: Source) -> tuple[list[str], str]:
         same_frame_of_reference=same_frame_of_reference,
     )
     second.affine = alignment.moved(places[1])
-    return [alignment.text(), *alignment.warnings], alignment.itk_text()
+    return [alignment.text(), *alignment.notes], list(alignment.warnings), alignment.itk_text()
 
 
 def _interpolated(first: Source, second: Source, mended: bool) -> tuple[str, np.ndarray | None]:

@@ -10,7 +10,7 @@ from scipy.ndimage import rotate
 
 from clinicalfmamba_nets.data.volume_phantom import brain_volumes
 from clinicalfmamba_nets.transforms import WindowIntensityPair
-from clinicalfmamba_nets.transforms.misfit import measure_fit
+from clinicalfmamba_nets.transforms.misfit import Fit, measure_fit
 
 AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 
@@ -102,3 +102,9 @@ def test_a_symmetric_noisy_head_is_not_taken_for_a_mirrored_one():
     for _ in range(3):
         noisy = [np.clip(head + rng.normal(0, 0.05, head.shape), 0, 1) for _ in range(2)]
         assert "mirrored" not in measure_fit(np.stack(noisy), np.diag([-4.0, -4.0, 4.0, 1.0])).warning
+
+
+def test_a_registration_that_failed_is_told_as_such():
+    fit = Fit(0.01, 1.5, "turned by 16 degrees")
+    assert fit.warning.endswith("align them with --register rigid")
+    assert fit._replace(registered=True).warning.endswith("registration failed, align them by hand")

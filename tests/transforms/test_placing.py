@@ -62,7 +62,7 @@ def test_a_registered_volume_is_moved_told_and_its_transform_written(files, tmp_
     inside = image[:, 1:-1, 1:-1, 1:-1]
     assert torch.allclose(inside[1] - inside[0], torch.tensor(1.0 - 10 * 0.5 + 100 * 1.5), atol=1e-3)
     assert "moved by 1.87 mm" in image.meta["notes"]
-    assert "look at the sides" in image.meta["notes"]
+    assert "look at the sides" in image.meta["warnings"]
     SaveFused(tmp_path / "out")(image[:1], image.meta, "case_fused_7")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
         "case_fused_7_fused.nii.gz",
@@ -170,14 +170,16 @@ def test_two_spaces_are_refused_or_registered_from_the_centers(monkeypatch):
     with pytest.raises(FusionInputError, match="found 1.2.4; register the two series first"):
         put_on_grid(*pair)
     spaces = []
-    alignment = SimpleNamespace(moved=lambda affine: affine, text=lambda: "done", warnings=(), itk_text=lambda: "#")
+    alignment = SimpleNamespace(
+        moved=lambda affine: affine, text=lambda: "done", notes=("kept",), warnings=("unsure",), itk_text=lambda: "#"
+    )
     monkeypatch.setattr(
         registration,
         "register_rigid",
         lambda *places, same_frame_of_reference: spaces.append(same_frame_of_reference) or alignment,
     )
     placed = put_on_grid(*pair, register="rigid")
-    assert (placed.notes, placed.transform) == (["done"], "#")
+    assert (placed.notes, placed.warnings, placed.transform) == (["done", "kept"], ["unsure"], "#")
     assert spaces == [False]
 
 
