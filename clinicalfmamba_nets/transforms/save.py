@@ -26,6 +26,7 @@ from clinicalfmamba_nets.transforms.restore import WINDOW_KEY, black_and_white
 _logger = logging.getLogger(__name__)
 # Who writes a result in color, by its ending: module and function.
 _RGB_NIFTI = ("clinicalfmamba_nets.io.nifti_color", "write_rgb_nifti")
+_WRITTEN_AS_NIFTI = ("metaimage", "mgh")  # whose type the NIfTI file keeps
 _COLOR_WRITERS = {".nii": _RGB_NIFTI, ".nii.gz": _RGB_NIFTI, ".nrrd": ("clinicalfmamba_nets.io.nrrd", "write_rgb_nrrd")}
 
 
@@ -128,7 +129,8 @@ class SaveFused(Transform):
             return path
         kept = not colored and os.path.isfile(source) and result_extension(source) == extension
         like = source if kept and image_format(source) == image_format(path) else None
-        write_image(path, array, like, place, self._dtype(extension, like, meta), known)
+        stored = image_format(source) if os.path.isfile(source) else ""
+        write_image(path, array, like, place, self._dtype(extension, like, stored, meta), known)
         return path
 
     def _write_series(self, path: Path, array: np.ndarray, place: Any, source: str, meta: Mapping[str, Any]) -> None:
@@ -169,10 +171,11 @@ class SaveFused(Transform):
             raise input_error(name, f"an image for {chosen}", "a color image", "set output_ext (--format)")
         return chosen
 
-    def _dtype(self, extension: str, like: str | None, meta: Mapping[str, Any]) -> Any:
+    def _dtype(self, extension: str, like: str | None, stored: str, meta: Mapping[str, Any]) -> Any:
         if extension == ".png":
             return None if like else ("uint16" if float(meta.get("value_range", 0)) > 255 else "uint8")
-        return self.dtype
+        kept = stored in _WRITTEN_AS_NIFTI and like is None and extension in (".nii", ".nii.gz")
+        return self.dtype or (str(meta.get("dtype") or "") or None if kept else None)
 
 
 def _color_writer(extension: str) -> Any:

@@ -177,3 +177,25 @@ def test_a_result_has_no_place_where_the_source_has_none(tmp_path, color, kind):
     header = nibabel.load(path).header
     assert not header["sform_code"] and not header["qform_code"]
     assert np.allclose(np.linalg.norm(read_image(path)[1]["affine"][:3, :3], axis=0), [2, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"), [(".mha", np.int16), (".mha", np.uint8), (".mgz", np.int16), (".mgz", np.float32)]
+)
+def test_results_of_formats_that_become_nifti_keep_the_type(tmp_path, ending, kind):
+    itk_affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+    values = np.arange(5 * 6 * 4).reshape(5, 6, 4).astype(kind)
+    if ending == ".mgz":
+        nibabel.save(nibabel.MGHImage(values, itk_affine), tmp_path / "mr.mgz")
+    else:
+        named = {"int16": "MET_SHORT", "uint8": "MET_UCHAR"}[values.dtype.name]
+        head = "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nTransformMatrix = "
+        head += f"1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 1 2\nDimSize = 5 6 4\nElementType = {named}\n"
+        (tmp_path / "mr.mha").write_bytes(f"{head}ElementDataFile = LOCAL\n".encode() + values.tobytes(order="F"))
+    other = nibabel.Nifti1Image(values[::-1].astype(np.float32), itk_affine)
+    nibabel.save(other, tmp_path / "ct.nii.gz")
+    pair, _ = LoadImagePair()(tmp_path / f"mr{ending}", tmp_path / "ct.nii.gz")
+    path = SaveFused(tmp_path / "out")(pair[:1] + 0.25, pair.meta, "7")
+    written = nibabel.load(path)
+    assert path.name == "7_fused.nii.gz" and written.get_data_dtype() == np.dtype(kind)
+    assert np.allclose(written.affine, itk_affine) and np.abs(written.get_fdata() - values).max() <= 0.25
