@@ -31,7 +31,7 @@ from clinicalfmamba_nets.nets.baselines import GuidedFilterFusion, LaplacianPyra
 from clinicalfmamba_nets.ops.native.allocator import tune_allocator
 from clinicalfmamba_nets.transforms.steps import worst_step
 
-SIZE, SEEDS, MARGIN = (64, 64, 32), range(101, 107), 8
+SIZE, SEEDS, MARGIN = (64, 64, 32), range(101, 121), 8
 Method = Callable[[Tensor], Tensor]
 QUALITIES = {"qabf": compute_qabf, "vif": compute_vif, "ssim": compute_ssim}
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clinicalfmamba_nets.data import aanlib_datalist, head_phantom
+from clinicalfmamba_nets.data import aanlib_datalist, head_phantom, plain_head
+from clinicalfmamba_nets.engine import SliceInferer
 from clinicalfmamba_nets.io import read_image
 from clinicalfmamba_nets.metrics import compute_all
 from clinicalfmamba_nets.nets import pretrained
@@ -66,6 +67,17 @@ def test_what_is_even_in_both_images_gets_no_shading(contrast, gain):
     brain = fused[(np.abs(image - white) < 0.004).all(axis=0)]
     low, high = np.percentile(brain, [1, 99])
     assert brain.size > 3000 and high - low < 0.1 * brain.mean()
+
+
+@pytest.mark.parametrize("seed", [105, 111, 120])  # 23, 23 and 37 % without one share in each even region
+def test_even_brains_of_a_volume_stay_even(seed):
+    pair = plain_head((48, 48, 16), seed, mirrored=bool(seed % 2))
+    image, brain = (torch.from_numpy(x) for x in (np.stack([pair["first"], pair["second"]]), pair["brain"]))
+    with torch.inference_mode():
+        fused = SliceInferer(mirror=True)(image[None], pretrained("ct_mri"))[0, 0]
+    means, inside = (torch.nn.functional.avg_pool3d(x[None].float(), (7, 7, 3), 1) for x in (fused, brain))
+    means = means[inside > 0.999]
+    assert means.numel() > 50 and means.max() - means.min() <= 0.02 * means.mean()
 
 
 def test_what_one_image_shows_stands_out():

@@ -15,6 +15,7 @@ from monai.inferers import SimpleInferer, sliding_window_inference
 from torch import Tensor
 
 from clinicalfmamba_nets.engine.fusion.boxes import GRID, Background, Box, box_around, head_mask, inside
+from clinicalfmamba_nets.engine.fusion.even_weights import level_weights_
 from clinicalfmamba_nets.engine.run.progress_bar import fusing_bar
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.guided_weights import smooth_weights_
@@ -97,14 +98,15 @@ class SliceInferer(WholeImageInferer):
     at it (left of the patient on the right, anterior or superior at the top), so that the result does not depend on
     the order in which the voxels are stored. Of each slice the box around the head is computed (`boxes.head_mask`);
     the air outside it is the mix of the sources that the network makes of the air inside, black where both are. Then
-    the shares of the sources are smoothed over neighboring slices (`smooth_weights_`).
+    the shares of the sources are smoothed over neighboring slices (`smooth_weights_`), and each region where both are
+    even gets one (`level_weights_`).
 
     Args:
         amp: as in `WholeImageInferer`.
         mirror: average each slice of a volume over its mirror image, left and right exchanged; twice the time. Then a
             mirrored volume gives the mirrored result.
         margin: pixels around the box that are computed as well.
-        smooth: whether the shares of the sources are smoothed.
+        smooth: whether the shares of the sources are smoothed and levelled.
 
     Example:
         >>> SliceInferer()(torch.ones(1, 2, 8, 8, 3), lambda x: x.mean(1, keepdim=True)).shape
@@ -159,7 +161,8 @@ class SliceInferer(WholeImageInferer):
             sides = zip(*boxes.values(), strict=True)
             rows, columns = (slice(min(x.start for x in side), max(x.stop for x in side)) for side in sides)
             place = (slice(shown[0], shown[-1] + 1), rows, columns)
-            smooth_weights_(inside(fused, place), inside(image, place).cpu(), spacing)
+            pair = inside(image, place).cpu()
+            level_weights_(smooth_weights_(inside(fused, place), pair, spacing), pair)
         return fused
 
     def _in_box(self, image: Tensor, mask: Tensor, run: Callable[[Tensor], Tensor]) -> tuple[Tensor, Box]:
@@ -206,8 +209,9 @@ class VolumeInferer(WholeImageInferer):
     """Run the network on a volume: on the whole of it, or window by window with Gaussian blending.
 
     Only the box around the head is computed (`boxes.head_mask`); the air outside it is the mix of the sources that the
-    network makes of the air inside, black where both are. Windows are made no larger than their even spread over that
-    box needs. A volume with an affine is turned to right, anterior, superior for the network and back, so that the
+    network makes of the air inside, black where both are. Each region where both sources are even gets one share of
+    them (`level_weights_`). Windows are made no larger than their even spread over that box needs. A volume with an
+    affine is turned to right, anterior, superior for the network and back, so that the
     result does not depend on the order in which the voxels are stored.
 
     Args:
@@ -255,6 +259,7 @@ class VolumeInferer(WholeImageInferer):
         run = network if self.mode == "whole" else partial(self._windows, network)
         run = over_both_sides(run, 2) if self.mirror else run
         part = super().__call__(inside(plain, box).contiguous(), run, *args, **kwargs).to(plain.device)
+        level_weights_(part, inside(plain, box))
         background = Background()
         background.add(part, inside(plain, box), ~mask[box].to(plain.device))
         fused = plain.new_zeros([plain.shape[0], part.shape[1], *plain.shape[2:]], dtype=torch.float32)

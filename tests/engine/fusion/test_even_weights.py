@@ -1,0 +1,78 @@
+"""One share of two sources where both are even: shading goes, structures, borders and noise stay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from clinicalfmamba_nets.engine.fusion.even_weights import even_regions, level_weights_
+
+SHAPE = (10, 32, 32)
+COLUMN = torch.linspace(0, 1, 32).expand(SHAPE)
+
+
+def even(first: float = 0.6, second: float = 0.2) -> torch.Tensor:
+    return torch.stack([torch.full(SHAPE, first), torch.full(SHAPE, second)])[None]
+
+
+def mix(image: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    return torch.lerp(image[:, 1:], image[:, :1], share.expand_as(image[:, :1]))
+
+
+@pytest.mark.parametrize("sources", [(0.6, 0.2), (0.2, 0.6)])
+def test_shading_of_an_even_region_becomes_its_mean(sources):
+    image = even(*sources)
+    share = 0.3 + 0.4 * COLUMN
+    fused = torch.cat([mix(image, share), share[None, None]], 1)
+    level_weights_(fused, image)
+    torch.testing.assert_close(fused[:, 1], torch.full_like(fused[:, 1], 0.5))
+    torch.testing.assert_close(fused[:, :1], mix(image, torch.full(SHAPE, 0.5)))
+
+
+def test_a_lesion_keeps_its_own_share_and_gets_no_rim():
+    image, share = even(0.5, 0.4), 0.9 - 0.2 * COLUMN
+    image[:, 1, 2:8, 10:20, 10:20] = 0.25
+    share[2:8, 10:20, 10:20] = 0.0
+    fused = level_weights_(mix(image, share), image)[0, 0]
+    inside, outside = fused[4:6, 12:18, 12:18], torch.cat([fused[..., :6], fused[..., 24:]], -1)
+    assert inside.max() - inside.min() < 1e-6 and inside.mean() == pytest.approx(0.25, abs=1e-3)
+    assert outside.max() - outside.min() < 1e-6
+    assert fused.max() <= outside.max() + 0.01 and fused.min() >= inside.min() - 1e-6
+
+
+def test_what_is_not_even_stays_as_it_is():
+    generator = torch.Generator().manual_seed(0)
+    noisy = even() + 0.02 * torch.randn((1, 2, *SHAPE), generator=generator)
+    slope = even()
+    slope[:, 0] = 0.4 + 0.2 * COLUMN  # by small steps from 0.4 to 0.6: more than one tissue may lie in it
+    for image in (noisy, slope, even(0.3, 0.3)):
+        fused = mix(image, 0.2 + 0.6 * COLUMN)
+        assert torch.equal(level_weights_(fused.clone(), image), fused)
+
+
+def test_only_the_share_is_levelled_and_every_result_stays_between_the_sources():
+    image = even()
+    image[:, 0] += 0.03 * COLUMN  # within the range of an even source
+    fused = level_weights_(mix(image, COLUMN), image)
+    share = (fused[:, 0] - image[:, 1]) / (image[:, 0] - image[:, 1])
+    assert share.max() - share.min() < 1e-5
+    assert (fused <= image.amax(1, keepdim=True)).all() and (fused >= image.amin(1, keepdim=True)).all()
+    slope = fused[0, 0, 5, 5, 1:] - fused[0, 0, 5, 5, :-1]
+    assert torch.allclose(slope, share.mean() * 0.03 / 31, atol=1e-5)
+
+
+def test_the_mirror_image_gives_the_mirrored_result():
+    image, share = even(0.5, 0.4), 0.9 - 0.2 * COLUMN
+    image[:, 1, 2:8, 10:20, 4:12] = 0.25
+    fused = mix(image, share)
+    turned = level_weights_(fused.flip(4).clone(), image.flip(4)).flip(4)
+    torch.testing.assert_close(turned, level_weights_(fused, image), atol=1e-6, rtol=0)
+
+
+def test_regions_are_apart_where_a_source_steps_and_small_ones_do_not_count():
+    image = even()[0]
+    image[0, :, :, 16:] = 0.7
+    image[0, :, :4, :4] = 0.9
+    regions, count = even_regions(image)
+    assert count == 2 and regions[5, 20, 4] != regions[5, 20, 28] and regions[5, 20, 4] > 0
+    assert not regions[:, :, 15:17].any() and not regions[5, 1, 1]
