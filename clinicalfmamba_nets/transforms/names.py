@@ -81,8 +81,10 @@ def _numbered(one: str, other: str, least: int) -> bool:
     digits, are not.
     """
     words = [[word for word in re.split(r"[^a-z0-9]+", name) if not _SHOWN.fullmatch(word)] for name in (one, other)]
+    before = ""
     for first, second in zip(*words, strict=False):
         if first == second:
+            before = first
             continue
         found = [re.fullmatch(r"([a-z]*)(\d+)", word) for word in (first, second)]
         if not found[0] or not found[1] or found[0][1] != found[1][1]:
@@ -92,6 +94,8 @@ def _numbered(one: str, other: str, least: int) -> bool:
             continue
         if letters:
             return not _COUNTED.fullmatch(letters) and min(map(len, digits)) > 1
+        if _COUNTED.fullmatch(before):
+            return False  # IM-0001-0001 and IM-0002-0001 are of two series
         if all(re.match(_DATE, number) for number in digits) and digits[0][:8] == digits[1][:8]:
             return False  # two times of one day
         padded = any(number[0] == "0" for number in digits) and min(map(len, digits)) >= 4

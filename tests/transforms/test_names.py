@@ -39,6 +39,8 @@ def test_two_patients_are_told_by_their_names(one, other, what):
         ("scan10_mr.nii.gz", "scan11_ct.nii.gz"),
         ("avg152T1.nii", "avg152T2.nii"),
         ("MR001.nii", "CT002.nii"),
+        ("IM-0001-0001.png", "IM-0002-0001.png"),  # series and image, as viewers export them
+        ("series_0003_mr.nii.gz", "series_0005_ct.nii.gz"),
         ("head2.nii", "head3.nii"),
         ("patient3/mr.png", "patient3/ct.png"),
         ("", "P002_ct.nii.gz"),
