@@ -34,8 +34,8 @@ def level_weights_(fused: Tensor, image: Tensor) -> Tensor:
     Example:
         >>> image = torch.stack([torch.full((8, 9, 9), 0.6), torch.full((8, 9, 9), 0.2)])[None]
         >>> fused = image[:, :1] - 0.2 * torch.arange(9) / 8  # 0.6 on the left, 0.4 on the right
-        >>> [round(x, 3) for x in level_weights_(fused, image)[0, 0, 4, 4].unique().tolist()]
-        [0.5]
+        >>> [round(x, 3) for x in level_weights_(fused, image)[0, 0, 4, 4, [0, -1]].tolist()]
+        [0.5, 0.5]
     """
     for pair, result in zip(image, fused, strict=True):
         _level(result, pair)
