@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# highdicom 0.28.2 (pydicom 3.0.2) makes no object of an image whose SpecificCharacterSet is '\ISO 2022 IR 87', as in DICOM's
-# own examples for Japan (PS3.5, annex H; Korea, annex I: '\ISO 2022 IR 149'): the empty first value is the default repertoire, and
-# is what scanners there write. pydicom reads the names. Segmentations, presentation states and every other class copy the
-# value from the source first, so a pipeline that passes all its tests fails on each study of such a hospital, after the
-# computing. Written as 'ISO 2022 IR 6\ISO 2022 IR 87', which means the same, it is taken.
+# highdicom 0.28.2 (pydicom 3.0.2) makes no object of an image whose SpecificCharacterSet is '\ISO 2022 IR 87', as in
+# DICOM's own examples for Japan (PS3.5, annex H; Korea, annex I: '\ISO 2022 IR 149'): the empty first value is the
+# default repertoire, and is what scanners there write. pydicom reads the names. Segmentations, presentation states and
+# every other class copy the value from the source first, so a pipeline that passes all its tests fails on each study of
+# such a hospital, after the computing. Written as 'ISO 2022 IR 6\ISO 2022 IR 87', which means the same, it is taken.
 # Seen: ValueError: '' is not a valid SpecificCharacterSetValues; then Yamada^Tarou=山田^太郎.
 set -euo pipefail
 folder=$(mktemp -d) && trap 'rm -rf "$folder"' EXIT
