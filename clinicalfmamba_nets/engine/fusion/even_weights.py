@@ -15,14 +15,14 @@ _ALIKE = 1e-8  # squared difference of the sources below which their shares say 
 
 
 def level_weights_(fused: Tensor, image: Tensor) -> Tensor:
-    """Give each region of a volume where both sources are even one share of them, in place.
+    """Give each region of a volume, or of an image as a volume of one slice, where both sources are even one share.
 
     A network may take the brain from one source near a lesion or the skull and from the other one farther away. Where
     the sources have structure that is a choice; where both are even it is a shading that neither has. So the share w of
     the first source A, w = (F - B) / (A - B), is averaged over connected voxels whose neighbors differ by at most 0.01
     in each source, where these span at most 0.04 of the range altogether and are 125 voxels or more. Voxels up to two
     away follow by what the nearest ones have changed, so that no border appears. Every result of a mix stays a mix,
-    and images with noise or texture have no such region. Source: ours.
+    and images with noise or texture hardly have such regions. Source: ours.
 
     Args:
         fused: results F, (B, 1 or 2, S, H, W) float32, the shares second where they are there; changed.
@@ -67,7 +67,8 @@ def _level(fused: Tensor, pair: Tensor) -> None:
 
 
 def _window_means(volume: Tensor) -> Tensor:
-    return functional.avg_pool3d(volume[None, None], 2 * REACH + 1, 1, REACH)[0, 0]  # zeros outside
+    padded = functional.pad(volume[None, None], [REACH] * 6)  # zeros outside, and slabs of less than a window
+    return functional.avg_pool3d(padded, 2 * REACH + 1, 1)[0, 0]
 
 
 def even_regions(pair: Tensor) -> tuple[Tensor, int]:

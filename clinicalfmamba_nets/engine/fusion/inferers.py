@@ -98,8 +98,8 @@ class SliceInferer(WholeImageInferer):
     at it (left of the patient on the right, anterior or superior at the top), so that the result does not depend on
     the order in which the voxels are stored. Of each slice the box around the head is computed (`boxes.head_mask`);
     the air outside it is the mix of the sources that the network makes of the air inside, black where both are. Then
-    the shares of the sources are smoothed over neighboring slices (`smooth_weights_`), and each region where both are
-    even gets one (`level_weights_`).
+    the shares of the sources are smoothed over neighboring slices (`smooth_weights_`). Each region where both sources
+    are even gets one share, in single images too (`level_weights_`).
 
     Args:
         amp: as in `WholeImageInferer`.
@@ -119,9 +119,12 @@ class SliceInferer(WholeImageInferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return the fused images, (B, 1 or 2, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
-        if inputs.dim() == 4:
-            return super().__call__(inputs, network, *args, **kwargs)
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        if inputs.dim() == 4:
+            fused = super().__call__(plain, network, *args, **kwargs)
+            if self.smooth:
+                fused = level_weights_(fused.detach().clone().unsqueeze(2), plain.unsqueeze(2)).squeeze(2)
+            return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
         order, backwards, sagittal, spacing = _upright(inputs)
         upright = plain.permute(order).flip(backwards)  # (B, 2, slices, rows, columns)
         whole = super().__call__
@@ -259,12 +262,12 @@ class VolumeInferer(WholeImageInferer):
         run = network if self.mode == "whole" else partial(self._windows, network)
         run = over_both_sides(run, 2) if self.mirror else run
         part = super().__call__(inside(plain, box).contiguous(), run, *args, **kwargs).to(plain.device)
-        level_weights_(part, inside(plain, box))
         background = Background()
         background.add(part, inside(plain, box), ~mask[box].to(plain.device))
         fused = plain.new_zeros([plain.shape[0], part.shape[1], *plain.shape[2:]], dtype=torch.float32)
         inside(fused, box).copy_(part)
         background.fill(fused, plain, box)
+        level_weights_(inside(fused, box), inside(plain, box))
         fused = fused.flip(backwards).permute([order.index(axis) for axis in range(len(order))]).contiguous()
         return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from clinicalfmamba_nets.engine import SliceInferer, VolumeInferer
 from clinicalfmamba_nets.engine.fusion.even_weights import even_regions, level_weights_
 
 SHAPE = (10, 32, 32)
@@ -27,6 +28,14 @@ def test_shading_of_an_even_region_becomes_its_mean(sources):
     level_weights_(fused, image)
     torch.testing.assert_close(fused[:, 1], torch.full_like(fused[:, 1], 0.5))
     torch.testing.assert_close(fused[:, :1], mix(image, torch.full(SHAPE, 0.5)))
+
+
+@pytest.mark.parametrize("slices", [1, 2, 4])
+def test_slabs_of_few_slices(slices):
+    image, share = even()[:, :, :slices], 0.3 + 0.4 * COLUMN[:slices]
+    image[:, 1, :, 10:20, 10:20] = 0.3
+    fused = level_weights_(torch.lerp(image[:, 1:], image[:, :1], share.expand_as(image[:, :1])), image)[0, 0]
+    assert fused[..., :8].max() - fused[..., :8].min() < 1e-6
 
 
 def test_a_lesion_keeps_its_own_share_and_gets_no_rim():
@@ -76,3 +85,15 @@ def test_regions_are_apart_where_a_source_steps_and_small_ones_do_not_count():
     regions, count = even_regions(image)
     assert count == 2 and regions[5, 20, 4] != regions[5, 20, 28] and regions[5, 20, 4] > 0
     assert not regions[:, :, 15:17].any() and not regions[5, 1, 1]
+
+
+@pytest.mark.parametrize("inferer", [SliceInferer(), VolumeInferer()])
+def test_inferers_level_images_and_volumes_whatever_mode_the_network_ran_in(inferer):
+    image = torch.stack([torch.full((32, 32, 12), 0.6), torch.full((32, 32, 12), 0.2)])[None]
+    image = image[..., 5] if isinstance(inferer, SliceInferer) else image
+    share = torch.linspace(0, 1, 32).view([-1] + [1] * (image.dim() - 3)).expand(image.shape[2:])
+    with torch.inference_mode():
+        shaded = mix(image, share)
+    fused = inferer(image, lambda _: shaded)
+    assert fused.shape == shaded.shape and fused.max() - fused.min() < 1e-5
+    assert shaded.max() - shaded.min() > 0.3  # the network's own result is not changed
