@@ -84,7 +84,17 @@ def test_regions_are_apart_where_a_source_steps_and_small_ones_do_not_count():
     image[0, :, :4, :4] = 0.9
     regions, count = even_regions(image)
     assert count == 2 and regions[5, 20, 4] != regions[5, 20, 28] and regions[5, 20, 4] > 0
-    assert not regions[:, :, 15:17].any() and not regions[5, 1, 1]
+    assert (regions[:, 4:, :16] == regions[5, 20, 4]).all() and (regions[:, :, 16:] == regions[5, 20, 28]).all()
+    assert not regions[:, :4, :4].any()
+
+
+def test_the_same_tissue_between_two_soft_borders_belongs_to_its_region():
+    image = even()[0]
+    column = torch.arange(32.0)
+    soft = 0.3 * (torch.exp(-((column - 9) ** 2) / 8) + torch.exp(-((column - 21) ** 2) / 8))  # two bands side by side
+    image[1, :, 8:24] += soft
+    regions, count = even_regions(image)
+    assert count == 1 and regions[5, 16, 15] == regions[5, 2, 2] == 1 and not regions[5, 16, 9]
 
 
 @pytest.mark.parametrize("inferer", [SliceInferer(), VolumeInferer()])
