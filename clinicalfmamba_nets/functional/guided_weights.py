@@ -52,7 +52,7 @@ def smooth_weights_(fused: Tensor, image: Tensor, spacing: Sequence[float]) -> T
     for k, (a, b, c) in enumerate(_means(fits(), across)):
         first, second = image[:, 0, k], image[:, 1, k]
         share = (a * first + b * second + c).clamp_(0, 1)
-        counted, taken = _shares(fused[:, 0, k], first, second)
+        counted, taken = counted_shares(fused[:, 0, k], first, second)
         fused[:, 0, k] += (share - taken / counted) * (first - second)
         fused[:, 1:, k] = share[:, None]
     return fused
@@ -94,8 +94,19 @@ def _means(planes: Iterable[Tensor], window: Sequence[float]) -> Iterator[Tensor
         yield mean.div_(weight)
 
 
-def _shares(fused: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Return how much each pixel counts, and that times the share of the first source; .5 where both are alike."""
+def counted_shares(fused: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how much each pixel counts, and that times the share of the first source; .5 where both are alike.
+
+    Args:
+        fused: results, of any shape.
+        first: first sources, of the same shape.
+        second: second sources.
+
+    Example:
+        >>> counted, taken = counted_shares(torch.tensor([0.3]), torch.tensor([0.6]), torch.tensor([0.2]))
+        >>> round((taken / counted).item(), 3)
+        0.25
+    """
     apart = first - second
     counted = apart * apart
     taken = ((fused - second) * apart).clamp_(min=0).minimum(counted)
@@ -105,7 +116,7 @@ def _shares(fused: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tenso
 def _moments(fused: Tensor, pair: Tensor) -> Tensor:
     """Return what the fit needs of results (B, H, W) of pairs (B, 2, H, W), (9, B, H, W)."""
     first, second = pair[:, 0], pair[:, 1]
-    q, qw = _shares(fused, first, second)
+    q, qw = counted_shares(fused, first, second)
     qa, qb = q * first, q * second
     return torch.stack([q, qw, qa, qb, qw * first, qw * second, qa * first, qb * second, qa * second])
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clinicalfmamba_nets.functional.guided_weights import counted_shares
+
 STEP = 0.01  # between neighbors, and
 RANGE = 0.04  # within a region: an even source changes no more
 LEAST = 125  # voxels of a region
 GROWTH = 8  # voxels around it that belong to it where they have its values
 REACH = 2  # voxels around a region that follow it
-_ALIKE = 1e-8  # squared difference of the sources below which their shares say nothing
 
 
 def level_weights_(fused: Tensor, image: Tensor) -> Tensor:
@@ -23,8 +24,8 @@ def level_weights_(fused: Tensor, image: Tensor) -> Tensor:
     the first source A, w = (F - B) / (A - B), is averaged over connected voxels whose neighbors differ by at most 0.01
     in each source, where these span at most 0.04 of the range altogether and are 125 voxels or more, and over what is
     joined to them within eight voxels and lies within 0.02 of their means. Voxels up to two away follow by what the
-    nearest ones have changed, so that no border appears. Every result of a mix stays a mix,
-    and images with noise or texture hardly have such regions. Source: ours.
+    nearest ones have changed, so that no border appears. Every result of a mix stays a mix, and images with noise or
+    texture hardly have such regions. Source: ours.
 
     Args:
         fused: results F, (B, 1 or 2, S, H, W) float32, the shares second where they are there; changed.
@@ -50,9 +51,8 @@ def _level(fused: Tensor, pair: Tensor) -> None:
     if not count:
         return
     first, second = pair
-    apart = first - second
-    counted = apart * apart + _ALIKE
-    share = ((fused[0] - second) * apart + _ALIKE / 2).div_(counted).clamp_(0, 1)
+    counted, taken = counted_shares(fused[0], first, second)
+    share = taken / counted
     inside = regions > 0
     region, weight = regions[inside], counted[inside].double()
     sums = torch.zeros(2, count + 1, dtype=torch.float64, device=fused.device)
@@ -63,7 +63,7 @@ def _level(fused: Tensor, pair: Tensor) -> None:
     around = (near > 0) & ~inside
     change[around] = total[around] / near[around] * (2 * near[around]).clamp(max=1)
     levelled = (share + change).clamp_(0, 1)
-    fused[0] += (levelled - share) * apart
+    fused[0] += (levelled - share) * (first - second)
     if len(fused) > 1:
         fused[1] = torch.where(inside | around, levelled, fused[1])
 

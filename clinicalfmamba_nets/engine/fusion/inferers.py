@@ -67,7 +67,12 @@ class WholeImageInferer(SimpleInferer):
         with torch.autocast(plain.device.type, torch.bfloat16, enabled=self.amp):
             fused = super().__call__(plain, network, *args, **kwargs)
         fused = fused.float() if self.amp else fused
-        return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
+        return _with_metadata(fused, inputs)
+
+
+def _with_metadata(fused: Tensor, inputs: Tensor) -> Tensor:
+    """Give a result the metadata of its inputs, where these have any."""
+    return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
 
 
 def over_both_sides(network: Callable[..., Tensor], axis: int) -> Callable[..., Tensor]:
@@ -124,7 +129,7 @@ class SliceInferer(WholeImageInferer):
             fused = super().__call__(plain, network, *args, **kwargs)
             if self.smooth:
                 fused = level_weights_(fused.detach().clone().unsqueeze(2), plain.unsqueeze(2)).squeeze(2)
-            return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
+            return _with_metadata(fused, inputs)
         order, backwards, sagittal, spacing = _upright(inputs)
         upright = plain.permute(order).flip(backwards)  # (B, 2, slices, rows, columns)
         whole = super().__call__
@@ -135,7 +140,7 @@ class SliceInferer(WholeImageInferer):
         # of the mirrored head sagittal slices are the same ones, in reversed order
         fused = self._by_slices(upright, run, self.mirror and not sagittal, spacing)
         fused = row_major(fused.flip(backwards).permute([order.index(axis) for axis in range(5)])).to(plain.device)
-        return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
+        return _with_metadata(fused, inputs)
 
     def _by_slices(
         self, image: Tensor, run: Callable[[Tensor], Tensor], mirror: bool, spacing: Sequence[float]
@@ -269,7 +274,7 @@ class VolumeInferer(WholeImageInferer):
         background.fill(fused, plain, box)
         level_weights_(inside(fused, box), inside(plain, box))
         fused = fused.flip(backwards).permute([order.index(axis) for axis in range(len(order))]).contiguous()
-        return MetaTensor(fused).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else fused
+        return _with_metadata(fused, inputs)
 
     def _windows(self, network: Callable[..., Tensor], image: Tensor) -> Tensor:
         """Fuse (B, 2, *spatial) window by window; the progress goes to stderr."""
