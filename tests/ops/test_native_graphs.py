@@ -249,3 +249,21 @@ def test_batches_of_gradients_equal_single_ones(operator, inputs) -> None:
     single = [torch.autograd.grad(y, leaves, weight, retain_graph=True) for weight in weights]
     for found, *expected in zip(batch, *single, strict=True):
         torch.testing.assert_close(found, torch.stack(expected))
+
+
+@cases
+def test_a_tensor_on_another_device_is_refused(operator, inputs) -> None:
+    arguments = inputs()
+    for place, tensor in enumerate(arguments):
+        if isinstance(tensor, torch.Tensor):
+            strayed = [*arguments[:place], tensor.to("meta"), *arguments[place + 1 :]]
+            with pytest.raises(ValueError, match="expected all tensors on cpu, found one on meta; move them to one"):
+                operator(*strayed)
+
+
+def test_the_public_scan_refuses_a_tensor_on_another_device() -> None:
+    *tensors, softplus = scan_inputs()
+    for place in range(1, len(tensors)):  # where u is, the scan runs
+        strayed = [t.to("meta") if i == place else t for i, t in enumerate(tensors)]
+        with pytest.raises(ValueError, match="expected all tensors on cpu, found one on meta"):
+            selective_scan(*strayed, softplus)

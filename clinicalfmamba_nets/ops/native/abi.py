@@ -43,8 +43,16 @@ def call(function: str, fields: Sequence[int]) -> None:
 
 
 def address(x: Tensor | None) -> int:
-    """Address of the first element; 0 for None."""
-    return 0 if x is None else x.data_ptr()
+    """Address of the first element; 0 for None.
+
+    Raises:
+        ValueError: the tensor is on another device, whose memory the kernels cannot read.
+    """
+    if x is None:
+        return 0
+    if not x.is_cpu:
+        raise ValueError(f"expected all tensors on cpu, found one on {x.device}; move them to one device")
+    return x.data_ptr()
 
 
 def token_strides(x: Tensor) -> tuple[int, ...]:

@@ -35,7 +35,7 @@ def _fields(x: Tensor, weight: Tensor, bias: Tensor, order: Tensor) -> list[int]
     S, batch, L, channels = x.shape
     return [
         *(S, weight.shape[1], batch, L, channels, weight.shape[3], abi.threads()),
-        *(x.data_ptr(), *abi.token_strides(x), weight.data_ptr(), bias.data_ptr(), order.data_ptr()),
+        *(abi.address(x), *abi.token_strides(x), abi.address(weight), abi.address(bias), abi.address(order)),
     ]
 
 
@@ -59,8 +59,8 @@ def _forward(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Ten
     _check(x, weight, bias, x_proj, order)
     u, projected = _outputs(x, weight, x_proj)
     dense, x_proj = _dense(x, weight, bias, x_proj, order)
-    projection = x_proj.shape[2], x_proj.data_ptr(), projected.data_ptr()
-    abi.call("cfm_conv_forward", [*_fields(*dense), u.data_ptr(), 0, 0, 0, 0, *projection])
+    projection = x_proj.shape[2], abi.address(x_proj), abi.address(projected)
+    abi.call("cfm_conv_forward", [*_fields(*dense), abi.address(u), 0, 0, 0, 0, *projection])
     return u, projected
 
 
@@ -77,8 +77,8 @@ def _backward(
     *grads, dx_proj = all_grads = _gradients(x, weight, bias, x_proj)
     dense, x_proj = _dense(x, weight, bias, x_proj, order)
     du, dprojected = du.contiguous(), dprojected.contiguous()
-    projection = x_proj.shape[2], x_proj.data_ptr(), 0, dprojected.data_ptr(), dx_proj.data_ptr()
-    pointers = du.data_ptr(), *(g.data_ptr() for g in grads)
+    projection = x_proj.shape[2], abi.address(x_proj), 0, abi.address(dprojected), abi.address(dx_proj)
+    pointers = abi.address(du), *(abi.address(g) for g in grads)
     abi.call("cfm_conv_backward", [*_fields(*dense), 0, *pointers, *projection])
     return all_grads
 

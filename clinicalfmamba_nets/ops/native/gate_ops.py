@@ -34,7 +34,7 @@ def _fields(dense: Dense, divisor: float) -> list[int]:
     """The part of the kernels' struct that forward and backward share."""
     y, z, weight, bias = dense
     (double,) = struct.unpack("q", struct.pack("d", divisor))
-    fields = [*y.shape, abi.threads(), double, y.data_ptr(), z.data_ptr(), *abi.token_strides(z)]
+    fields = [*y.shape, abi.threads(), double, abi.address(y), abi.address(z), *abi.token_strides(z)]
     return [*fields, abi.address(weight), abi.address(bias)]
 
 
@@ -48,7 +48,7 @@ def _forward(y: Tensor, z: Tensor, weight: Tensor | None, bias: Tensor | None, d
     _check(y, z, weight, bias)
     out = y.new_empty(y.shape, dtype=torch.float32)
     dense = _dense(y, z, weight, bias)
-    abi.call("cfm_gate_forward", [*_fields(dense, divisor), out.data_ptr()])
+    abi.call("cfm_gate_forward", [*_fields(dense, divisor), abi.address(out)])
     return out
 
 
@@ -66,7 +66,7 @@ def _backward(
     """Gradients of y, z, weight, bias in float32; empty for those that are None."""
     grads = _gradients(y, z, weight, bias)
     dense, dout = _dense(y, z, weight, bias), dout.contiguous()
-    abi.call("cfm_gate_backward", [*_fields(dense, divisor), 0, dout.data_ptr(), *(g.data_ptr() for g in grads)])
+    abi.call("cfm_gate_backward", [*_fields(dense, divisor), 0, abi.address(dout), *(abi.address(g) for g in grads)])
     return grads
 
 

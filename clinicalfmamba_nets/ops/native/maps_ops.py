@@ -52,7 +52,7 @@ def _forward(
     dense = [t if t is None else t.contiguous() for t in (x, weight, bias, before, after, times, plus)]
     options = dilation, scale, int(fast), abi.threads(), _bits(slope), _bits(slope_after)
     addresses = [abi.address(t) for t in dense]
-    abi.call("cfm_maps_forward", [*x.shape, weight.shape[0], *options, *addresses, out.data_ptr()])
+    abi.call("cfm_maps_forward", [*x.shape, weight.shape[0], *options, *addresses, abi.address(out)])
     return out
 
 

@@ -39,7 +39,7 @@ def _check(
 def _parts(projected: Tensor, rank: int, states: int) -> tuple[int, int, int, tuple[int, ...]]:
     """Addresses of the steps, of B and of C in what they were projected to together, and the strides of all three."""
     s, k, b, token, state = projected.stride()
-    first, size = projected.data_ptr(), projected.element_size()
+    first, size = abi.address(projected), projected.element_size()
     return first, first + rank * size, first + (rank + states) * size, (s, k, b, 0, token, state)
 
 
@@ -51,10 +51,10 @@ def _fields(u: Tensor, projected: Tensor, weights: list[Tensor], order: Tensor, 
     steps, B, C, strides = _parts(projected, rank, A.shape[3])
     return [
         *(S, K, batch, 1, L, channels, A.shape[3], 1, abi.threads()),
-        *(u.data_ptr(), 0, 0, *u.stride(), *abi.NO_STRIDES, *abi.NO_STRIDES),
-        *(A.data_ptr(), B, C, *strides, *strides),
-        *(D.data_ptr(), delta_bias.data_ptr(), order.data_ptr(), abi.address(states)),
-        *(rank, steps, *strides, dt_weight.data_ptr()),
+        *(abi.address(u), 0, 0, *u.stride(), *abi.NO_STRIDES, *abi.NO_STRIDES),
+        *(abi.address(A), B, C, *strides, *strides),
+        *(abi.address(D), abi.address(delta_bias), abi.address(order), abi.address(states)),
+        *(rank, steps, *strides, abi.address(dt_weight)),
     ]
 
 
@@ -87,7 +87,7 @@ def _forward(
     y, states = _outputs(u, A, save_states)
     weights, projected, order = _dense(dt_weight, A, D, delta_bias), abi.rows(projected), abi.dense_order(order)
     fields = _fields(u, projected, weights, order, states if save_states else None)
-    abi.call("cfm_scan_forward", [*fields, y.data_ptr(), *abi.token_strides(y)])
+    abi.call("cfm_scan_forward", [*fields, abi.address(y), *abi.token_strides(y)])
     return y, states
 
 
@@ -118,9 +118,9 @@ def _backward(
     dsteps, dB, dC, strides = _parts(dprojected, dt_weight.shape[3], A.shape[3])
     fields = [
         *_fields(u, projected, weights, order, states),
-        *(0, *abi.NO_STRIDES, 0, dy.data_ptr(), *abi.token_strides(dy), 0, du.data_ptr(), 0, 0),
-        *(*du.stride(), *abi.NO_STRIDES, *abi.NO_STRIDES, dA.data_ptr(), dD.data_ptr(), dbias.data_ptr()),
-        *(dB, dC, *strides, *strides, dsteps, ddt_weight.data_ptr(), *strides),
+        *(0, *abi.NO_STRIDES, 0, abi.address(dy), *abi.token_strides(dy), 0, abi.address(du), 0, 0),
+        *(*du.stride(), *abi.NO_STRIDES, *abi.NO_STRIDES, abi.address(dA), abi.address(dD), abi.address(dbias)),
+        *(dB, dC, *strides, *strides, dsteps, abi.address(ddt_weight), *strides),
     ]
     abi.call("cfm_scan_backward", fields)
     return grads

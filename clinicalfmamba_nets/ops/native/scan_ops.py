@@ -53,8 +53,8 @@ def _fields(
     batch, channels, length = u.shape
     return [
         *(1, 1, batch, _groups(B), length, channels, A.shape[1], int(softplus), abi.threads()),
-        *(u.data_ptr(), delta.data_ptr(), abi.address(z), *_strides(u), *_strides(delta), *_strides(z)),
-        *(A.data_ptr(), B.data_ptr(), C.data_ptr(), *_state_strides(B), *_state_strides(C)),
+        *(abi.address(u), abi.address(delta), abi.address(z), *_strides(u), *_strides(delta), *_strides(z)),
+        *(abi.address(A), abi.address(B), abi.address(C), *_state_strides(B), *_state_strides(C)),
         *(abi.address(D), abi.address(delta_bias), 0, abi.address(states), *abi.NO_STEPS),
     ]
 
@@ -86,7 +86,7 @@ def _run(tensors: Any, delta_softplus: bool, y: Tensor, last: Tensor | None, sta
     u, delta, A, D, delta_bias = _readable(u), _readable(delta), A.contiguous(), _dense(D), _dense(delta_bias)
     z = None if z is None else _readable(_single(z))
     fields = _fields(u, delta, A, B, C, D, z, delta_bias, delta_softplus, states)
-    abi.call("cfm_scan_forward", [*fields, y.data_ptr(), *_strides(y), abi.address(last)])
+    abi.call("cfm_scan_forward", [*fields, abi.address(y), *_strides(y), abi.address(last)])
 
 
 def _forward(
@@ -141,11 +141,11 @@ def _backward(
     optional = [None if x is None else g for x, g in ((z, dz), (D, dD), (delta_bias, dbias))]
     fields = [
         *_fields(u, delta, A, B, C, D, z, delta_bias, delta_softplus, states),
-        *(0, *abi.NO_STRIDES, 0, dy.data_ptr(), *_strides(dy), abi.address(dlast)),
-        *(du.data_ptr(), ddelta.data_ptr(), abi.address(optional[0])),
+        *(0, *abi.NO_STRIDES, 0, abi.address(dy), *_strides(dy), abi.address(dlast)),
+        *(abi.address(du), abi.address(ddelta), abi.address(optional[0])),
         *(*_strides(du), *_strides(ddelta), *_strides(optional[0])),
-        *(dA.data_ptr(), abi.address(optional[1]), abi.address(optional[2])),
-        *(dB.data_ptr(), dC.data_ptr(), *_state_strides(dB), *_state_strides(dC)),
+        *(abi.address(dA), abi.address(optional[1]), abi.address(optional[2])),
+        *(abi.address(dB), abi.address(dC), *_state_strides(dB), *_state_strides(dC)),
     ]
     abi.call("cfm_scan_backward", fields)
     return grads
