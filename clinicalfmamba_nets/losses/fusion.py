@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,24 @@ from clinicalfmamba_nets.losses.structures import plateau_error, shading_error, 
 
 WINDOW, SIGMA = 11, 1.5
 LEAST_FIDELITY = 1e-3  # below it the square root is too steep
+
+
+def check_weights(weights: dict[str, float]) -> dict[str, float]:
+    """Return the weights of a loss's terms: below 0 a training would move away from what a term asks for.
+
+    Raises:
+        ValueError: one is no finite number of at least 0.
+
+    Example:
+        >>> check_weights({"pixel": -1.0})
+        Traceback (most recent call last):
+        ...
+        ValueError: weight of pixel: expected a number of at least 0, found -1.0
+    """
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(f"weight of {name}: expected a number of at least 0, found {weight!r}")
+    return weights
 
 
 def _lost_information(pred: Tensor, image: Tensor) -> Tensor:
@@ -77,7 +96,7 @@ class FusionLoss(nn.Module):
         shading_weight: weight of ``shading``.
 
     Raises:
-        ValueError: unknown ``gradient`` or ``p``.
+        ValueError: unknown ``gradient`` or ``p``, a weight that is no number of at least 0, a balance outside [0, 1].
 
     Example:
         >>> image = torch.rand(1, 2, 32, 32)
@@ -109,12 +128,14 @@ class FusionLoss(nn.Module):
             raise ValueError(f"gradient: expected magnitude or signed, found {gradient!r}")
         if p not in (1, 2):
             raise ValueError(f"p: expected 1 or 2, found {p!r}")
-        self.weights = {"pixel": pixel_weight, "gradient": gradient_weight, "ssim": ssim_weight}
         own = dict(
             edges=edge_weight, information=information_weight, overshoot=overshoot_weight, plateau=plateau_weight,
             spots=spot_weight, correlation=correlation_weight, shading=shading_weight,
         )  # fmt: skip
-        self.weights |= {name: weight for name, weight in own.items() if weight}
+        plain = {"pixel": pixel_weight, "gradient": gradient_weight, "ssim": ssim_weight}
+        self.weights = check_weights(plain | {name: weight for name, weight in own.items() if weight})
+        if not 0 <= ssim_balance <= 1:
+            raise ValueError(f"ssim_balance: expected a share from 0 to 1, found {ssim_balance}")
         self.gradient, self.p, self.ssim_balance = gradient, p, ssim_balance
         self.check = BatchCheck("image")
         self.by_slices = by_slices

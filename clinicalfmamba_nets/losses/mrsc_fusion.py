@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clinicalfmamba_nets.functional.windows import gaussian_window, local_moments
-from clinicalfmamba_nets.losses.fusion import SIGMA, WINDOW, FusionLoss
+from clinicalfmamba_nets.losses.fusion import SIGMA, WINDOW, FusionLoss, check_weights
 from clinicalfmamba_nets.losses.reconstruction import ReconstructionLoss
 
 SCALE_SHARES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -91,7 +91,7 @@ class MRSCFusionLoss(FusionLoss):
 
     def __init__(self, stage: Any = None, ssim_weight: float = 1000.0, gradient_weight: float = 1.0) -> None:
         super().__init__(0.0, gradient_weight, ssim_weight)
-        self.weights = {"ssim": ssim_weight, "gradient": gradient_weight, "features": 1.0}
+        self.weights = check_weights({"ssim": ssim_weight, "gradient": gradient_weight, "features": 1.0})
         self.stage = [stage] if stage is not None else []  # in a list, so that it is no module of the loss
 
     def terms(self, pred: Tensor, image: Tensor) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ class AutoEncoderLoss(ReconstructionLoss):
 
     def __init__(self, ssim_weight: float = 100.0) -> None:
         super().__init__()
-        self.weights = {"pixel": 1.0, "ssim": ssim_weight}
+        self.weights = check_weights({"pixel": 1.0, "ssim": ssim_weight})
 
     def terms(self, pred: Tensor, image: Tensor) -> dict[str, Tensor]:
         """Return the unweighted terms `pixel` and `ssim`, scalars, for two (B, C, H, W)."""

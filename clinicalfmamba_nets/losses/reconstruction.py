@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from clinicalfmamba_nets.functional.gradients import gradient_magnitude
 from clinicalfmamba_nets.functional.ranges import BatchCheck
+from clinicalfmamba_nets.losses.fusion import check_weights
 
 
 class ReconstructionLoss(nn.Module):
@@ -21,7 +22,7 @@ class ReconstructionLoss(nn.Module):
 
     Raises:
         FusionInputError: when called with images that are not finite or far outside [0, 1].
-        ValueError: when called with two shapes.
+        ValueError: when called with two shapes; a weight that is no number of at least 0.
 
     Example:
         >>> import torch
@@ -31,7 +32,7 @@ class ReconstructionLoss(nn.Module):
 
     def __init__(self, gradient_weight: float = 0.2) -> None:
         super().__init__()
-        self.weights = {"pixel": 1.0, "gradient": gradient_weight}
+        self.weights = check_weights({"pixel": 1.0, "gradient": gradient_weight})
         self.check = BatchCheck("image")
 
     def terms(self, pred: Tensor, image: Tensor) -> dict[str, Tensor]:

@@ -64,7 +64,15 @@ def test_gradients_are_finite_and_the_sum_is_weighted(options) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"gradient": "sobel"}, "gradient: expected"), ({"p": 3}, "p: expected")]
+    ("options", "message"),
+    [
+        ({"gradient": "sobel"}, "gradient: expected"),
+        ({"p": 3}, "p: expected"),
+        ({"pixel_weight": -1}, "weight of pixel: expected a number of at least 0, found -1"),
+        ({"shading_weight": float("nan")}, "weight of shading: expected a number of at least 0, found nan"),
+        ({"ssim_weight": "5"}, "weight of ssim: expected a number of at least 0, found '5'"),
+        ({"ssim_balance": 2}, "ssim_balance: expected a share from 0 to 1, found 2"),
+    ],
 )
 def test_wrong_options_are_named(options, message) -> None:
     with pytest.raises(ValueError, match=message):
