@@ -53,6 +53,31 @@ def _check_one(name: str, value: Any, known: Mapping[str, Any]) -> None:
         raise input_error(f"override {top!r}", "the name of a setting of this configuration", "an unknown name", remedy)
     if top == name and top in known and not _is_open(value):
         _check_value(name, value, known)
+    if top != name and top in known:
+        _check_inside(name, value, known)
+
+
+def _check_inside(name: str, value: Any, known: Any) -> None:
+    """Check a setting inside another: a name that no part of a group has would be ignored in silence."""
+    *groups, last = _path(name)
+    for part in groups:
+        known = known.get(part) if isinstance(known, Mapping) else None  # what lies in lists is left to MONAI
+    if not isinstance(known, Mapping):
+        return
+    holds_components = any(isinstance(part, Mapping) and "_target_" in part for part in known.values())
+    if last not in known and "_target_" not in known and holds_components:
+        near = difflib.get_close_matches(last, list(known), n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]!r}?" if near else f"{'::'.join(groups)} has {', '.join(sorted(known))}"
+        raise input_error(f"override {name!r}", "the name of a part of it", "an unknown name", remedy)
+    if isinstance(known.get(last), int | float) and isinstance(value, str) and not _is_open(value):
+        expected = f"{_kind(known[last])} such as {known[last]!r}"
+        raise input_error(f"override {name!r}", expected, repr(value), "give a value of that kind")
+
+
+def _check_run(name: str, known: Mapping[str, Any]) -> None:
+    if _path(name)[0] not in known:
+        runs = ", ".join(other for other, value in known.items() if other == "run" or value == "%run")
+        raise input_error(f"run {name!r}", "what this configuration can run", "an unknown name", f"choose among {runs}")
 
 
 def _check_value(name: str, value: Any, known: Mapping[str, Any]) -> None:
@@ -92,14 +117,15 @@ def check_overrides(names: MutableMapping[str, Any] | None = None) -> None:
             words are refused.
 
     Raises:
-        FusionInputError: a top-level id of the command is in none of its configurations, or its value is of another
-            kind.
+        FusionInputError: a top-level id of the command, or what it is to run, is in none of its configurations, or a
+            value is of another kind.
     """
     if not is_bundle_program():
         return
     from monai.bundle import ReferenceResolver
 
-    given, files = _command_line(sys.argv[1:])
+    given, files, run_id = _command_line(sys.argv[1:])
+    _check_run(run_id, _declared(files))
     values = (names or {}).get(ReferenceResolver._vars)
     for name, value in checked_overrides(given, files, words=values is not None).items():
         if value is not given[name] and values is not None:
@@ -146,11 +172,19 @@ def _declared(config_files: Iterable[str | Path]) -> dict[str, Any]:
     from monai.bundle import ConfigParser
 
     files = [str(file) for file in config_files]
-    return dict(ConfigParser.load_config_files(files[0] if len(files) == 1 else files))
+    declared = dict(ConfigParser.load_config_files(files[0] if len(files) == 1 else files))
+    for name in [name for name in declared if _path(name)[1:]]:  # as in an overlay: "train::sampler"
+        *groups, last = _path(name)
+        place: Any = declared
+        for part in groups:
+            place = place.setdefault(part, {}) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place[last] = declared[name]
+    return declared
 
 
-def _command_line(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the overrides and the configurations that a command of monai.bundle names."""
+def _command_line(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str], str]:
+    """Return the overrides, the configurations, and what is to be run, that a command of monai.bundle names."""
     import fire
     from monai.bundle import run, run_workflow, update_kwargs
     from monai.utils import ensure_tuple
@@ -171,7 +205,8 @@ def _command_line(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     fire.Fire({"run": reader(run), "run_workflow": reader(run_workflow)}, command=list(arguments[:ends]))
     read = update_kwargs(args=read.pop("args_file", None), **read)
     files = ensure_tuple(read.get("config_file") or ())
-    return {name: value for name, value in read.items() if name not in _own_arguments()}, [str(file) for file in files]
+    given = {name: value for name, value in read.items() if name not in _own_arguments()}
+    return given, [str(file) for file in files], str(read.get("run_id") or "run")
 
 
 def _own_arguments() -> set[str]:

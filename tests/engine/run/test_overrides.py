@@ -25,7 +25,8 @@ CONFIG = {
     "output_dir": "$'out'",
     "patch_size": [8, 8],
     "task": "ct_mri",
-    "train": {"batch": 1},
+    "train": {"batch": 1, "amp": False, "loader": {"_target_": "DataLoader", "num_workers": 0}},
+    "losses": {"ct_mri": {"pixel_weight": 6.0}},
     "initialize": ["$engine.check_overrides(globals())"],
     "run": ["$@resume"],
 }
@@ -51,6 +52,10 @@ def config(tmp_path):
         {"patch_size": (4, 4)},
         {"train::batch": 2},
         {"train#batch": 2},
+        {"train::loader::pin_memory": True},
+        {"train::loader::num_workers": "@epochs"},
+        {"losses#ct_mri#spot_weight": 1.5},
+        {"losses#ct_mri#pixel_weight": 2},
         {"epochs": "@other"},
         {"resume": True},
         {"run": ["$@epochs"]},
@@ -79,6 +84,11 @@ def test_right_overrides_pass(config, given):
         ({"resume": "later"}, "expected true or false"),
         ({"run": "run1"}, "override 'run': expected expressions that begin with .*found 'run1'"),
         ({"run": ["run1"]}, "override 'run': expected expressions"),
+        ({"train::epochs": 3}, "override 'train::epochs': expected the name of a part of it.*train has amp, batch, lo"),
+        ({"train#bach": 2}, "override 'train#bach': .*did you mean 'batch'"),
+        ({"train::batch": "two"}, "override 'train::batch': expected a whole number such as 1, found 'two'"),
+        ({"losses::ct_mri::pixel_weight": "nan"}, "expected a number such as 6.0, found 'nan'"),
+        ({"train::loader::num_workers": "many"}, "expected a whole number such as 0, found 'many'"),
         ({"task": 3}, "expected a text such as 'ct_mri'"),
     ],
     ids=str,
@@ -164,6 +174,11 @@ def test_a_file_of_arguments_is_checked_too(config, monkeypatch, tmp_path):
         commanded(monkeypatch, "run", "run", "--args_file", str(file))
 
 
+def test_what_is_to_be_run_is_checked(config, monkeypatch):
+    with pytest.raises(FusionInputError, match=r"^run 'infer': expected what .* an unknown name; choose among run$"):
+        commanded(monkeypatch, "run", "infer", "--config_file", config)
+
+
 def test_several_configurations_are_all_known_to_a_command(config, monkeypatch, tmp_path):
     overlay = tmp_path / "mine.json"
     overlay.write_text('{"my_size": 3}')
@@ -203,4 +218,4 @@ def test_words_inside_a_setting_are_refused_where_they_would_count_as_true(tmp_p
 
 
 def test_words_inside_a_setting_are_truth_values_where_the_workflow_checks_itself(config):
-    assert started(config, **{"train#shuffle": "false"}).parser["train::shuffle"] is False
+    assert started(config, **{"train#loader#shuffle": "false"}).parser["train::loader::shuffle"] is False
