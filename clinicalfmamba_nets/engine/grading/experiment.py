@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from clinicalfmamba_nets import __version__
 from clinicalfmamba_nets.engine.grading.images import FUSED, is_fused
 from clinicalfmamba_nets.engine.grading.log import METRICS, NOTICE, PATIENTS, read_rows, write_rows
+from clinicalfmamba_nets.engine.run.devices import named_device
 from clinicalfmamba_nets.engine.run.record import RUN_FILE, machine_facts, write_json
 from clinicalfmamba_nets.engine.run.workflows import run_bundle
 from clinicalfmamba_nets.errors import input_error
@@ -74,7 +74,7 @@ class GradingExperiment:
         self.shuffled, self.title = shuffled, title or f"{Path(dataset_dir).name}, {spatial_dims}D"
         self.common = {"dataset_dir": str(dataset_dir), "spatial_dims": spatial_dims, **(common or {})}
         if device is not None:
-            self.common["device"] = torch.device(device)
+            self.common["device"] = named_device(device)
         self.fusion_settings, self.train_settings = dict(fusion_settings or {}), dict(train_settings or {})
         self.logger = logging.getLogger("clinicalfmamba.grading")
 

@@ -21,9 +21,11 @@ _NAME = ("a name that the file system takes", "shorten the name of the case or o
 _RIGHTS = ("permission for it", "change the permissions, or name another folder")
 _FILES = ("fewer open files", "raise the limit (ulimit -n), or use fewer workers")
 _DISK = ("a disk that works", "check the disk, copy the data")
+_FOLDER = ("a folder, or a name that is free", "name another folder")
 _SYSTEM = {
     errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EFBIG: _ROOM, errno.ENAMETOOLONG: _NAME, errno.EACCES: _RIGHTS,
     errno.EPERM: _RIGHTS, errno.EROFS: _RIGHTS, errno.EMFILE: _FILES, errno.ENFILE: _FILES, errno.EIO: _DISK,
+    errno.EEXIST: _FOLDER, errno.ENOTDIR: _FOLDER, errno.EISDIR: ("a file", "name a file"),
 }  # fmt: skip
 # How libraries tell in words of their own that the memory, or the disk, is full.
 _NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|cannot allocate", re.IGNORECASE)

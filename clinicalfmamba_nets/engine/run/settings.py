@@ -136,7 +136,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("learning_rate", "minimum_learning_rate"), RATE),
     **dict.fromkeys(("contrast_prob", "window_prob", "spot_prob", "cache_rate"), PROBABILITY),
     **dict.fromkeys(("hold_out", "resume", "amp", "balance", "shuffle_labels", "traps", "baselines"), flag()),
-    **dict.fromkeys(("crop_to_head", "mirror"), flag()),
+    **dict.fromkeys(("crop_to_head", "mirror", "overwrite", "allow_partial", "weights_map", "score"), flag()),
     "phantoms": Rule(
         "a whole number of at least 0, or null for one to every two pairs",
         lambda value: value is None or WHOLE.is_right(value),
@@ -145,10 +145,10 @@ RULES: dict[str, Rule] = {
     "seed": whole(0, 2**32 - 1),
     "ema_decay": number("a number from 0 to below 1", 0.0, 1.0, 0.999, [1.0]),
     "val_fraction": number(_SHARE, 0.0, 0.5, 0.1, [0.0]),
+    "overlap": number("a share of at least 0 and below 1", 0.0, 1.0, 0.5, [1.0]),
     "least_shown": number("a share of at least 0 and below 1", 0.0, 1.0, 0.1, [1.0]),
     **dict.fromkeys(("focal_gamma", "gradient_limit"), number("a number of at least 0", 0.0, math.inf, 2.0)),
     "spatial_dims": Rule("2 or 3", lambda value: _is_whole(value) and value in (2, 3), lambda value: 2),
-    "brats_size": sizes(2, SMALLEST_PATCH, 128),
     "val_size": sizes(3, SMALLEST_PATCH, 96),
     "roi_size": sizes(3, 1, 128),  # of a region for a 2D network, the third is a number of slices
     "preparation": choice("native", "brats"),
@@ -172,7 +172,7 @@ def check_settings(patch_dims: int = 2, device: Any = None, metrics: Any = None,
     """Check the settings of a training or an evaluation, for the `initialize` expressions of a bundle.
 
     Args:
-        patch_dims: number of axes of `patch_size`.
+        patch_dims: number of axes of `patch_size` and `brats_size`.
         device: the device that was asked for.
         metrics: names of metrics, None for all.
         values: the other settings by name; those without a rule are left to the components that use them.
@@ -190,7 +190,10 @@ def check_settings(patch_dims: int = 2, device: Any = None, metrics: Any = None,
         clinicalfmamba_nets.errors.FusionInputError: val_fraction: expected a share between 0 and 1, at most 0.5 \
 (every second one is validated), found 0.9; the nearest right value is val_fraction=0.5
     """
-    rules = RULES | {"patch_size": sizes(patch_dims, SMALLEST_PATCH, 256 if patch_dims == 2 else 48)}
+    rules = RULES | {
+        "patch_size": sizes(patch_dims, SMALLEST_PATCH, 256 if patch_dims == 2 else 48),
+        "brats_size": sizes(patch_dims, SMALLEST_PATCH, 128),
+    }
     for name, value in values.items():
         rule = rules.get(name)
         if rule is not None and not rule.is_right(value):

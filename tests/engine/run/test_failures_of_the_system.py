@@ -16,6 +16,9 @@ from clinicalfmamba_nets.io import atomic_file
         (OSError(errno.ENOSPC, "No space left on device", "out/7_fused.png"), "out/7_fused.png: expected room"),
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), "expected a name that the file system takes"),
         (PermissionError(errno.EACCES, "Permission denied", "out/run.json"), "out/run.json: expected permission"),
+        (FileExistsError(errno.EEXIST, "File exists", "list.json"), "list.json: expected a folder, or a name that is"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "list.json/x"), "list.json/x: expected a folder, or"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "run"), "run: expected a file, found Is a directory"),
         (MemoryError("Unable to allocate 9.2 GiB for an array"), "memory: expected enough of it, found Unable"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), "memory: "),
         (

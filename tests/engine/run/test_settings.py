@@ -93,11 +93,12 @@ def test_metrics_and_devices_are_checked_by_their_own_lists(metrics, told):
 
 
 @pytest.mark.parametrize("bundle", ["fusion_2d", "fusion_3d", "glioma_grading"])
-def test_every_training_checks_its_numbers(checkout, bundle):
-    for file in sorted((checkout / "bundles" / bundle / "configs").glob("train*.json")):
+def test_every_training_and_inference_checks_its_numbers(checkout, bundle):
+    folder = checkout / "bundles" / bundle / "configs"
+    for file in (*sorted(folder.glob("train*.json")), folder / "inference.json"):
         config = json.loads(file.read_text())
         numbers = {name for name, value in config.items() if isinstance(value, int | float | list)}
-        numbers -= {"imports", "initialize", "run", "spatial_dims", "slice_step"}
+        numbers -= {"imports", "initialize", "run", "spatial_dims", "slice_step", "handlers", "loading"}
         assert numbers <= set(config["checks"]), file
         assert "$@checks" in config["initialize"]
-        assert set(config["checks"]) - {"_target_", "patch_dims", "device"} <= set(RULES) | {"patch_size"}
+        assert set(config["checks"]) - {"_target_", "patch_dims", "device"} <= set(RULES) | {"patch_size", "brats_size"}
