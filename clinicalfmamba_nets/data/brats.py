@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import os
 import random
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.errors import FusionWarning, input_error
 from clinicalfmamba_nets.io import PathLike, printable, to_path
 
 GRADES = {"LGG": 0, "HGG": 1}
@@ -19,6 +20,7 @@ RUNS = 3
 SEED = 20190801
 _NESTED = "MICCAI_BraTS_2019_Data_Training"
 _ENDINGS = (".nii.gz", ".nii")
+_UNKNOWN = ("", "na", "n/a", "nan", "none", "null", "-")  # what programs write where a table has no name
 
 
 def is_brats(folder: PathLike) -> bool:
@@ -48,10 +50,32 @@ def _mapping(root: Path) -> dict[str, dict[str, str]]:
         return {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            return {row["BraTS_2019_subject_ID"]: row for row in csv.DictReader(file)}
+            read = [{_cell(name): _cell(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        read = [row for row in read if row["BraTS_2019_subject_ID"].lower() not in _UNKNOWN]
+        rows = {row["BraTS_2019_subject_ID"]: row for row in read}
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         expected = "a table with the columns Grade and BraTS_2019_subject_ID"
         raise input_error(printable(path), expected, f"no {error}", "unpack it again, or remove it") from error
+    for row in read:
+        if row != rows[row["BraTS_2019_subject_ID"]]:
+            name = printable(row["BraTS_2019_subject_ID"])
+            raise input_error(printable(path), f"one row of {name}", "two that differ", "remove the wrong one")
+    return rows
+
+
+def _cell(text: Any) -> str:
+    """The text of a cell; empty for one that a short row lacks, and for those of a long row beyond the header."""
+    return text.strip() if isinstance(text, str) else ""
+
+
+def _warn_of_unlisted(root: Path, cases: Sequence[str], rows: dict[str, dict[str, str]]) -> None:
+    """Two scans of a patient that the table does not name can be parted: one trained on, the other tested."""
+    unlisted = [case for case in cases if case not in rows]
+    path = root / "name_mapping.csv"
+    if unlisted and path.is_file():
+        text = f"{printable(path)}: no row for {len(unlisted)} of {len(cases)} cases ({printable(unlisted[0])}, ...)"
+        text += ": each is taken as a patient of its own, which two scans of one patient are not"
+        warnings.warn(text, FusionWarning, stacklevel=3)
 
 
 def _image(case: Path, contrast: str) -> str | None:
@@ -75,7 +99,7 @@ def _entry(case: Path, grade: str, contrasts: Sequence[str], row: dict[str, str]
     entry = {
         "image": files[contrasts[0]],
         "case": case.name,
-        "patient": known if known not in ("", "NA") else case.name,
+        "patient": case.name if known.lower() in _UNKNOWN else known,
         "grade": grade,
         "label": GRADES[grade],
     }
@@ -129,7 +153,8 @@ def brats_datalist(
         patient stay together), `grade` ("HGG" or "LGG"), `label` (1 or 0) and `seg` where there is one.
 
     Raises:
-        FusionInputError: another layout, an unknown name, a case without a contrast, no case of a grade.
+        FusionInputError: another layout, an unknown name, a case without a contrast, no case of a grade, a table that
+            tells two things of a case. One that does not name a case warns.
     """
     run = f"run{run}" if isinstance(run, int) else run
     section = {"test": "testing", "train": "training"}.get(section, section)
@@ -144,13 +169,15 @@ def brats_datalist(
     if not 1 <= len(contrasts) <= 2:
         raise input_error("BraTS, contrasts", "one or two", f"{len(contrasts)}", "name t2 and flair")
     folder, chosen = _root(root), []
-    rows = _mapping(folder)
+    rows, names = _mapping(folder), []
     for grade in ("HGG", "LGG"):
         cases = sorted(item for item in (folder / grade).iterdir() if item.is_dir() and item.name[0] != ".")
+        names += [case.name for case in cases]
         entries = [_entry(case, grade, contrasts, rows.get(case.name, {})) for case in cases]
         if not entries:
             raise input_error(printable(folder / grade), "folders BraTS19_*", "none", "unpack the archive again")
         test = held_out_patients([entry["patient"] for entry in entries], int(run[3:]), held_out)
         wanted = section == "testing"
         chosen += [entry for entry in entries if split == "all" or (entry["patient"] in test) == wanted]
+    _warn_of_unlisted(folder, names, rows)
     return chosen

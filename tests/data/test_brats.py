@@ -8,7 +8,7 @@ import pytest
 from clinicalfmamba_nets.data import brats_datalist, brats_slices, slice_datalist
 from clinicalfmamba_nets.data.brats import held_out_patients, is_brats
 from clinicalfmamba_nets.engine import pair_datalist
-from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
 from clinicalfmamba_nets.io import read_image, write_image
 
 COLUMNS = "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,BraTS_2019_subject_ID"
@@ -155,3 +155,51 @@ def test_the_bundles_find_the_layout(tree, tmp_path):
     assert [entry["case"] for entry in whole] == [entry["case"] for entry in brats_datalist(tree, section="testing")]
     cut = pair_datalist(tree.parent, "t2_flair", section="testing", slices_dir=tmp_path / "cut", slice_step=7)
     assert [entry["volume"] for entry in cut] == [entry["case"] for entry in whole]
+
+
+def rewrite(tree, change):
+    """Change the cells of the table, rows of words without the header."""
+    header, *rows = (line.split(",") for line in (tree / "name_mapping.csv").read_text().splitlines())
+    text = "\n".join(",".join(row) for row in [header, *change(rows)])
+    (tree / "name_mapping.csv").write_text(text)
+
+
+def patients(tree):
+    return {entry["case"]: entry["patient"] for entry in brats_datalist(tree, split="all")}
+
+
+@pytest.mark.parametrize("unknown", ["", " ", "N/A", "nan", "None", "-"])
+def test_no_name_of_a_patient_in_any_programs_words_is_none(tree, unknown):
+    expected = patients(tree)
+    rewrite(tree, lambda rows: [[*row[:3], unknown if row[3] == "NA" else row[3], row[4]] for row in rows])
+    assert patients(tree) == expected
+    assert expected["BraTS19_HGG_0_1"] == expected["BraTS19_HGG_1_1"] == "TCGA-02-0001"
+
+
+def test_blanks_in_the_table_part_no_patient(tree):
+    expected = patients(tree)
+    rewrite(tree, lambda rows: [[f" {cell} " for cell in row] for row in rows])
+    assert patients(tree) == expected
+
+
+def test_cells_that_a_short_row_lacks_are_empty(tree):
+    header = "BraTS_2019_subject_ID,Grade,TCGA_TCIA_subject_ID"
+    names = [line.split(",")[4] for line in (tree / "name_mapping.csv").read_text().splitlines()[1:]]
+    (tree / "name_mapping.csv").write_text("\n".join([header, *(f"{name},{name[8:11]}" for name in names)]))
+    assert patients(tree) == {name: name for name in names}
+
+
+def test_cases_that_the_table_does_not_name_warn(tree):
+    rewrite(tree, lambda rows: rows[2:])
+    with pytest.warns(
+        FusionWarning, match=r"name_mapping.csv: no row for 2 of 14 cases \(BraTS19_HGG_0_1, ...\): each"
+    ):
+        patients(tree)
+
+
+def test_a_table_that_tells_two_things_of_a_case_is_refused(tree):
+    rewrite(tree, lambda rows: [*rows, [*rows[0][:3], "TCGA-02-0099", rows[0][4]]])
+    with pytest.raises(FusionInputError, match="expected one row of BraTS19_HGG_0_1, found two that differ"):
+        patients(tree)
+    rewrite(tree, lambda rows: [*rows[:-1], rows[0]])
+    assert patients(tree)["BraTS19_HGG_0_1"] == "TCGA-02-0001"
