@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.engine import SliceInferer, VolumeInferer
-from clinicalfmamba_nets.engine.fusion.even_weights import even_regions, level_weights_
+from clinicalfmamba_nets.engine.fusion.even_weights import level_weights_
 
 SHAPE = (10, 32, 32)
 COLUMN = torch.linspace(0, 1, 32).expand(SHAPE)
@@ -49,6 +49,24 @@ def test_a_lesion_keeps_its_own_share_and_gets_no_rim():
     assert fused.max() <= outside.max() + 0.01 and fused.min() >= inside.min() - 1e-6
 
 
+@pytest.mark.parametrize("level", [0.25, 0.35, 0.45, 0.55])
+@pytest.mark.parametrize("of", [0, 1])
+@pytest.mark.parametrize("follows", [0.0, 0.5, 1.0])
+def test_a_lesion_of_one_source_is_shown_whatever_the_network_follows(level, of, follows):
+    image = even(0.5, 0.4)
+    lesion = (slice(2, 8), slice(10, 18), slice(12, 20))
+    image[(0, of, *lesion)] = level
+    fused = level_weights_(mix(image, torch.full(SHAPE, follows)), image)[0, 0]
+    contrast = level - image[0, of, 0, 0, 0]
+    shown = fused[4:6, 12:16, 14:18] - fused[..., :8].mean()
+    if contrast.abs() < 0.06:
+        torch.testing.assert_close(fused, mix(image, torch.full(SHAPE, follows))[0, 0])
+    else:
+        assert (shown / contrast > 0.75).all()
+    assert (fused <= image.amax(1)[0] + 1e-6).all() and (fused >= image.amin(1)[0] - 1e-6).all()
+    assert fused[..., :6].max() - fused[..., :6].min() < 1e-6  # the brain around it stays even
+
+
 def test_what_is_not_even_stays_as_it_is():
     generator = torch.Generator().manual_seed(0)
     noisy = even() + 0.02 * torch.randn((1, 2, *SHAPE), generator=generator)
@@ -76,25 +94,6 @@ def test_the_mirror_image_gives_the_mirrored_result():
     fused = mix(image, share)
     turned = level_weights_(fused.flip(4).clone(), image.flip(4)).flip(4)
     torch.testing.assert_close(turned, level_weights_(fused, image), atol=1e-6, rtol=0)
-
-
-def test_regions_are_apart_where_a_source_steps_and_small_ones_do_not_count():
-    image = even()[0]
-    image[0, :, :, 16:] = 0.7
-    image[0, :, :4, :4] = 0.9
-    regions, count = even_regions(image)
-    assert count == 2 and regions[5, 20, 4] != regions[5, 20, 28] and regions[5, 20, 4] > 0
-    assert (regions[:, 4:, :16] == regions[5, 20, 4]).all() and (regions[:, :, 16:] == regions[5, 20, 28]).all()
-    assert not regions[:, :4, :4].any()
-
-
-def test_the_same_tissue_between_two_soft_borders_belongs_to_its_region():
-    image = even()[0]
-    column = torch.arange(32.0)
-    soft = 0.3 * (torch.exp(-((column - 9) ** 2) / 8) + torch.exp(-((column - 21) ** 2) / 8))  # two bands side by side
-    image[1, :, 8:24] += soft
-    regions, count = even_regions(image)
-    assert count == 1 and regions[5, 16, 15] == regions[5, 2, 2] == 1 and not regions[5, 16, 9]
 
 
 @pytest.mark.parametrize("inferer", [SliceInferer(), VolumeInferer()])
