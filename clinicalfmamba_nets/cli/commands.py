@@ -150,8 +150,9 @@ def run_grade(parser: Parser, options: argparse.Namespace) -> int:
     entry = patient_entry(options.inputs, options.mask, options.series or ())
     switches = (options.model_dir, options.input, options.device, options.register)
     found = grade_patient(entry, options.output, *switches)
-    for note in split_notes(found["notes"]):
-        say(f"note: {note}")
+    for kind in ("note", "warning"):
+        for text in split_notes(found[f"{kind}s"]):
+            say(f"{kind}: {text}")
     say(grade_text(found, options.output))
     return 0
 

@@ -41,6 +41,7 @@ _HOMES = {
         "grading_cases",
         "require_fold",
         "require_grading_weights",
+        "require_untrained",
         "stage_network",
     ),
     "run.checked_workflow": ("CheckedWorkflow",),

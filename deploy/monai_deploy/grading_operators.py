@@ -66,13 +66,15 @@ class GradingOperator(Operator):
             patient = grade_patient(entry, place, self.training, device=self.device)
             about = json.loads(Path(place, GRADES).read_text(encoding="utf-8"))
             preview = Path(place, f"{case['case']}_preview.png").read_bytes()
-        for note in _notes(patient):
-            _logger.info("note: %s", note)
+        for text in split_notes(patient["notes"]):
+            _logger.info("note: %s", text)
+        for text in split_notes(patient["warnings"]):
+            _logger.warning("%s", text)
         op_output.emit({"case": case, "about": about, "patient": patient, "preview": preview}, "graded")
 
 
-def _notes(patient: Mapping[str, Any]) -> list[str]:
-    return split_notes(patient["notes"])
+def _told(patient: Mapping[str, Any]) -> list[str]:
+    return [*split_notes(patient["warnings"]), *split_notes(patient["notes"])]
 
 
 class ReportOperator(ResultOperator):
@@ -93,7 +95,7 @@ class ReportOperator(ResultOperator):
             series = source_series(case[key], path)
             told = f"{series.name}, UID {series.header.series}"
             items.append((own_concept(f"SOURCE_{name}", f"{name} series"), told))
-        items += [(COMMENT, note) for note in _notes(patient)]
+        items += [(COMMENT, text) for text in _told(patient)]
         model = " ".join(graded["about"]["weights"].values())
         write_report(path, TITLE, items, [case[key] for key in CONTRASTS], model)
         _logger.info("%s grade, probability of high grade %.3f: %s", patient["grade"], patient["probability"], path)

@@ -16,6 +16,7 @@ from clinicalfmamba_nets.cli.checks import GRADING_INPUTS
 from clinicalfmamba_nets.data import write_brats_phantoms
 from clinicalfmamba_nets.engine import run_bundle
 from clinicalfmamba_nets.engine.grading.experiment import ALL_INPUTS
+from clinicalfmamba_nets.engine.run.failures import find_input_error
 from clinicalfmamba_nets.io import read_image, write_image
 
 CLASSIFIER = {"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [4, 8, 8, 8]}
@@ -107,6 +108,41 @@ def test_it_tells_that_the_network_knows_phantoms_alone(run_cli, model, patient,
     (other / "run.json").write_text((other / "run.json").read_text().replace("PHANTOM", "CBICA"))
     done = run_cli("grade", *patient[:2], "--model_dir", other, "-o", tmp_path / "patients")
     assert done.code == 0 and "PHANTOM" not in report(tmp_path / "patients")["notes"]
+
+
+def trained(model):
+    """Names of the patients that a network was trained or validated on."""
+    cases = json.loads((model / "run.json").read_text())["cases"]
+    return {case.rpartition("_z")[0] for case in (*cases["training"], *cases["validation"])}
+
+
+def test_what_speaks_against_the_images_is_told(run_cli, model, patient, tmp_path):
+    t2, flair, mask = (tmp_path / name for name in ("sub-01_t2.nii.gz", "sub-02_flair.nii.gz", "sub-02_seg.nii.gz"))
+    for source, path in zip(patient, (t2, flair, mask), strict=True):
+        shutil.copy(source, path)
+    done = run_cli("grade", t2, flair, "--mask", mask, "--model_dir", model, "-o", tmp_path / "two")
+    warnings = [line for line in done.out.splitlines() if line.startswith("warning: ")]
+    assert done.code == 0 and report(tmp_path / "two")["warnings"].splitlines() == [text[9:] for text in warnings]
+    for path in (flair, mask):
+        assert f"warning: {path}: named as another subject than {t2}: make sure that both are one patient" in warnings
+    done = run_cli("grade", t2, t2, "--model_dir", model, "-o", tmp_path / "one")
+    assert f"warning: {t2}: the same pixels as {t2}: one image" in done.out
+
+
+def test_a_patient_of_the_training_is_told(run_cli, model, phantoms, tmp_path):
+    for folder in sorted((phantoms / "HGG").iterdir()):
+        done = run_cli("grade", folder, "--model_dir", model, "-o", tmp_path / folder.name)
+        assert ("warning: the network was trained on this patient" in done.out) == (folder.name in trained(model))
+
+
+def test_a_test_on_patients_of_the_training_is_refused(model, phantoms, tmp_path):
+    settings = {"roi_size": [16, 16, 6], "dataset_dir": str(phantoms), "input": "t2_flair", "model_dir": str(model)}
+    settings |= {**CLASSIFIER, "device": torch.device("cpu"), "output_dir": str(tmp_path / "out")}
+    run_bundle("glioma_grading", "inference", ["evaluate"], settings)
+    with pytest.raises(Exception) as caught:  # noqa: PT011  (MONAI wraps it)
+        run_bundle("glioma_grading", "inference", ["evaluate"], {**settings, "split_run": "run2"})
+    told = str(find_input_error(caught.value))
+    assert "model.pt: expected a network that was not trained on the tested patients, found 2 of 2, such as" in told
 
 
 def test_the_order_of_storage_does_not_matter(run_cli, model, patient, tmp_path):

@@ -23,11 +23,11 @@ from clinicalfmamba_nets.engine.run.weights import require_weights
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import atomic_file, case_name, check_file, is_dicom, printable
 from clinicalfmamba_nets.io.dicom.files import find_dicom_files, split_selector
-from clinicalfmamba_nets.transforms.notes import join_notes
+from clinicalfmamba_nets.transforms.notes import KINDS, join_notes
 
 CHANNELS = {"t2": (0,), "flair": (1,), "t2_flair": (0, 1)}
 FUSED = ("eh_dran", "clinicalfmamba")
-_FORM = 2  # of the kept files; another number makes them anew
+_FORM = 3  # of the kept files; another number makes them anew
 _BATCH = 8  # slices fused at once
 _logger = logging.getLogger("clinicalfmamba.grading")
 
@@ -119,7 +119,7 @@ class GradingImages:
         """Return one item for each slice (in 3D: each case): `image` (file), `index` in it, and the keys of the entry.
 
         In 2D `case` ends in `_z` and the slice's place in the region. `region` tells what that was cut by, `notes` what
-        a user should know.
+        a user should know, `warnings` what speaks against the images; those are logged too.
 
         Raises:
             FusionInputError: images that cannot be read or paired, a mask that does not fit; naming the case.
@@ -132,7 +132,10 @@ class GradingImages:
                 case = printable(entry["case"])
                 raise error if case in str(error) else FusionInputError(f"{case}: {error}") from error
             about = {key: value for key, value in entry.items() if key not in ("image", "image2", "seg")}
-            about |= {"image": str(path), "volume": entry["case"], "notes": join_notes(kept["notes"])}
+            about |= {"image": str(path), "volume": entry["case"]}
+            about |= {kind: join_notes(kept[kind]) for kind in KINDS}
+            for text in kept["warnings"]:
+                _logger.info("%s: warning: %s", printable(entry["case"]), text)
             about["region"] = TUMOR if "seg" in entry else BRAIN
             for index, place in enumerate(kept["places"]):
                 case = f"{entry['case']}_z{place:03d}" if self.spatial_dims == 2 else entry["case"]
@@ -144,13 +147,13 @@ class GradingImages:
         facts = [_FORM, self.spatial_dims, self.roi_size, self.least_shown, self.register, files]
         plain = self._place(entry, facts)
         if not plain.with_suffix(".json").is_file():
-            region, notes = read_region(entry, self.roi_size, self.other_grid, self.register)
+            region, told = read_region(entry, self.roi_size, self.other_grid, self.register)
             images, places = (
                 region_slices(region, self.least_shown, str(entry["case"]))
                 if self.spatial_dims == 2
                 else (region[None], [0])
             )
-            _keep(plain, images, {"places": places, "notes": notes})
+            _keep(plain, images, {"places": places, **told})
         path = plain
         if self.fusion is not None:
             path = self._place(entry, [*facts, self.name, self.fusion_key])

@@ -152,6 +152,15 @@ def user_case(
     return [{**files, "case": name, "patient": name} | ({"seg": os.path.abspath(mask)} if mask else {})]
 
 
+def seen_cases(folder: str | os.PathLike) -> list[str]:
+    """Return the cases that a network was trained and validated on, by the run.json of its folder; none without one."""
+    try:
+        cases = json.loads((Path(folder) / RUN_FILE).read_text(encoding="utf-8"))["cases"]
+        return sorted({_SLICE.sub("", str(case)) for case in (*cases["training"], *cases["validation"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def require_unseen(fusion_dir: str | os.PathLike, known: Sequence[Entry], test: Sequence[Entry]) -> None:
     """Raise an error where a fusion network was trained or validated on a patient that is tested.
 
@@ -166,11 +175,9 @@ def require_unseen(fusion_dir: str | os.PathLike, known: Sequence[Entry], test: 
     """
     path = Path(fusion_dir) / RUN_FILE
     remedy = "train the fusion network on this run's training patients (configs/train_fusion.json)"
-    try:
-        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        seen = sorted({_SLICE.sub("", str(case)) for case in (*cases["training"], *cases["validation"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise input_error(printable(path), "the cases of a fusion network's training", "none", remedy) from error
+    seen = seen_cases(fusion_dir)
+    if not seen:
+        raise input_error(printable(path), "the cases of a fusion network's training", "none", remedy)
     patients = {entry["case"]: entry["patient"] for entry in known}
     held_out = {entry["patient"] for entry in test}
     for case in seen:

@@ -13,12 +13,12 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from clinicalfmamba_nets import __version__
-from clinicalfmamba_nets.engine.grading.runs import training_note
+from clinicalfmamba_nets.engine.grading.runs import trained_cases, training_note
 from clinicalfmamba_nets.engine.run.record import machine_facts, write_json
 from clinicalfmamba_nets.io import atomic_file, case_name, printable
 from clinicalfmamba_nets.metrics.grading import POOLS, THRESHOLD, grading_scores, patient_scores, reliability
 from clinicalfmamba_nets.metrics.roc import auc_interval, roc_points
-from clinicalfmamba_nets.transforms.notes import join_notes, split_notes
+from clinicalfmamba_nets.transforms.notes import KINDS, join_notes, split_notes
 
 SLICES, PATIENTS, METRICS, PLOTS = "slices.csv", "patients.csv", "metrics.json", "plots.png"
 GRADES = "grades.json"
@@ -64,7 +64,7 @@ class GradingLog:
         """Keep the scores of a step."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             row = {"case": item["case"], "patient": item["patient"], "score": float(output["pred"])}
-            self.about[item["patient"]] = {key: item[key] for key in ("region", "notes") if key in item}
+            self.about[item["patient"]] = {key: item[key] for key in ("region", *KINDS) if key in item}
             label = item.get("label")
             self.rows.append(row | ({} if label is None else {"label": int(label)}))
 
@@ -78,6 +78,8 @@ class GradingLog:
             self.logger.info("%s: %s grade, probability of high grade %.3f", name, grade, row["mean"])
         facts = {"version": __version__, "notice": NOTICE, "settings": self.settings, "system": machine_facts()}
         if self.score:
+            if warning := self._trained_on([row["patient"] for row in patients]):
+                self.logger.warning("%s", warning)
             metrics = score_gradings(self.rows, patients)
             plot_grading(patients, self.output_dir / PLOTS)
             write_json({**facts, **metrics}, self.output_dir / METRICS)  # last: tells that all is there
@@ -96,7 +98,17 @@ class GradingLog:
         grade = {"grade": grade_of(row["mean"]), "probability": row["mean"], "greatest": row["max"]}
         about = self.about[name]
         notes = join_notes([*map(training_note, self.weights[:1]), *split_notes(about.get("notes"))])
-        return {"patient": name, **grade, **about, "notes": notes, "slices": scores}
+        warnings = join_notes([self._trained_on([name]), *split_notes(about.get("warnings"))])
+        return {"patient": name, **grade, **about, "notes": notes, "warnings": warnings, "slices": scores}
+
+    def _trained_on(self, patients: Sequence[str]) -> str:
+        """Return the warning about patients that the classifier was trained on, by their names; "" for none."""
+        seen = set().union(*(trained_cases(path) for path in self.weights[:1]))
+        found = [name for name in patients if any(f"{name}_".startswith(f"{case}_") for case in seen)]
+        if not found:
+            return ""
+        told = f"{len(found)} of {len(patients)} patients ({printable(found[0])})" if patients[1:] else "this patient"
+        return f"the network was trained on {told}, by name: its grade tells nothing of how it grades others"
 
 
 def grade_of(probability: float) -> str:

@@ -15,6 +15,7 @@ from clinicalfmamba_nets.io import printable, read_image
 from clinicalfmamba_nets.spatial import match_grids
 from clinicalfmamba_nets.spatial.grids import reorder
 from clinicalfmamba_nets.transforms import LoadImagePair, ScaleIntensityPair
+from clinicalfmamba_nets.transforms.names import names_warning
 from clinicalfmamba_nets.transforms.notes import split_notes
 
 TUMOR, BRAIN = "tumor mask", "whole brain"  # what the region was cut by
@@ -75,7 +76,7 @@ def _read_mask(entry: Mapping[str, Any], shape: Sequence[int], affine: NDArray, 
 
 def read_region(
     entry: Mapping[str, Any], roi_size: Sequence[int], other_grid: str = "refuse", register: str = "none"
-) -> tuple[Tensor, list[str]]:
+) -> tuple[Tensor, dict[str, list[str]]]:
     """Read T2, FLAIR and tumor mask of a case, turned to right, anterior, superior, and cut the region out.
 
     Args:
@@ -86,7 +87,8 @@ def read_region(
         register: "rigid" to align FLAIR with T2 first, "none" to trust the headers.
 
     Returns:
-        (2, *roi_size), each contrast scaled to [0, 1] over its whole volume; and what a user should know about it.
+        (2, *roi_size), each contrast scaled to [0, 1] over its whole volume; and what a user should know about it:
+        `notes`, and `warnings`, which speak against what the images are taken for.
 
     Raises:
         FusionInputError: as `LoadImagePair`; or single slices, a mask that is none, is empty or lies on another grid.
@@ -102,8 +104,19 @@ def read_region(
     volumes = [*pair.as_tensor().numpy(), *([] if mask is None else [mask])]
     upright = [reorder(volume, affine.copy(), np.eye(4))[0] for volume in volumes]
     image = ScaleIntensityPair(clip_undershoot=True)(np.stack(upright[:2])).as_tensor()
-    notes = [*split_notes(pair.meta["notes"]), *_notes(image, mask is None, affine)]
-    return tumor_region(image, None if mask is None else upright[2], roi_size, printable(entry["case"])), notes
+    told = {
+        "notes": [*split_notes(pair.meta["notes"]), *_notes(image, mask is None, affine)],
+        "warnings": [*split_notes(pair.meta["warnings"]), *_mask_warnings(entry)],
+    }
+    return tumor_region(image, None if mask is None else upright[2], roi_size, printable(entry["case"])), told
+
+
+def _mask_warnings(entry: Mapping[str, Any]) -> list[str]:
+    """Return the warning about a mask that is named as of another patient than its T2."""
+    if "seg" not in entry:
+        return []
+    text = names_warning(str(entry["image"]), str(entry["image"]), str(entry["seg"]))
+    return [f"{printable(entry['seg'])}: {text}"] if text else []
 
 
 def _notes(image: Tensor, whole: bool, affine: NDArray) -> list[str]:

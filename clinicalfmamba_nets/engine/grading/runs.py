@@ -13,7 +13,7 @@ from torch import nn
 from clinicalfmamba_nets.data.brats import HELD_OUT
 from clinicalfmamba_nets.data.brats_phantoms import PHANTOM
 from clinicalfmamba_nets.engine.grading.images import is_fused
-from clinicalfmamba_nets.engine.grading.lists import Entry, grading_datalist, require_unseen, user_case
+from clinicalfmamba_nets.engine.grading.lists import Entry, grading_datalist, require_unseen, seen_cases, user_case
 from clinicalfmamba_nets.engine.run.record import RUN_FILE
 from clinicalfmamba_nets.engine.run.weights import require_weights
 from clinicalfmamba_nets.errors import input_error
@@ -58,6 +58,37 @@ def require_fold(
     if fusion_dir is not None:
         known, test = (grading_datalist(dataset_dir, split_run, part, held_out) for part in ("all", "testing"))
         require_unseen(fusion_dir, known, test)
+
+
+def require_untrained(
+    path: str | os.PathLike | None, dataset_dir: str | os.PathLike, split_run: str, held_out: int = HELD_OUT
+) -> None:
+    """Raise an error where a classifier was trained or validated on a patient that a run tests.
+
+    Args:
+        path: its file of weights; None where nothing is tested. Without a run.json beside it nothing is known.
+        dataset_dir: the data set.
+        split_run: the run.
+        held_out: patients of each grade that are tested.
+
+    Raises:
+        FusionInputError: naming the patient.
+    """
+    if path is None:
+        return
+    seen = set(trained_cases(path))
+    known, test = (grading_datalist(dataset_dir, split_run, part, held_out) for part in ("all", "testing"))
+    trained = {entry["patient"]: entry["case"] for entry in known if entry["case"] in seen}
+    both = [entry["patient"] for entry in test if entry["patient"] in trained]
+    if both:
+        found = f"{len(both)} of {len(test)}, such as {printable(trained[both[0]])}"
+        remedy = "give the split_run and held_out of its training, or section=training"
+        raise input_error(printable(path), "a network that was not trained on the tested patients", found, remedy)
+
+
+def trained_cases(path: str | os.PathLike) -> list[str]:
+    """Return the cases that weights were trained and validated on; nothing where no run.json lies beside them."""
+    return seen_cases(Path(path).parent)
 
 
 def require_grading_weights(

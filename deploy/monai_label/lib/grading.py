@@ -68,7 +68,7 @@ class GradingTask(PairTask):
             "input": about["settings"]["input"],
             "weights_sha256": list(about["weights"].values()),
             "notice": about["notice"],
-            "notes": split_notes(found["notes"]),
+            "notes": [*split_notes(found["warnings"]), *split_notes(found["notes"])],
         }
 
 
