@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -53,6 +54,11 @@ class ProgramFacts:
     def text(self) -> str:
         """As JSON."""
         return json.dumps(asdict(self), indent=2)
+
+    def channels_and_dims(self) -> tuple[int, int]:
+        """Return how many channels and dimensions `input` names: 2 and 4 for "float32 (B, 2, H, W) in [0, 1]"."""
+        ((channels, axes),) = re.findall(r"\(B, (\d+), ([A-Z, ]+)\)", self.input)
+        return int(channels), 2 + len(axes.split(","))
 
     @classmethod
     def parse(cls, text: str, path: Path) -> ProgramFacts:

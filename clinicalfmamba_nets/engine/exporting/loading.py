@@ -6,7 +6,7 @@ import json
 import os
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, OPERATORS_VERSION, ProgramFacts
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.ranges import InputCheck
 from clinicalfmamba_nets.ops import native
 
 
@@ -25,23 +26,32 @@ class Program:
     Args:
         facts: what its file tells.
         run: from the input to the output.
+        check: warns once of values that are not in [0, 1].
     """
 
     facts: ProgramFacts
     run: Callable[[Tensor], Tensor]
+    check: InputCheck = field(default_factory=InputCheck, compare=False)
 
     def __call__(self, image: Tensor) -> Tensor:
         """Run the program.
 
         Args:
-            image: as `facts.input` says, on the processor.
+            image: as `facts.input` says, on the processor; values outside [0, 1] warn once.
 
         Raises:
-            FusionInputError: another type, or a size below the smallest.
+            FusionInputError: no tensor, another type or shape, or a size below the smallest.
         """
+        if not isinstance(image, Tensor):
+            raise input_error("image", "a tensor", f"a {type(image).__name__}", "convert it by torch.as_tensor")
         if image.dtype != torch.float32 or image.device.type != "cpu":
             found = f"{image.dtype} on {image.device}".replace("torch.", "")
             raise input_error("image", "float32 on the processor", found, "convert it")
+        channels, dims = self.facts.channels_and_dims()
+        if image.dim() != dims or image.shape[1] != channels or not image.numel():
+            # a recorded program may take three channels for two images
+            raise input_error("image", self.facts.input, f"shape {tuple(image.shape)}", "give a batch of that shape")
+        self.check(image)
         if min(image.shape[2:], default=0) < self.facts.smallest:
             smallest = f"sizes of {self.facts.smallest} or more"
             raise input_error("image", smallest, str(tuple(image.shape)), "give a larger image")

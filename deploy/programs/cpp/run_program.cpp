@@ -40,9 +40,16 @@ int main(int count, char** words) {
         torch::Tensor pair = torch::empty({B, 2, H, W});
         const auto numbers = static_cast<size_t>(pair.numel());
         if (std::fread(pair.data_ptr<float>(), sizeof(float), numbers, stdin) != numbers)
-            return fail("expected " + std::to_string(numbers) + " float32 numbers on the standard input");
+            return fail("expected " + std::to_string(numbers) + " float32 numbers on the standard input, found fewer");
+        if (std::fgetc(stdin) != EOF)
+            return fail("expected " + std::to_string(numbers) + " float32 numbers on the standard input, found more");
+        const float low = pair.min().item<float>(), high = pair.max().item<float>();
+        if (!(low >= -0.01f && high <= 1.01f))  // NaN is neither
+            return fail("expected values from 0 to 1, found " + std::to_string(low) + " to " + std::to_string(high));
         const torch::Tensor fused = network.forward({pair}).toTensor().contiguous();
-        std::fwrite(fused.data_ptr<float>(), sizeof(float), static_cast<size_t>(fused.numel()), stdout);
+        const auto results = static_cast<size_t>(fused.numel());
+        if (std::fwrite(fused.data_ptr<float>(), sizeof(float), results, stdout) != results || std::fflush(stdout))
+            return fail("expected room for the result on the standard output");
     } catch (const std::exception& error) {
         return fail(error.what());
     }

@@ -22,7 +22,7 @@ from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, facts_of
 from clinicalfmamba_nets.engine.exporting.loading import load_program, read_facts
 from clinicalfmamba_nets.engine.exporting.onnx_program import quiet_exporter
 from clinicalfmamba_nets.engine.exporting.write import copy_library, export_network
-from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
 from clinicalfmamba_nets.nets import clinicalfmamba_2d, clinicalfmamba_3d
 from clinicalfmamba_nets.ops import native
 
@@ -115,10 +115,22 @@ def test_another_format_size_or_kind_of_number_is_refused(tmp_path) -> None:
         program(torch.rand(1, 2, 7, 64))
     with pytest.raises(FusionInputError, match="expected float32 on the processor, found float64"):
         program(torch.rand(1, 2, 64, 64).double())
+    for wrong in ((1, 3, 64, 64), (1, 1, 64, 64), (2, 64, 64), (1, 2, 64, 64, 8), (0, 2, 64, 64)):
+        with pytest.raises(FusionInputError, match=r"expected float32 \(B, 2, H, W\) in \[0, 1\].* found shape"):
+            program(torch.rand(wrong))
+    with pytest.raises(FusionInputError, match="expected a tensor, found a ndarray"):
+        program(np.zeros((1, 2, 64, 64), np.float32))
     with pytest.raises(FusionInputError, match="one of ts, pt2, aoti, onnx"):
         export_network(network, "t2_flair", "fusion_2d", "exe", tmp_path / "x")
     with pytest.raises(FusionInputError, match="runs without the library too"):
         export_network(network, "t2_flair", "fusion_2d", "onnx", tmp_path / "x", portable=True)
+
+
+@pytest.mark.parametrize("white", [255.0, float("nan")])
+def test_values_that_no_program_knows_warn(white, tmp_path) -> None:
+    program = load_program(export("mix", "ts", tmp_path)[1])
+    with pytest.warns(FusionWarning, match="image: expected values from 0 to 1, found"):
+        program(torch.rand(1, 2, 16, 16) * white)
 
 
 def test_torch_has_nothing_to_say_of_the_name_of_an_unfinished_file(tmp_path, monkeypatch) -> None:
@@ -215,6 +227,58 @@ def test_a_plain_host_runs_every_format(file_format, tmp_path, checkout) -> None
         assert "expected the operators' library, version 2, found none" in done.stderr
 
 
+def refused_pairs():
+    """What is wrong with a batch, and the words that tell it."""
+    pair = images_of("mix")[0].numpy()
+    return {
+        "three channels": (pair[:, [0, 1, 0]], "expected float32 (B, 2, H, W) in [0, 1]: "),
+        "one image": (pair[0], "found shape (2, 64, 48)"),
+        "empty": (pair[:0], "found shape (0, 2, 64, 48)"),
+        "too small": (pair[..., :7], "expected sizes of 8 or more"),
+        "8 bits": ((255 * pair).astype(np.uint8), "found uint8; scale it to [0, 1]"),
+        "up to 255": (255 * pair, "pair.npy: expected values from 0 to 1, found "),
+        "NaN": (pair * np.nan, "expected values from 0 to 1, found nan to nan"),
+        "complex": (pair.astype(np.complex64), "found complex64"),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", refused_pairs())
+def test_a_plain_host_refuses_what_the_program_does_not_take(fault, tmp_path, checkout) -> None:
+    _, path = export("mix", "ts", tmp_path)
+    shutil.copy(checkout / "deploy" / "programs" / "run_program.py", tmp_path)
+    array, words = refused_pairs()[fault]
+    np.save(tmp_path / "pair.npy", array)
+    given = [path, "--library", native.library_path("torch"), "--pair", "pair.npy", "-o", "fused.npy"]
+    done = plain_host(*given, cwd=tmp_path)
+    assert done.returncode == 1 and words in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert not (tmp_path / "fused.npy").exists()
+
+
+@pytest.mark.slow
+def test_a_plain_host_tells_wrong_files_in_one_line(tmp_path, checkout) -> None:
+    _, path = export("mix", "ts", tmp_path)
+    shutil.copy(checkout / "deploy" / "programs" / "run_program.py", tmp_path)
+    np.save(tmp_path / "pair.npy", images_of("mix")[0].numpy())
+    (tmp_path / "text").write_text("no program")
+    (tmp_path / "half.ts").write_bytes(path.read_bytes()[:20000])
+    library, pair = native.library_path("torch"), tmp_path / "pair.npy"
+    program = "expected a program of clinicalfmamba export, found "
+    for words, told in [
+        ((tmp_path / "nothing.ts", library, pair, "f.npy"), program + "no such file"),
+        ((tmp_path / "half.ts", library, pair, "f.npy"), "half.ts: " + program + "another file, or a part"),
+        ((tmp_path / "text", library, pair, "f.npy"), "text: " + program + "another file, or a part of one"),
+        ((path, tmp_path / "text", pair, "f.npy"), "text: expected the operators' library, version 2, found"),
+        ((path, native.library_path("onnxruntime"), pair, "f.npy"), "found a library without them"),
+        ((path, library, tmp_path / "text", "f.npy"), "text: expected numbers in a .npy file, found "),
+        ((path, library, tmp_path / "nothing.npy", "f.npy"), "nothing.npy: expected numbers in a .npy file, found "),
+        ((path, library, pair, "nowhere/f.npy"), "nowhere/f.npy: expected a file that can be written, found No such"),
+    ]:
+        done = plain_host(words[0], "--library", words[1], "--pair", words[2], "-o", words[3], cwd=tmp_path)
+        assert done.returncode == 1 and told in done.stderr.splitlines()[-1], done.stderr
+        assert "Traceback" not in done.stderr and not (tmp_path / words[3]).exists()
+
+
 @pytest.mark.hour
 def test_a_host_in_cpp_runs_a_program(tmp_path, checkout) -> None:
     if not (shutil.which("cmake") and shutil.which("c++")):
@@ -234,6 +298,14 @@ def test_a_host_in_cpp_runs_a_program(tmp_path, checkout) -> None:
         expected = network(image)
     fused = torch.frombuffer(bytearray(done.stdout), dtype=torch.float32).view(expected.shape)
     torch.testing.assert_close(fused, expected, atol=2e-5, rtol=0)
+    for numbers, told in [
+        (image.numpy()[..., :-1].copy(), b"float32 numbers on the standard input, found fewer"),
+        (np.concatenate([image.numpy()] * 2), b"float32 numbers on the standard input, found more"),
+        (255 * image.numpy(), b"error: expected values from 0 to 1, found "),
+        (np.nan * image.numpy(), b"nan to "),
+    ]:
+        done = subprocess.run(words, input=numbers.tobytes(), capture_output=True, timeout=300)
+        assert done.returncode == 1 and told in done.stderr and done.stdout == b""
     words[2] = "-"
     done = subprocess.run(words, input=image.numpy().tobytes(), capture_output=True, text=False, timeout=300)
     assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"expected the operators' library" in done.stderr
