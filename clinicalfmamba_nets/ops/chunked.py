@@ -1,8 +1,8 @@
 """The selective scan in plain torch operations, chunk by chunk: any device and dtype, TorchScript, torch.export, ONNX.
 
 The sequence is cut into chunks. All chunks are scanned together from a zero state (a loop over the tokens of a chunk),
-the states at the chunk ends are linked by a doubling scan over the chunks, and the state that
-enters a chunk is then added to its tokens. Every factor is exp(delta A) <= 1, so nothing overflows at any length.
+the states at the chunk ends are linked by a doubling scan over the chunks, and what is left of the state that enters a
+chunk is then added to those of its tokens. Every factor is exp(delta A) <= 1, so nothing overflows at any length.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ scan_in_turn = torch.jit.script(_scan_in_turn)
 
 
 def scan_tokens(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = 0, recorded_chunk: int = RECORDED_CHUNK
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = 32, recorded_chunk: int = RECORDED_CHUNK
 ) -> tuple[Tensor, Tensor]:
     """Selective scan of token-major sequences, without skip, gate or softplus.
 
@@ -62,7 +62,7 @@ def scan_tokens(
         A: negative decay rates, (G, D, N).
         B: input projections, (G, L, N).
         C: output projections, (G, L, N).
-        chunk: tokens per chunk; 0 for what is fastest: 32 where gradients are kept, 64 elsewhere.
+        chunk: tokens per chunk.
         recorded_chunk: tokens per chunk, and chunks per block, in a graph that is recorded.
 
     Returns:
@@ -76,8 +76,6 @@ def scan_tokens(
     """
     if (torch.jit.is_scripting() or traced()) and not torch.is_grad_enabled():
         return scan_in_turn(u, delta, A, B, C)
-    if chunk == 0:
-        chunk = 32 if torch.is_grad_enabled() else 64
     groups, length, channels = u.shape
     block = 1
     if recording():
@@ -87,30 +85,30 @@ def scan_tokens(
     chunks = blocks * block
     pad = chunks * chunk - length
     # Padded tokens have delta 0: they keep the state as it is.
-    delta = F.pad(delta, [0, 0, 0, pad]).view(groups, chunks, chunk, channels)
-    driven = delta * F.pad(u, [0, 0, 0, pad]).view(groups, chunks, chunk, channels)
+    delta = F.pad(delta, [0, 0, 0, pad]).view(groups, chunks, chunk, 1, channels)
+    driven = delta * F.pad(u, [0, 0, 0, pad]).view(groups, chunks, chunk, 1, channels)
     B = F.pad(B, [0, 0, 0, pad]).view(groups, chunks, chunk, A.shape[2], 1)
-    C = F.pad(C, [0, 0, 0, pad]).view(groups, chunks, chunk, A.shape[2], 1)
+    C = F.pad(C, [0, 0, 0, pad]).view(groups, chunks, chunk, 1, A.shape[2])
     rate = A.transpose(1, 2).unsqueeze(1)  # (G, 1, N, D)
-    # The tokens of the chunks one by one: (G, chunks, 1, D), and (G, chunks, N, 1) for the projections.
-    deltas, inputs = delta.split(1, 2), driven.split(1, 2)
-    into, out_of = B.unbind(2), C.unbind(2)
+    # The tokens of the chunks one by one: (G, chunks, 1, D), (G, chunks, N, 1) and (G, chunks, 1, N).
+    deltas, inputs, into, out_of = delta.unbind(2), driven.unbind(2), B.unbind(2), C.unbind(2)
 
-    state = torch.zeros_like(into[0] * inputs[0])  # (G, chunks, N, D)
-    local = []
-    for t in range(chunk):
-        state = torch.exp(deltas[t] * rate) * state + into[t] * inputs[t]
-        local.append((out_of[t] * state).sum(2))
+    # What the chunk's own tokens have made of the state, (G, chunks, N, D), and what is left of the one that enters it.
+    states, left = [into[0] * inputs[0]], [torch.exp(deltas[0] * rate)]
+    for t in range(1, chunk):
+        decay = torch.exp(deltas[t] * rate)
+        states.append(torch.addcmul(into[t] * inputs[t], decay, states[t - 1]))
+        left.append(left[t - 1] * decay)
 
-    elapsed = torch.cumsum(delta, dim=2).split(1, 2)  # time since the chunk's start
-    decay = torch.exp(elapsed[chunk - 1] * rate)
-    after = _link_blocks(state, decay, blocks, block) if recording() else _link_chunks(state, decay, chunks)
+    if recording():
+        after = _link_blocks(states[chunk - 1], left[chunk - 1], blocks, block)
+    else:
+        after = _link_chunks(states[chunk - 1], left[chunk - 1], chunks)
     entering = F.pad(after, [0, 0, 0, 0, 1, 0])[:, :-1]  # the state before each chunk
     outputs = []
     for t in range(chunk):
-        carried = torch.exp(elapsed[t] * rate) * entering
-        outputs.append(local[t] + (out_of[t] * carried).sum(2))
-    y = torch.stack(outputs, dim=2).view(groups, chunks * chunk, channels)[:, :length]
+        outputs.append(torch.matmul(out_of[t], torch.addcmul(states[t], left[t], entering)))
+    y = torch.cat(outputs, dim=2).view(groups, chunks * chunk, channels)[:, :length]
     return y, after[:, -1].transpose(1, 2)
 
 
@@ -121,20 +119,27 @@ def _link_blocks(state: Tensor, decay: Tensor, blocks: int, block: int) -> Tenso
     decays = decay.view(shape).unbind(2)
     reached, left = [states[0]], [decays[0]]
     for k in range(1, block):
-        reached.append(states[k] + decays[k] * reached[k - 1])
+        reached.append(torch.addcmul(states[k], decays[k], reached[k - 1]))
         left.append(decays[k] * left[k - 1])
     after = _link_chunks(reached[-1], left[-1], blocks)
     entering = F.pad(after, [0, 0, 0, 0, 1, 0])[:, :-1].unsqueeze(2)  # the state before each block
-    return (torch.stack(reached, dim=2) + torch.stack(left, dim=2) * entering).view_as(state)
+    return torch.addcmul(torch.stack(reached, dim=2), torch.stack(left, dim=2), entering).view_as(state)
 
 
 def _link_chunks(state: Tensor, decay: Tensor, chunks: int, traced_doublings: int = TRACED_DOUBLINGS) -> Tensor:
     """States after each chunk from the states and decays of single chunks, (G, chunks, N, D), by doubling."""
-    shift, step = 1, 0
-    while (step < traced_doublings) if recording() else (shift < chunks):
-        earlier = F.pad(state, [0, 0, 0, 0, shift, 0])[:, :-shift]
-        earlier_decay = F.pad(decay, [0, 0, 0, 0, shift, 0])[:, :-shift]
-        state = state + decay * earlier
-        decay = decay * earlier_decay
-        shift, step = shift * 2, step + 1
+    shift = 1
+    if recording():
+        place = torch.arange(chunks, device=state.device)
+        for _ in range(traced_doublings):  # beyond the first chunk there is nothing, however far the shift goes
+            earlier = torch.clamp(place - shift, min=0)
+            there = (place >= shift).to(state.dtype)[:, None, None]
+            state = torch.addcmul(state, decay * there, state.index_select(1, earlier))
+            decay = decay * decay.index_select(1, earlier)
+            shift *= 2
+    else:
+        while shift < chunks:
+            state = torch.addcmul(state, decay, F.pad(state, [0, 0, 0, 0, shift, 0])[:, :-shift])
+            decay = decay * F.pad(decay, [0, 0, 0, 0, shift, 0])[:, :-shift]
+            shift *= 2
     return state
