@@ -9,6 +9,7 @@ with the program; ONNX files and portable programs run without it. Research use 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import re
@@ -74,6 +75,15 @@ def load_onnx(path: Path, library: str | None) -> tuple[Run, dict]:
     return lambda pair: session.run(None, {name: pair})[0], facts
 
 
+def load_exported(path: Path) -> Run:
+    """A program of torch.export, without the conditions that torch recorded with a batch of two."""
+    import torch
+
+    program = torch.export.load(str(path))
+    guarded = "check_guards" in inspect.signature(program.module).parameters  # since torch 2.9
+    return program.module(check_guards=False) if guarded else program.module()
+
+
 def load_torch(path: Path, facts: dict, library: str | None) -> Run:
     """A program of torch; its operators must be there before it is loaded."""
     import torch
@@ -89,7 +99,7 @@ def load_torch(path: Path, facts: dict, library: str | None) -> Run:
         fail(path, wanted, "none", "add --library LIBRARY")
     load = {
         "ts": lambda: torch.jit.load(str(path)),
-        "pt2": lambda: torch.export.load(str(path)).module(),
+        "pt2": lambda: load_exported(path),
         "aoti": lambda: torch._inductor.aoti_load_package(str(path)),
     }
     try:
