@@ -18,11 +18,11 @@ GROWTH = 8  # voxels around it that belong to it where they have its values
 
 @dataclass(frozen=True)
 class EvenRegions:
-    """The regions of a volume where both sources are even, the large ones first.
+    """The regions of a volume where both sources are even, those of most voxels first.
 
     Attributes:
         labels: (S, H, W) int64, 1, 2, ... in the regions and 0 elsewhere.
-        sizes: (N,) int64, their voxels.
+        sizes: (N,) int64, their even voxels, without what belongs to them besides.
         means: (2, N) float64, what they have of each source.
     """
 
@@ -65,18 +65,17 @@ def even_regions(sources: NDArray[np.floating]) -> EvenRegions:
     sizes[0] = 0
     places, found = find_objects(parts), _Found(sources)
     small = (sizes < LEAST)[parts]  # and what is not even
-    for part in _largest_first(np.flatnonzero(sizes >= LEAST), sizes):
-        found.add(parts[places[part - 1]] == part, places[part - 1], small)
+
+    def add(chosen: NDArray[np.int64]) -> None:
+        for part in chosen[np.argsort(-sizes[chosen], kind="stable")]:
+            found.add(parts[places[part - 1]] == part, places[part - 1], small)
+
+    add(np.flatnonzero(sizes >= LEAST))
     large = found.regions().large
     if large.any():
         near = np.unique(parts[_around(np.concatenate([[False], large])[found.labels])])
-        for part in _largest_first(near[(sizes[near] >= ISLAND) & (sizes[near] < LEAST)], sizes):
-            found.add(parts[places[part - 1]] == part, places[part - 1], small)
+        add(near[(sizes[near] >= ISLAND) & (sizes[near] < LEAST)])
     return found.regions()
-
-
-def _largest_first(parts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    return parts[np.argsort(-sizes[parts], kind="stable")]
 
 
 class _Found:
