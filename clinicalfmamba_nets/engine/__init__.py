@@ -10,6 +10,7 @@ _HOMES = {
     "training.tracked_loss": ("TrackedLoss",),
     "training.averaging": ("AverageHandler", "WeightAverage"),
     "fusion.inferers": ("SliceInferer", "VolumeInferer", "WholeImageInferer", "prepare_fusion_batch"),
+    "fusion.refinement": ("Refinement",),
     "run.workflows": ("find_bundle", "list_bundles", "open_bundle", "read_bundle", "run_bundle"),
     "training.checkpoints": ("TrainingCheckpoint",),
     "evaluation.comparison": ("baseline_networks", "compared_networks", "trap_networks"),

@@ -13,11 +13,10 @@ from clinicalfmamba_nets.functional.gradients import sobel_gradients
 from clinicalfmamba_nets.functional.ranges import BatchCheck
 from clinicalfmamba_nets.losses.correlation import difference_correlation
 from clinicalfmamba_nets.losses.edges import edge_overshoot, edge_preservation
-from clinicalfmamba_nets.losses.information import information_fidelity
+from clinicalfmamba_nets.losses.information import LEAST_FIDELITY, information_fidelity
 from clinicalfmamba_nets.losses.structures import plateau_error, shading_error, spot_loss
 
 WINDOW, SIGMA = 11, 1.5
-LEAST_FIDELITY = 1e-3  # below it the square root is too steep
 
 
 def check_weights(weights: dict[str, float]) -> dict[str, float]:

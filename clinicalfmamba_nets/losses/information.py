@@ -10,15 +10,31 @@ from clinicalfmamba_nets.functional.windows import filter_separable, gaussian_wi
 NOISE_VARIANCE = 2.0
 WINDOWS = (17, 9, 5, 3)
 FLAT = 1e-2  # squared levels of 255: below rounding in float32
+LEAST_FIDELITY = 1e-3  # below it the square root is too steep
 
 
-def _kept_and_present(source: Tensor, fused: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Information kept and present, each (B, C), at one scale."""
-    moments = local_moments(source, fused, gaussian_window(size, size / 5).to(source))
-    gain = (moments.covariance / (moments.variance_a + FLAT)).clamp_min(0)
-    rest = (moments.variance_b - gain * moments.covariance).clamp_min(0)
-    kept = torch.log1p(gain.square() * moments.variance_a / (rest + NOISE_VARIANCE))
-    return kept.flatten(2).sum(2), torch.log1p(moments.variance_a / NOISE_VARIANCE).flatten(2).sum(2)
+def kept_information(variance: Tensor, fused_variance: Tensor, covariance: Tensor) -> Tensor:
+    """Return the information of sources that a fused image keeps at one scale, (B, C).
+
+    Args:
+        variance: of the sources in each window, (B, C, *S), in squared levels of 255.
+        fused_variance: of the fused image, (B, 1 or C, *S).
+        covariance: of both, (B, C, *S).
+
+    Example:
+        >>> variance = torch.full((1, 1, 2, 2), 14.0)
+        >>> kept = kept_information(variance, variance, variance)  # of a copy
+        >>> round((kept / present_information(variance)).item(), 2)
+        1.0
+    """
+    gain = (covariance / (variance + FLAT)).clamp_min(0)
+    rest = (fused_variance - gain * covariance).clamp_min(0)
+    return torch.log1p(gain.square() * variance / (rest + NOISE_VARIANCE)).flatten(2).sum(2)
+
+
+def present_information(variance: Tensor) -> Tensor:
+    """Return the information that is in sources of a variance, (B, C); see `kept_information`."""
+    return torch.log1p(variance / NOISE_VARIANCE).flatten(2).sum(2)
 
 
 def _halved(image: Tensor, size: int) -> Tensor:
@@ -60,6 +76,7 @@ def information_fidelity(fused: Tensor, image: Tensor) -> Tensor:
             if min(source.shape[2:]) < 3 * size - 2:
                 break
             source, fused = _halved(source, size), _halved(fused, size)
-        here = _kept_and_present(source, fused, size)
-        kept, present = kept + here[0], present + here[1]
+        moments = local_moments(source, fused, gaussian_window(size, size / 5).to(source))
+        kept = kept + kept_information(moments.variance_a, moments.variance_b, moments.covariance)
+        present = present + present_information(moments.variance_a)
     return kept / present.clamp_min(1e-6)

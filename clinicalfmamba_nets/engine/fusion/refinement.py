@@ -1,0 +1,178 @@
+"""The weights of a mix, refined by a few steps towards what a fused image should keep of its two sources."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.guided_weights import counted_shares
+from clinicalfmamba_nets.functional.structures import plateaus
+from clinicalfmamba_nets.functional.windows import box_window, filter_separable
+from clinicalfmamba_nets.losses.box_fidelity import LEAST_SIZE, BoxFidelity
+from clinicalfmamba_nets.losses.correlation import difference_correlation
+from clinicalfmamba_nets.losses.edges import SourceEdges, SourceTexture
+from clinicalfmamba_nets.losses.lone_structures import LoneStructures
+
+GRID = 8  # pixels: sides are padded to multiples, so that windows lie alike over the mirror image
+NEAR = 3  # pixels: the window in which it counts how far apart the sources are
+CLOSE, FAR = 0.5, 0.7  # of the range: closer, either may be shown; farther apart, the brighter one gives way no more
+_FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8  # decay of the moments and least root of the second, as in the paper of Adam
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """A few steps of gradient descent on the shares of two sources, for one image at a time.
+
+    A network gives each pixel one look. What it has missed at a pixel, such as a sharp edge of the other source or a
+    dark lesion that the CT alone shows, a loss of the result tells. So the share w of the first source A,
+    w = (F - B) / (A - B), is moved by Adam (Kingma and Ba, ICLR 2015) with falling steps. The loss is 1 less the edges
+    kept (`edge_preservation`), plus the terms below, each times its weight.
+
+    No pixel is moved by more than `reach`. Where the mean of 3 x 3 pixels of one source is more than 0.7 of the range
+    above the other's, its share falls no more, and from 0.5 on by less; where the brighter source is flat
+    (`plateaus`), nothing is moved: bone, a bleeding, tracer stay as bright as the network has drawn them. Every result
+    of a mix stays a mix. The mirror image gives the mirrored result. Source: ours.
+
+    Args:
+        steps: how many; each takes a twentieth of the network's time.
+        rate: share by which the first step moves a pixel; the steps after it fall to nothing.
+        reach: greatest change of a pixel, as a share of the range.
+        overshoot: weight of `edge_overshoot`.
+        texture: weight of the texture beyond the sources, see `SourceTexture`.
+        information: weight of the information lost, see `BoxFidelity`.
+        structure: weight of the structural similarity lost, see `BoxFidelity`.
+        correlation: weight of 1 less half the `difference_correlation`.
+        brightness: weight of the mean distance to the brighter source.
+        lesions: weight of what is lacking of a single source's structures, see `LoneStructures`.
+
+    Raises:
+        FusionInputError: a value that is no number of at least 0, or no whole number of steps.
+
+    Example:
+        >>> image = torch.rand(1, 2, 32, 32)
+        >>> fused = image.mean(1, keepdim=True)
+        >>> refined = Refinement()(fused, image)
+        >>> bool((refined <= image.amax(1, keepdim=True) + 1e-6).all()), bool(((refined - fused).abs() < 0.51).all())
+        (True, True)
+    """
+
+    steps: int = 24
+    rate: float = 0.1
+    reach: float = 0.5
+    overshoot: float = 0.2
+    texture: float = 0.12
+    information: float = 0.7
+    structure: float = 0.5
+    correlation: float = 0.15
+    brightness: float = 0.3
+    lesions: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            kinds = int if field.name == "steps" else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < math.inf:
+                what = "a whole number of at least 0" if field.name == "steps" else "a number of at least 0"
+                remedy = f"such as {type(self).__dataclass_fields__[field.name].default}"
+                raise input_error(f"refinement, {field.name}", what, repr(value), remedy)
+
+    def __call__(self, fused: Tensor, image: Tensor) -> Tensor:
+        """Refine results.
+
+        Args:
+            fused: results F, (B, 1 or 2, H, W), the shares second where they are there.
+            image: pairs, (B, 2, H, W) in [0, 1], on the same device.
+
+        Returns:
+            The refined results, float32; as they were where a side has fewer than 16 pixels.
+        """
+        if self.steps == 0 or min(image.shape[2:]) < LEAST_SIZE:
+            return fused.float()
+        with torch.inference_mode(False), torch.enable_grad():
+            pairs = zip(fused.detach().float().clone(), image.detach().float().clone(), strict=True)
+            return torch.stack([self._refined(result[None], pair[None])[0] for result, pair in pairs])
+
+    def _refined(self, fused: Tensor, pair: Tensor) -> Tensor:
+        first, second = pair[:, :1], pair[:, 1:]
+        counted, taken = counted_shares(fused[:, :1], first, second)
+        share = taken / counted
+        sides = [side for size in reversed(pair.shape[2:]) for side in _both_sides(-size % GRID)]
+        padded = functional.pad(torch.cat([pair, share], 1), sides, mode="replicate")
+        refined = self._descended(padded[:, :2], padded[:, 2:])
+        if sides[0] != sides[1]:  # of an odd width no grid lies alike over both sides
+            mirrored = functional.pad(torch.cat([pair, share], 1).flip(3), sides, mode="replicate")
+            inner = _inner(self._descended(mirrored[:, :2], mirrored[:, 2:]), sides).flip(3)
+            refined = (_inner(refined, sides) + inner) / 2
+        else:
+            refined = _inner(refined, sides)
+        image = fused[:, :1] + (refined - share) * (first - second)
+        return torch.cat([image, refined], 1)[:, : fused.shape[1]]
+
+    def _descended(self, pair: Tensor, share: Tensor) -> Tensor:
+        """Return the shares (1, 1, H, W) of a pair after the steps."""
+        second, apart = pair[:, 1:], pair[:, :1] - pair[:, 1:]
+        least, most = self._bounds(pair, share)
+        loss = _Loss(self, pair)
+        mean, square = torch.zeros_like(share), torch.zeros_like(share)
+        for step in range(1, self.steps + 1):
+            share.requires_grad_(True)
+            (slope,) = torch.autograd.grad(loss(second + share * apart), share)
+            share = share.detach()
+            mean = torch.lerp(slope, mean, _FIRST)
+            square = torch.lerp(slope.square(), square, _SECOND)
+            root = (square / (1 - _SECOND**step)).sqrt() + _TINY
+            rate = self.rate * (self.steps + 1 - step) / self.steps
+            moved = share - rate * mean / (1 - _FIRST**step) / root
+            share = torch.minimum(torch.maximum(moved, least), most)
+        return share
+
+    def _bounds(self, pair: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the least and the greatest share of each pixel, (1, 1, H, W)."""
+        apart = pair[:, :1] - pair[:, 1:]
+        reach = (self.reach / apart.abs().clamp_min(_TINY)).clamp_max(1).masked_fill(plateaus(pair), 0)
+        around = filter_separable(apart, box_window(NEAR), "replicate")
+        darker = reach * ((FAR - around.abs()) / (FAR - CLOSE)).clamp(0, 1)
+        least = share - torch.where(around > 0, darker, reach)
+        most = share + torch.where(around < 0, darker, reach)
+        return least.clamp_min(0), most.clamp_max(1)
+
+
+class _Loss:
+    """The weighted terms of a refinement for one pair."""
+
+    def __init__(self, weights: Refinement, pair: Tensor) -> None:
+        self.weights, self.pair, self.brighter = weights, pair, pair.amax(1, keepdim=True)
+        self.edges = SourceEdges(pair)
+        self.texture = SourceTexture(pair) if weights.texture else None
+        self.fidelity = BoxFidelity(pair) if weights.information or weights.structure else None
+        self.lone = LoneStructures(pair) if weights.lesions else None
+
+    def __call__(self, fused: Tensor) -> Tensor:
+        weights, pair = self.weights, self.pair
+        kept, overshoot = self.edges(fused)
+        terms = [weights.overshoot * overshoot - kept, weights.brightness * (self.brighter - fused).mean()]
+        if weights.correlation:
+            terms.append(-weights.correlation / 2 * difference_correlation(fused, pair).mean())
+        if self.fidelity is not None:
+            information, structure = self.fidelity(fused)
+            terms.append(weights.information * information + weights.structure * structure)
+        if self.texture is not None:
+            terms.append(weights.texture * self.texture(fused))
+        if self.lone is not None:
+            terms.append(weights.lesions * self.lone(fused))
+        return torch.stack(terms).sum()
+
+
+def _both_sides(rest: int) -> tuple[int, int]:
+    return rest // 2, rest - rest // 2
+
+
+def _inner(padded: Tensor, sides: list[int]) -> Tensor:
+    """Take off the padding `sides` (left, right, above, below) of (B, C, H, W)."""
+    left, right, above, below = sides
+    return padded[..., above : padded.shape[-2] - below, left : padded.shape[-1] - right]
