@@ -5,10 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from clinicalfmamba_nets.functional.gradients import sobel_gradients
+from clinicalfmamba_nets.functional.windows import box_window, filter_separable
 
 # Sobel derivatives of this size, of images in [0, 1], count as no edge: one of 255 levels over a step.
 FLAT = 4 / 255
-LEAST_TEXTURE = 1 / 255  # of images in [0, 1], mean: less is rounding
+AROUND = 5  # pixels of the window by whose texture that of a pixel counts
+LEAST_TEXTURE = 1 / 255  # of images in [0, 1]: less is rounding
 
 
 def _strength(gradients: Tensor) -> Tensor:
@@ -102,7 +104,8 @@ class SourceTexture:
 
     Texture is how far a pixel stands out of its two neighbors along an axis, |2 f(i) - f(i-1) - f(i+1)|. Sobel
     derivatives do not see what alternates from pixel to pixel, so an image that is led by its edges alone may get a
-    mesh that is in neither source.
+    mesh that is in neither source. What is beyond the stronger source's texture counts as a share of that texture's
+    mean over 5 x 5 pixels: a thin line counts in smooth tissue, and not in noise.
 
     Source: ours.
 
@@ -118,14 +121,19 @@ class SourceTexture:
     """
 
     def __init__(self, image: Tensor) -> None:
-        self._strongest = [texture.amax(1, keepdim=True) for texture in _textures(image)]
-        self._mean = sum(texture.mean() for texture in self._strongest) + LEAST_TEXTURE
+        self._sources = []
+        for texture in _textures(image):
+            strongest = texture.amax(1, keepdim=True)
+            around = filter_separable(strongest, box_window(AROUND), "replicate")
+            self._sources.append((strongest, 1 / (around + LEAST_TEXTURE)))
 
     def __call__(self, fused: Tensor) -> Tensor:
-        """Return the texture of (B, 1, *S) beyond the stronger source's, as a share of the stronger source's."""
-        pairs = zip(_textures(fused), self._strongest, strict=True)
-        beyond = [(texture - strongest).relu().mean() for texture, strongest in pairs]
-        return sum(beyond[1:], beyond[0]) / self._mean
+        """Return the texture of (B, 1, *S) beyond the stronger source's, as a share of that around, a scalar."""
+        found = [
+            ((texture - strongest).relu() * share).mean()
+            for texture, (strongest, share) in zip(_textures(fused), self._sources, strict=True)
+        ]
+        return sum(found[1:], found[0]) / len(found)
 
 
 def _textures(image: Tensor) -> list[Tensor]:

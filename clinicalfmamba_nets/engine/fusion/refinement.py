@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.guided_weights import counted_shares
-from clinicalfmamba_nets.functional.structures import plateaus
 from clinicalfmamba_nets.functional.windows import box_window, filter_separable
 from clinicalfmamba_nets.losses.box_fidelity import LEAST_SIZE, BoxFidelity
 from clinicalfmamba_nets.losses.correlation import difference_correlation
@@ -34,9 +33,8 @@ class Refinement:
     kept (`edge_preservation`), plus the terms below, each times its weight.
 
     No pixel is moved by more than `reach`. Where the mean of 3 x 3 pixels of one source is more than 0.7 of the range
-    above the other's, its share falls no more, and from 0.5 on by less; where the brighter source is flat
-    (`plateaus`), nothing is moved: bone, a bleeding, tracer stay as bright as the network has drawn them. Every result
-    of a mix stays a mix. The mirror image gives the mirrored result. Source: ours.
+    above the other's, its share falls no more, and from 0.5 on by less: bone, a bleeding, tracer stay as bright as the
+    network has drawn them. Every result of a mix stays a mix. The mirror image gives the mirrored result. Source: ours.
 
     Args:
         steps: how many; each takes a twentieth of the network's time.
@@ -65,7 +63,7 @@ class Refinement:
     rate: float = 0.1
     reach: float = 0.5
     overshoot: float = 0.2
-    texture: float = 0.12
+    texture: float = 0.3
     information: float = 0.7
     structure: float = 0.5
     correlation: float = 0.15
@@ -134,7 +132,7 @@ class Refinement:
     def _bounds(self, pair: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least and the greatest share of each pixel, (1, 1, H, W)."""
         apart = pair[:, :1] - pair[:, 1:]
-        reach = (self.reach / apart.abs().clamp_min(_TINY)).clamp_max(1).masked_fill(plateaus(pair), 0)
+        reach = (self.reach / apart.abs().clamp_min(_TINY)).clamp_max(1)
         around = filter_separable(apart, box_window(NEAR), "replicate")
         darker = reach * ((FAR - around.abs()) / (FAR - CLOSE)).clamp(0, 1)
         least = share - torch.where(around > 0, darker, reach)
