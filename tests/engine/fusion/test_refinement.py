@@ -10,7 +10,7 @@ from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.losses.edges import SourceTexture, edge_preservation
 from clinicalfmamba_nets.nets import clinicalfmamba_2d
 
-CT_MRI = Refinement(information=0.25, correlation=0.1, lesions=8.0)
+CT_MRI = Refinement(overshoot=0.12, information=0.2, correlation=0.05, lesions=12.0)
 
 
 def random_pair(height: int, width: int, seed: int = 0) -> torch.Tensor:
