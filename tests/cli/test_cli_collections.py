@@ -60,7 +60,8 @@ def _arguments(path: Path, kind: str, scratch: Path):
         return [(path, path.parent / "good_ct.png"), (path.parent / "good_mri.png", path)]
     if kind == "file names":
         with tarfile.open(path) as archive:
-            archive.extractall(scratch / "names", filter="data")
+            archive.extraction_filter = lambda member, path: member  # the argument `filter` is new in 3.11.4
+            archive.extractall(scratch / "names")
         return [(file, file) for file in (scratch / "names").rglob("*") if file.is_file()]
     return [(path, path)]
 

@@ -49,7 +49,8 @@ def pairs_of(folder, path, scratch):
         return load_datalist(folder / path, base_dir=folder)
     if path.endswith(".tar"):
         with tarfile.open(folder / path, errors="surrogateescape") as tar:
-            tar.extractall(scratch, filter="fully_trusted")
+            tar.extraction_filter = lambda member, path: member  # the argument `filter` is new in 3.11.4
+            tar.extractall(scratch)
         names = [os.path.join(os.fsencode(scratch), name) for name in os.listdir(os.fsencode(scratch))]
         return [{"image": name, "image2": folder / "nifti/good_pair/flair.nii.gz"} for name in names]
     if path.endswith("/"):
