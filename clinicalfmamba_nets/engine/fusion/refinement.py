@@ -37,7 +37,7 @@ class Refinement:
     network has drawn them. Every result of a mix stays a mix. The mirror image gives the mirrored result. Source: ours.
 
     Args:
-        steps: how many; each takes a twentieth of the network's time.
+        steps: how many; each takes about a fourteenth of the network's time for the image.
         rate: share by which the first step moves a pixel; the steps after it fall to nothing.
         reach: greatest change of a pixel, as a share of the range.
         overshoot: weight of `edge_overshoot`.
