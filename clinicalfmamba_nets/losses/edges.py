@@ -42,15 +42,17 @@ class SourceEdges:
         """Return `edge_preservation` and `edge_overshoot` of fused images (B, 1, *S), two scalars."""
         gradients = sobel_gradients(fused, "replicate")  # (B, 1, dims, *S)
         strong = _strength(gradients)
-        return self._kept(gradients, strong), self._beyond(strong)
+        return self.kept(gradients, strong), self.beyond(strong)
 
-    def _kept(self, gradients: Tensor, strong: Tensor) -> Tensor:
+    def kept(self, gradients: Tensor, strong: Tensor) -> Tensor:
+        """Return `edge_preservation` by the gradients of fused images, (B, 1, dims, *S), and their length."""
         ratio = strong.minimum(self._strength) / strong.maximum(self._strength)
         cosine = (gradients * self._gradients).sum(2) / (strong * self._strength)
         kept = (10 * (ratio - 0.5)).sigmoid() * (25 * (cosine - 0.951)).sigmoid()
         return (kept * self._weight).sum() / self._weight.sum().clamp_min(1e-6)
 
-    def _beyond(self, strong: Tensor) -> Tensor:
+    def beyond(self, strong: Tensor) -> Tensor:
+        """Return `edge_overshoot` by the length of the gradients of fused images, (B, 1, *S)."""
         return (strong - self._strongest).relu().sum() / self._strongest.sum()
 
 
@@ -77,7 +79,8 @@ def edge_preservation(fused: Tensor, image: Tensor) -> Tensor:
         >>> float(edge_preservation(image, image.expand(1, 2, 16, 16))) > 0.75
         True
     """
-    return SourceEdges(image)(fused)[0]
+    gradients = sobel_gradients(fused, "replicate")
+    return SourceEdges(image).kept(gradients, _strength(gradients))
 
 
 def edge_overshoot(fused: Tensor, image: Tensor) -> Tensor:
@@ -96,7 +99,7 @@ def edge_overshoot(fused: Tensor, image: Tensor) -> Tensor:
         >>> float(edge_overshoot(image[:, :1], image))
         0.0
     """
-    return SourceEdges(image)(fused)[1]
+    return SourceEdges(image).beyond(_strength(sobel_gradients(fused, "replicate")))
 
 
 class SourceTexture:

@@ -108,10 +108,10 @@ class SliceInferer(WholeImageInferer):
     they are axial; an axis of fewer than 16 voxels is always the one across. Each lies as radiologists look
     at it (left of the patient on the right, anterior or superior at the top), so that the result does not depend on
     the order in which the voxels are stored. Of each slice the box around the head is computed (`boxes.head_mask`);
-    the air outside it is the mix of the sources that the network makes of the air inside, black where both are. The
-    shares of a network that mixes the sources are refined there (`Refinement`), then smoothed over neighboring slices
-    (`smooth_weights_`). Each region where both sources are even gets one share, in single images too
-    (`level_weights_`).
+    the air outside it is the mix of the sources that the network makes of the air inside, black where both are. Then
+    the shares of the sources are smoothed over neighboring slices (`smooth_weights_`), and, of a network that mixes the
+    sources, refined in each box (`Refinement`). Each region where both sources are even gets one share
+    (`level_weights_`). Single images are refined and levelled too.
 
     Args:
         amp: as in `WholeImageInferer`.

@@ -99,17 +99,20 @@ class Refinement:
         first, second = pair[:, :1], pair[:, 1:]
         counted, taken = counted_shares(fused[:, :1], first, second)
         share = taken / counted
-        sides = [side for size in reversed(pair.shape[2:]) for side in _both_sides(-size % GRID)]
-        padded = functional.pad(torch.cat([pair, share], 1), sides, mode="replicate")
-        refined = self._descended(padded[:, :2], padded[:, 2:])
-        if sides[0] != sides[1]:  # of an odd width no grid lies alike over both sides
-            mirrored = functional.pad(torch.cat([pair, share], 1).flip(3), sides, mode="replicate")
-            inner = _inner(self._descended(mirrored[:, :2], mirrored[:, 2:]), sides).flip(3)
-            refined = (_inner(refined, sides) + inner) / 2
-        else:
-            refined = _inner(refined, sides)
+        given = torch.cat([pair, share], 1)
+        refined = self._on_grid(given)
+        if pair.shape[3] % 2:  # of an odd width no grid lies alike over both sides
+            refined = (refined + self._on_grid(given.flip(3)).flip(3)) / 2
         image = fused[:, :1] + (refined - share) * (first - second)
         return torch.cat([image, refined], 1)[:, : fused.shape[1]]
+
+    def _on_grid(self, given: Tensor) -> Tensor:
+        """Return the refined shares of a pair with its shares, (1, 3, H, W), of any size."""
+        height, width = given.shape[2:]
+        above, left = (-height % GRID) // 2, (-width % GRID) // 2
+        sides = [left, -width % GRID - left, above, -height % GRID - above]
+        padded = functional.pad(given, sides, mode="replicate")
+        return self._descended(padded[:, :2], padded[:, 2:])[..., above : above + height, left : left + width]
 
     def _descended(self, pair: Tensor, share: Tensor) -> Tensor:
         """Return the shares (1, 1, H, W) of a pair after the steps."""
@@ -164,13 +167,3 @@ class _Loss:
         if self.lone is not None:
             terms.append(weights.lesions * self.lone(fused))
         return torch.stack(terms).sum()
-
-
-def _both_sides(rest: int) -> tuple[int, int]:
-    return rest // 2, rest - rest // 2
-
-
-def _inner(padded: Tensor, sides: list[int]) -> Tensor:
-    """Take off the padding `sides` (left, right, above, below) of (B, C, H, W)."""
-    left, right, above, below = sides
-    return padded[..., above : padded.shape[-2] - below, left : padded.shape[-1] - right]
