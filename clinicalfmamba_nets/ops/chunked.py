@@ -7,6 +7,8 @@ chunk is then added to those of its tokens. Every factor is exp(delta A) <= 1, s
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,7 +48,10 @@ def _scan_in_turn(
     return torch.cat(outputs).transpose(0, 1), state.transpose(1, 2)
 
 
-scan_in_turn = torch.jit.script(_scan_in_turn)
+with warnings.catch_warnings():  # torch 2.14 tells every user, at the import, that TorchScript will end
+    warnings.simplefilter("ignore", FutureWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    scan_in_turn = torch.jit.script(_scan_in_turn)
 
 
 def scan_tokens(
