@@ -371,7 +371,7 @@ def test_kill_leaves_whole_files_and_the_next_run_goes_on(toy_bundles, tmp_path,
     import signal
 
     entries = []
-    count = 60  # so many that a fast machine is not done before the signal comes
+    count = 40  # so many that a fast machine is not done before the signal comes
     for number in range(count):
         write_pair(tmp_path / "data", f"p{number:03}", number)
         entries.append({"image": f"p{number:03}.png", "image2": f"p{number:03}_second.png"})
