@@ -5,6 +5,7 @@ from __future__ import annotations
 from clinicalfmamba_nets.ops.backends import backend_report, scan_backend
 from clinicalfmamba_nets.ops.gating import gated_norm
 from clinicalfmamba_nets.ops.maps import conv3x3, convolves_maps
+from clinicalfmamba_nets.ops.mixing import refined_shares, refines_shares
 from clinicalfmamba_nets.ops.permuted import permuted_conv1d_silu, permuted_selective_scan
 from clinicalfmamba_nets.ops.plain import layer_norm, widened
 from clinicalfmamba_nets.ops.recording import recording
@@ -20,6 +21,8 @@ __all__ = [
     "permuted_conv1d_silu",
     "permuted_selective_scan",
     "recording",
+    "refined_shares",
+    "refines_shares",
     "scan_backend",
     "scan_order",
     "scan_orders",

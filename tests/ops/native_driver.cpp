@@ -129,10 +129,27 @@ int maps(int64_t rows, int64_t columns, int64_t D, int64_t dilation, int64_t sca
     return bad | check(cfm_maps_forward(&p), "maps forward");
 }
 
+int mix(int64_t rows, int64_t columns, double lesions, double information, int64_t threads) {
+    const int64_t B = 2, size = B * rows * columns;
+    Buffer pair(2 * size), share(size), least(size), most(size), slope(size);
+    for (int64_t i = 0; i < size; ++i) share[i] = 0.5f, least[i] = 0.0f, most[i] = 1.0f;
+    CfmMix p{};
+    p.B = B, p.rows = rows, p.columns = columns, p.steps = 2, p.threads = threads;
+    p.rate = 0.1, p.overshoot = p.texture = p.structure = p.correlation = p.brightness = 0.2;
+    p.information = p.structure = information, p.lesions = lesions;
+    p.pair = pair, p.share = share, p.least = least, p.most = most, p.slope = slope;
+    return check(cfm_mix_refine(&p), "mix refine") | check(cfm_mix_slope(&p), "mix slope");
+}
+
 }  // namespace
 
 int main() {
     int bad = 0;
+    for (int64_t threads : {1, 3})
+        for (int64_t rows : {16, 40})
+            for (int64_t columns : {16, 24, 72})
+                for (double weight : {0.0, 1.0}) bad |= mix(rows, columns, weight, 1.0 - weight * weight / 2.0, threads);
+    bad |= mix(24, 32, 1.0, 0.0, 1);
     for (int64_t threads : {1, 3})
         for (int64_t rows : {1, 7})
             for (int64_t columns : {1, 2, 13})

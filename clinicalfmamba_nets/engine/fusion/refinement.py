@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.gradients import pad_edges
 from clinicalfmamba_nets.functional.guided_weights import counted_shares
-from clinicalfmamba_nets.functional.windows import box_window, filter_separable
 from clinicalfmamba_nets.losses.box_fidelity import LEAST_SIZE, BoxFidelity
 from clinicalfmamba_nets.losses.correlation import difference_correlation
 from clinicalfmamba_nets.losses.edges import SourceEdges, SourceTexture
 from clinicalfmamba_nets.losses.lone_structures import LoneStructures
+from clinicalfmamba_nets.ops import refined_shares, refines_shares
 
 GRID = 8  # pixels: sides are padded to multiples, so that windows lie alike over the mirror image
-NEAR = 3  # pixels: the window in which it counts how far apart the sources are
 CLOSE, FAR = 0.5, 0.7  # of the range: closer, either may be shown; farther apart, the brighter one gives way no more
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8  # decay of the moments and least root of the second, as in the paper of Adam
 
@@ -37,7 +37,7 @@ class Refinement:
     network has drawn them. Every result of a mix stays a mix. The mirror image gives the mirrored result. Source: ours.
 
     Args:
-        steps: how many; each takes about a fourteenth of the network's time for the image.
+        steps: how many; each takes about a hundredth of the network's time for the image.
         rate: share by which the first step moves a pixel; the steps after it fall to nothing.
         reach: greatest change of a pixel, as a share of the range.
         overshoot: weight of `edge_overshoot`.
@@ -116,8 +116,10 @@ class Refinement:
 
     def _descended(self, pair: Tensor, share: Tensor) -> Tensor:
         """Return the shares (1, 1, H, W) of a pair after the steps."""
-        second, apart = pair[:, 1:], pair[:, :1] - pair[:, 1:]
         least, most = self._bounds(pair, share)
+        if refines_shares(pair):
+            return refined_shares(pair, share, least, most, self.steps, asdict(self))
+        second, apart = pair[:, 1:], pair[:, :1] - pair[:, 1:]
         loss = _Loss(self, pair)
         mean, square = torch.zeros_like(share), torch.zeros_like(share)
         for step in range(1, self.steps + 1):
@@ -136,11 +138,18 @@ class Refinement:
         """Return the least and the greatest share of each pixel, (1, 1, H, W)."""
         apart = pair[:, :1] - pair[:, 1:]
         reach = (self.reach / apart.abs().clamp_min(_TINY)).clamp_max(1)
-        around = filter_separable(apart, box_window(NEAR), "replicate")
+        around = _near_mean(apart)
         darker = reach * ((FAR - around.abs()) / (FAR - CLOSE)).clamp(0, 1)
         least = share - torch.where(around > 0, darker, reach)
         most = share + torch.where(around < 0, darker, reach)
         return least.clamp_min(0), most.clamp_max(1)
+
+
+def _near_mean(image: Tensor) -> Tensor:
+    """Mean of 3 x 3 pixels of (B, C, H, W), added from both sides so that the mirror image has the same to the bit."""
+    image = pad_edges(image, 1, "replicate")
+    image = image[..., :-2] + image[..., 2:] + image[..., 1:-1]
+    return (image[..., :-2, :] + image[..., 2:, :] + image[..., 1:-1, :]) / 9
 
 
 class _Loss:

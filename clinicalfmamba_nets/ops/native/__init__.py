@@ -1,4 +1,4 @@
-"""The selective scan, its convolution and gate, and convolutions of maps in C++, for tensors on a CPU, in float32.
+"""The selective scan, its convolution and gate, convolutions of maps and refined shares in C++, for float32 on a CPU.
 
 The kernels are compiled when the package is installed, or on first use into the user's cache folder; without a
 compiler :func:`available` is False, :func:`reason` says why, and the other backends serve. Importing this module
@@ -16,6 +16,7 @@ from clinicalfmamba_nets.ops.native.conv_ops import permuted_conv1d_silu
 from clinicalfmamba_nets.ops.native.gate_ops import GATED, gated_norm
 from clinicalfmamba_nets.ops.native.loader import available, library_path, load, load_if_built, reason
 from clinicalfmamba_nets.ops.native.maps_ops import MAPPED, conv3x3
+from clinicalfmamba_nets.ops.native.mix_ops import refined_shares
 from clinicalfmamba_nets.ops.native.permuted_ops import permuted_selective_scan
 from clinicalfmamba_nets.ops.native.scan_ops import selective_scan
 
@@ -39,6 +40,7 @@ __all__ = [
     "permuted_conv1d_silu",
     "permuted_selective_scan",
     "reason",
+    "refined_shares",
     "selective_scan",
     "tune_allocator",
 ]

@@ -46,8 +46,8 @@ WHOLE = {"x86-64": ("x86-64-v4", "x86-64-v3", "x86-64-v2")}
 # Names that each variant has as its own; see src/hosts/dispatch.cpp.
 OWN_NAMES = (
     *("cfm", "cfm_scan_forward", "cfm_scan_backward", "cfm_conv_forward", "cfm_conv_backward", "cfm_gate_forward"),
-    *("cfm_gate_backward", "cfm_maps_forward", "cfm_vector_width", "cfm_tile_tokens", "cfm_peak_fma", "cfm_exp_rate"),
-    "cfm_triad",
+    *("cfm_gate_backward", "cfm_maps_forward", "cfm_mix_refine", "cfm_mix_slope", "cfm_vector_width"),
+    *("cfm_tile_tokens", "cfm_peak_fma", "cfm_exp_rate", "cfm_triad"),
 )
 ONCE = "parallel.cpp"  # compiled once for all variants
 HOSTS = {"torch": "torch_ops.cpp", "onnxruntime": "onnxruntime_ops.cpp"}

@@ -18,7 +18,7 @@ from clinicalfmamba_nets.ops.native import build, registry
 SWITCH = "CLINICALFMAMBA_NATIVE"
 FUNCTIONS = (
     *(f"cfm_{kernel}_{way}" for kernel in ("scan", "conv", "gate") for way in ("forward", "backward")),
-    "cfm_maps_forward",
+    *("cfm_maps_forward", "cfm_mix_refine", "cfm_mix_slope"),
 )
 
 _log = logging.getLogger(__name__)

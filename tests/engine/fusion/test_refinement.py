@@ -9,8 +9,16 @@ from clinicalfmamba_nets.engine import Refinement, SliceInferer
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.losses.edges import SourceTexture, edge_preservation
 from clinicalfmamba_nets.nets import clinicalfmamba_2d
+from clinicalfmamba_nets.ops import native, scan_backend
 
 CT_MRI = Refinement(overshoot=0.12, information=0.2, correlation=0.05, lesions=12.0)
+
+
+@pytest.fixture(params=["auto", "torch"])
+def backend(request):
+    """The kernel where it is built, and torch's operations."""
+    with scan_backend(request.param):
+        yield request.param
 
 
 def random_pair(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -50,7 +58,7 @@ def test_every_pixel_stays_between_the_sources_and_within_reach(seed, weights):
     assert edge_preservation(refined[:, :1], image) > edge_preservation(fused[:, :1], image) + 0.02
 
 
-def test_a_dark_lesion_of_the_ct_alone_comes_back():
+def test_a_dark_lesion_of_the_ct_alone_comes_back(backend):
     image = head()
     image[0, 1, 40:54, 54:68] -= 0.2
     fused = mixed(image, (image[:, :1] > image[:, 1:]).float())  # the brain is the MRI's, as of the network
@@ -81,11 +89,13 @@ def test_no_mesh_is_drawn():
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (50, 61), (33, 40), (41, 55)])
-def test_the_mirror_image_gives_the_mirrored_result(height, width):
+def test_the_mirror_image_gives_the_mirrored_result(height, width, backend):
     image = random_pair(height, width, 1)
     fused = mixed(image, image[:, :1].clone())
     refined = CT_MRI(fused, image)
     apart = (CT_MRI(fused.flip(3), image.flip(3)).flip(3) - refined)[:, 0].abs()
+    if backend == "auto" and native.available():
+        assert apart.max() == 0
     assert apart.quantile(0.9) <= 2e-3 and apart.max() <= 0.03  # sums in another order, and Adam divides by their size
     assert (refined - fused).abs().max() > 0.05
 
@@ -118,6 +128,12 @@ def test_small_images_and_no_steps_change_nothing():
     image = random_pair(32, 32)
     fused = image.mean(1, keepdim=True)
     assert torch.equal(Refinement(steps=0)(fused, image), fused)
+
+
+def test_torch_alone_keeps_to_the_same_bounds():
+    with scan_backend("torch"):
+        test_every_pixel_stays_between_the_sources_and_within_reach(1, CT_MRI)
+        test_two_equal_images_stay()
 
 
 def test_two_equal_images_stay():

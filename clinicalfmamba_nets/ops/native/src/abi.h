@@ -105,9 +105,22 @@ typedef struct {
     float* out;                     /* (B, scale rows, scale columns, D) contiguous */
 } CfmMaps;
 
+/* Shares of the first source in B mixes of two, refined by Adam: see engine/fusion/refinement.py, which tells the
+   weights' meaning. */
+typedef struct {
+    int64_t B, rows, columns;       /* rows and columns: multiples of 8, at least 16 */
+    int64_t steps;
+    int64_t threads;
+    double rate, overshoot, texture, information, structure, correlation, brightness, lesions;
+    const float* pair;              /* (B, 2, rows, columns) contiguous, in [0, 1] */
+    float* share;                   /* (B, rows, columns) contiguous; refined in place */
+    const float *least, *most;      /* (B, rows, columns) contiguous: bounds of the shares */
+    float* slope;                   /* of cfm_mix_slope: the loss's slopes by the pixels of the mix, as share */
+} CfmMix;
+
 /* Each returns 0, or 1 where N or width is not one of the compiled ones, 2 where memory ran out,
    3 where order is not a permutation, 4 where the library was built for another processor, 5 where the channels of
-   maps are not multiples of 16, or a dilation or a scale is none. */
+   maps are not multiples of 16, or a dilation or a scale is none, 6 where the sides of a mix are not as told. */
 CFM_EXPORT int cfm_scan_forward(const CfmScan* scan);
 CFM_EXPORT int cfm_scan_backward(const CfmScan* scan);
 CFM_EXPORT int cfm_conv_forward(const CfmConv* conv);
@@ -115,6 +128,8 @@ CFM_EXPORT int cfm_conv_backward(const CfmConv* conv);
 CFM_EXPORT int cfm_gate_forward(const CfmGate* gate);
 CFM_EXPORT int cfm_gate_backward(const CfmGate* gate);
 CFM_EXPORT int cfm_maps_forward(const CfmMaps* maps);
+CFM_EXPORT int cfm_mix_refine(const CfmMix* mix);
+CFM_EXPORT int cfm_mix_slope(const CfmMix* mix);
 CFM_EXPORT int64_t cfm_vector_width(void);
 CFM_EXPORT int64_t cfm_tile_tokens(void);
 CFM_EXPORT const char* cfm_variant(void); /* the kernels that this processor runs, null for none: see dispatch.cpp */

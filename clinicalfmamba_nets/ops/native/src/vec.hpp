@@ -46,6 +46,18 @@ CFM_INLINE V vmin(V a, V b) { return (V)_mm_min_ps((__m128)a, (__m128)b); }
 CFM_INLINE V vmax(V a, V b) { return a > b ? a : b; }
 CFM_INLINE V vmin(V a, V b) { return a < b ? a : b; }
 #endif
+CFM_INLINE V vsqrt(V a) {
+#if CFM_WIDTH == 16 && defined(__AVX512F__)
+    return (V)_mm512_sqrt_ps((__m512)a);
+#elif CFM_WIDTH == 8 && defined(__AVX__)
+    return (V)_mm256_sqrt_ps((__m256)a);
+#elif CFM_WIDTH == 4 && defined(__SSE__)
+    return (V)_mm_sqrt_ps((__m128)a);
+#else
+    for (int i = 0; i < W; ++i) a[i] = __builtin_sqrtf(a[i]);
+    return a;
+#endif
+}
 CFM_INLINE V vabs(V a) { return reinterpret_cast<V>(reinterpret_cast<I>(a) & 0x7fffffff); }
 
 // K vectors on which every operation is done one after the other: independent work that hides the operations' latency.

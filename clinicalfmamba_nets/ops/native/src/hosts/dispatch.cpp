@@ -14,6 +14,8 @@ extern "C" {
     int cfm_gate_forward_##v(const CfmGate*);                                                    \
     int cfm_gate_backward_##v(const CfmGate*);                                                   \
     int cfm_maps_forward_##v(const CfmMaps*);                                                    \
+    int cfm_mix_refine_##v(const CfmMix*);                                                       \
+    int cfm_mix_slope_##v(const CfmMix*);                                                        \
     int64_t cfm_vector_width_##v(void);                                                          \
     int64_t cfm_tile_tokens_##v(void);                                                           \
     int64_t cfm_peak_fma_##v(int64_t, float*);                                                   \
@@ -35,6 +37,8 @@ struct Kernels {
     int (*gate_forward)(const CfmGate*);
     int (*gate_backward)(const CfmGate*);
     int (*maps_forward)(const CfmMaps*);
+    int (*mix_refine)(const CfmMix*);
+    int (*mix_slope)(const CfmMix*);
     int64_t (*vector_width)();
     int64_t (*tile_tokens)();
     int64_t (*peak_fma)(int64_t, float*);
@@ -65,9 +69,10 @@ struct Kernels {
 
 const Kernels KERNELS[] = {
 #define VARIANT(v)                                                                                                 \
-    {#v,                    runs_##v,              cfm_scan_forward_##v,  cfm_scan_backward_##v, cfm_conv_forward_##v, \
-     cfm_conv_backward_##v, cfm_gate_forward_##v,  cfm_gate_backward_##v, cfm_maps_forward_##v,  cfm_vector_width_##v, \
-     cfm_tile_tokens_##v,   cfm_peak_fma_##v,      cfm_exp_rate_##v,      cfm_triad_##v},
+    {#v,                    runs_##v,             cfm_scan_forward_##v,  cfm_scan_backward_##v, cfm_conv_forward_##v, \
+     cfm_conv_backward_##v, cfm_gate_forward_##v, cfm_gate_backward_##v, cfm_maps_forward_##v,  cfm_mix_refine_##v,   \
+     cfm_mix_slope_##v,     cfm_vector_width_##v, cfm_tile_tokens_##v,   cfm_peak_fma_##v,      cfm_exp_rate_##v,     \
+     cfm_triad_##v},
     CFM_VARIANTS
 #undef VARIANT
 };
@@ -94,6 +99,8 @@ int cfm_conv_backward(const CfmConv* conv) { return chosen() ? chosen()->conv_ba
 int cfm_gate_forward(const CfmGate* gate) { return chosen() ? chosen()->gate_forward(gate) : 4; }
 int cfm_gate_backward(const CfmGate* gate) { return chosen() ? chosen()->gate_backward(gate) : 4; }
 int cfm_maps_forward(const CfmMaps* maps) { return chosen() ? chosen()->maps_forward(maps) : 4; }
+int cfm_mix_refine(const CfmMix* mix) { return chosen() ? chosen()->mix_refine(mix) : 4; }
+int cfm_mix_slope(const CfmMix* mix) { return chosen() ? chosen()->mix_slope(mix) : 4; }
 int64_t cfm_vector_width(void) { return chosen() ? chosen()->vector_width() : 0; }
 int64_t cfm_tile_tokens(void) { return chosen() ? chosen()->tile_tokens() : 0; }
 int64_t cfm_peak_fma(int64_t rounds, float* out) { return chosen() ? chosen()->peak_fma(rounds, out) : 0; }

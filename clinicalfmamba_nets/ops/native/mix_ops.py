@@ -1,0 +1,50 @@
+"""Refined shares of two sources: the kernel behind `engine.Refinement`, and the slopes that it descends."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from clinicalfmamba_nets.ops.native import abi
+
+_WEIGHTS = ("rate", "overshoot", "texture", "information", "structure", "correlation", "brightness", "lesions")
+
+
+def _fields(pair: Tensor, share: Tensor, steps: int, weights: Mapping[str, float]) -> list[int]:
+    numbers = struct.unpack(f"{len(_WEIGHTS)}q", struct.pack(f"{len(_WEIGHTS)}d", *(weights[w] for w in _WEIGHTS)))
+    batch, _, rows, columns = pair.shape
+    return [batch, rows, columns, steps, abi.threads(), *numbers, abi.address(pair), abi.address(share)]
+
+
+def refined_shares(
+    pair: Tensor, share: Tensor, least: Tensor, most: Tensor, steps: int, weights: Mapping[str, float]
+) -> Tensor:
+    """Shares after the steps of Adam.
+
+    Args:
+        pair: sources, (B, 2, H, W) float32 in [0, 1] on the CPU; sides are multiples of 8 of at least 16.
+        share: of the first source, (B, 1, H, W).
+        least, most: bounds of the shares, (B, 1, H, W).
+        steps: how many.
+        weights: `rate` and the weights of the terms, by the names of `engine.Refinement`.
+
+    Returns:
+        (B, 1, H, W).
+
+    Raises:
+        RuntimeError: the kernels are not there, or the sides are others.
+    """
+    pair, share, least, most = (t.float().contiguous() for t in (pair, share.clone(), least, most))
+    abi.call("cfm_mix_refine", [*_fields(pair, share, steps, weights), abi.address(least), abi.address(most)])
+    return share
+
+
+def loss_slopes(pair: Tensor, share: Tensor, weights: Mapping[str, float]) -> Tensor:
+    """The slopes of the loss by the pixels of the mix, (B, 1, H, W); arguments as of `refined_shares`."""
+    pair, share = pair.float().contiguous(), share.float().contiguous()
+    slope = torch.empty_like(share)
+    abi.call("cfm_mix_slope", [*_fields(pair, share, 0, weights), 0, 0, abi.address(slope)])
+    return slope
