@@ -148,3 +148,12 @@ def test_the_model_card_has_every_section(bundle):
     wanted += ["Memory consumption", "MONAI Bundle Commands", "References", "License"]
     missing = [name for name in wanted if not re.search(rf"^#+ {name}\b", text, flags=re.MULTILINE | re.IGNORECASE)]
     assert not missing
+
+
+def test_an_evaluation_takes_the_run_that_is_named(bundle):
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config([str(bundle / "configs" / name) for name in ("inference.json", "evaluate.json")])
+    parser.update({"split_run": "run2"})
+    assert parser.get_parsed_content("runs") == ["run2"]
