@@ -32,7 +32,7 @@ def _is_open(value: Any) -> bool:
 
 def _is_program(value: Any) -> bool:
     """Whether a value is a list of expressions, such as `initialize` or `run`."""
-    return isinstance(value, (list, tuple)) and any(str(part).startswith(EXPRESSION_MARKS) for part in value)
+    return isinstance(value, (list, tuple)) and any(str(part).startswith("$") for part in value)
 
 
 def _path(name: str) -> list[str]:
