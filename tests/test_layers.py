@@ -26,6 +26,7 @@ LAYERS = {
     "engine": ALL_BELOW,
     "cli": ALL_BELOW | {"engine"},
     "__init__": {"engine"},
+    "__main__": {"cli"},
 }
 TORCH_ONLY = {"ops", "functional"}
 ON_DEMAND = {"triton_kernels", "triton_gradients"}  # modules of ops that need Triton: imported inside functions alone
