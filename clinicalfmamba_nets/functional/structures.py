@@ -1,11 +1,15 @@
-"""Where images have structures that a fused image should keep: flat bright regions beside a far darker source."""
+"""Where images have structures that a fused image should keep: flat bright regions, spots that stand alone."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clinicalfmamba_nets.functional.windows import filter_separable
+
 FLAT_WINDOW, FLAT_RANGE, APART = 5, 0.02, 0.3
+CROWD_WINDOW, CROWDED = 31, 0.12  # spots that fill this share of the window are texture, or the skull
 
 
 def dilated(image: Tensor, size: int) -> Tensor:
@@ -19,7 +23,6 @@ def dilated(image: Tensor, size: int) -> Tensor:
         The same shape.
 
     Example:
-        >>> import torch
         >>> dilated(torch.eye(3).view(1, 1, 3, 3), 3).sum().item()
         9.0
     """
@@ -29,6 +32,41 @@ def dilated(image: Tensor, size: int) -> Tensor:
         window = [size if other == axis else 1 for other in range(dims)]
         image = pool(image, window, 1, [extent // 2 for extent in window])
     return image
+
+
+def opened(image: Tensor, size: int) -> Tensor:
+    """Opening with a square or cubic window: the image without bright spots that are narrower than it.
+
+    Args:
+        image: (B, C, *S), 2D or 3D.
+        size: side of the window, odd.
+
+    Returns:
+        The same shape.
+
+    Example:
+        >>> opened(torch.eye(3).view(1, 1, 3, 3), 3).sum().item()
+        0.0
+    """
+    return dilated(-dilated(-image, size), size)
+
+
+def alone(places: Tensor) -> Tensor:
+    """Tell how far marked places are alone: the more there are within 31 pixels, the less, and not at 12 percent.
+
+    Args:
+        places: (B, C, *S), 1 where there is one, else 0.
+
+    Returns:
+        The same shape, from 0 to 1; equal to the bit over the mirror image.
+
+    Example:
+        >>> alone(torch.eye(41).view(1, 1, 41, 41))[0, 0, 20, 20].item() > 0.7
+        True
+    """
+    count = filter_separable(places, torch.ones(CROWD_WINDOW), "replicate")
+    most = CROWDED * CROWD_WINDOW ** (places.dim() - 2)
+    return (1 - count / most).clamp_min(0)
 
 
 def plateaus(image: Tensor) -> Tensor:
@@ -43,7 +81,6 @@ def plateaus(image: Tensor) -> Tensor:
         (B, 1, *S) bool.
 
     Example:
-        >>> import torch
         >>> plateaus(torch.stack([torch.zeros(9, 9), torch.ones(9, 9)]).unsqueeze(0)).all().item()
         True
     """

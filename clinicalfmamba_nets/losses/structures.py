@@ -6,11 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clinicalfmamba_nets.functional.structures import dilated, plateaus
-from clinicalfmamba_nets.functional.windows import box_window, filter_separable
+from clinicalfmamba_nets.functional.structures import alone, opened, plateaus
 
 SPOT_WINDOW, SPOT_HEIGHT = 15, 0.15
-CROWD_WINDOW, CROWDED = 31, 0.12  # spots that fill this share of the window are texture, or the skull
 SHADING_SCALES = (4, 8, 16)  # pixels that are averaged along each axis
 EVEN = 0.02
 LEAST_SPOTS = 0.5  # squared heights of a batch: less is noise, and counts less
@@ -39,11 +37,6 @@ def plateau_error(fused: Tensor, image: Tensor) -> Tensor:
     return ((fused - image.amax(1, keepdim=True)).abs() * there).sum() / there.sum().clamp_min(1)
 
 
-def _opened(image: Tensor) -> Tensor:
-    """Opening with a window of 15 pixels: the image without bright spots narrower than that."""
-    return dilated(-dilated(-image, SPOT_WINDOW), SPOT_WINDOW)
-
-
 def spot_loss(fused: Tensor, image: Tensor) -> Tensor:
     """Share of the height of small bright spots that the fused image loses, each pixel weighted by its height.
 
@@ -68,11 +61,10 @@ def spot_loss(fused: Tensor, image: Tensor) -> Tensor:
         >>> round(spot_loss(image.mean(1, keepdim=True), image).item(), 2)
         0.5
     """
-    height = (image - _opened(image)).detach()
+    height = (image - opened(image, SPOT_WINDOW)).detach()
     spots = (image >= image.amax(1, keepdim=True)) & (height > SPOT_HEIGHT)
-    crowd = filter_separable(spots.to(image.dtype), box_window(CROWD_WINDOW), "replicate")
-    weight = height * spots * (1 - crowd / CROWDED).clamp_min(0)  # (B, 2, *S)
-    lost = (height - (fused - _opened(fused))).relu()
+    weight = height * spots * alone(spots.to(image.dtype))  # (B, 2, *S)
+    lost = (height - (fused - opened(fused, SPOT_WINDOW))).relu()
     return (weight * lost).sum() / (weight * height).sum().clamp_min(LEAST_SPOTS)
 
 

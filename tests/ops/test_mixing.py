@@ -15,7 +15,7 @@ from clinicalfmamba_nets.ops.native import mix_ops
 pytestmark = pytest.mark.skipif(not native.available(), reason=f"no kernels: {native.reason()}")
 WEIGHTS = ("overshoot", "texture", "information", "structure", "correlation", "brightness", "lesions")
 NOTHING = dict.fromkeys(WEIGHTS, 0.0)
-ALL = {"overshoot": 0.12, "texture": 0.3, "information": 0.2, "structure": 0.5, "correlation": 0.05, "lesions": 12.0}
+ALL = {"overshoot": 0.12, "texture": 0.3, "information": 0.2, "structure": 0.5, "correlation": 0.5, "lesions": 12.0}
 
 
 def pair_and_share(rows: int, columns: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

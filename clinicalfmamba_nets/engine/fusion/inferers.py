@@ -156,8 +156,9 @@ class SliceInferer(WholeImageInferer):
         def run(image: Tensor) -> Tensor:
             return whole(image, network, *args, **kwargs)
 
-        # of the mirrored head sagittal slices are the same ones, in reversed order
-        fused = self._by_slices(upright, run, self._refinement_of(network), self.mirror and not sagittal, spacing)
+        refine = self._refinement_of(network)
+        mirror = self.mirror and not sagittal  # of the mirrored head sagittal slices are the same ones, reversed
+        fused = self._by_slices(upright, run, refine and refine.of_volumes(), mirror, spacing)
         fused = row_major(fused.flip(backwards).permute([order.index(axis) for axis in range(5)])).to(plain.device)
         return _with_metadata(fused, inputs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.nn import functional
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.gradients import pad_edges
 from clinicalfmamba_nets.functional.guided_weights import counted_shares
+from clinicalfmamba_nets.functional.structures import alone, opened
 from clinicalfmamba_nets.losses.box_fidelity import LEAST_SIZE, BoxFidelity
 from clinicalfmamba_nets.losses.correlation import difference_correlation
 from clinicalfmamba_nets.losses.edges import SourceEdges, SourceTexture
@@ -20,6 +21,12 @@ from clinicalfmamba_nets.ops import refined_shares, refines_shares
 
 GRID = 8  # pixels: sides are padded to multiples, so that windows lie alike over the mirror image
 CLOSE, FAR = 0.5, 0.7  # of the range: closer, either may be shown; farther apart, the brighter one gives way no more
+SPOT, LONE = (
+    15,
+    0.2,
+)  # a bright spot is narrower than so many pixels, and stands out so far more than in the other source
+BRIGHT, RAMP = 0.75, 0.1  # of the range: from where on a spot counts, and over how much more it comes to count in full
+ENOUGH = 1.4  # sum of the correlations of differences: what is above it counts no more
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8  # decay of the moments and least root of the second, as in the paper of Adam
 
 
@@ -34,7 +41,8 @@ class Refinement:
 
     No pixel is moved by more than `reach`. Where the mean of 3 x 3 pixels of one source is more than 0.7 of the range
     above the other's, its share falls no more, and from 0.5 on by less: bone, a bleeding, tracer stay as bright as the
-    network has drawn them. Every result of a mix stays a mix. The mirror image gives the mirrored result. Source: ours.
+    network has drawn them; so do bright spots that one source alone shows, such as a calcification. Every result of a
+    mix stays a mix. The mirror image gives the mirrored result. Source: ours.
 
     Args:
         steps: how many; each takes about a hundredth of the network's time for the image.
@@ -44,9 +52,10 @@ class Refinement:
         texture: weight of the texture beyond the sources, see `SourceTexture`.
         information: weight of the information lost, see `BoxFidelity`.
         structure: weight of the structural similarity lost, see `BoxFidelity`.
-        correlation: weight of 1 less half the `difference_correlation`.
+        correlation: weight of half the square of what the `difference_correlation` lacks of 1.4.
         brightness: weight of the mean distance to the brighter source.
         lesions: weight of what is lacking of a single source's structures, see `LoneStructures`.
+        volume_correlation: that of `correlation` in the slices of a volume; None for the same.
 
     Raises:
         FusionInputError: a value that is no number of at least 0, or no whole number of steps.
@@ -59,25 +68,33 @@ class Refinement:
         (True, True)
     """
 
-    steps: int = 24
+    steps: int = 48
     rate: float = 0.1
     reach: float = 0.5
     overshoot: float = 0.2
     texture: float = 0.3
     information: float = 0.7
     structure: float = 0.5
-    correlation: float = 0.15
+    correlation: float = 0.5
     brightness: float = 0.3
     lesions: float = 0.0
+    volume_correlation: float | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             kinds = int if field.name == "steps" else (int, float)
+            if value is None and field.default is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < math.inf:
                 what = "a whole number of at least 0" if field.name == "steps" else "a number of at least 0"
-                remedy = f"such as {type(self).__dataclass_fields__[field.name].default}"
+                remedy = f"such as {field.default or 0.5}"
                 raise input_error(f"refinement, {field.name}", what, repr(value), remedy)
+
+    def of_volumes(self) -> Refinement:
+        """Return the refinement for the slices of a volume."""
+        correlation = self.correlation if self.volume_correlation is None else self.volume_correlation
+        return replace(self, correlation=correlation)
 
     def __call__(self, fused: Tensor, image: Tensor) -> Tensor:
         """Refine results.
@@ -140,8 +157,9 @@ class Refinement:
         reach = (self.reach / apart.abs().clamp_min(_TINY)).clamp_max(1)
         around = _near_mean(apart)
         darker = reach * ((FAR - around.abs()) / (FAR - CLOSE)).clamp(0, 1)
-        least = share - torch.where(around > 0, darker, reach)
-        most = share + torch.where(around < 0, darker, reach)
+        free = 1 - _lone_spots(pair)
+        least = share - torch.where(around > 0, darker, reach) * free[:, :1]
+        most = share + torch.where(around < 0, darker, reach) * free[:, 1:]
         return least.clamp_min(0), most.clamp_max(1)
 
 
@@ -150,6 +168,13 @@ def _near_mean(image: Tensor) -> Tensor:
     image = pad_edges(image, 1, "replicate")
     image = image[..., :-2] + image[..., 2:] + image[..., 1:-1]
     return (image[..., :-2, :] + image[..., 2:, :] + image[..., 1:-1, :]) / 9
+
+
+def _lone_spots(pair: Tensor) -> Tensor:
+    """How far each source alone shows a small bright spot, (B, 2, H, W) from 0 to 1."""
+    height = pair - opened(pair, SPOT)
+    spots = ((height - height.flip(1) - LONE) / RAMP).clamp(0, 1) * ((pair - BRIGHT) / RAMP).clamp(0, 1)
+    return spots * alone((spots > 0).to(spots.dtype))
 
 
 class _Loss:
@@ -167,7 +192,8 @@ class _Loss:
         kept, overshoot = self.edges(fused)
         terms = [weights.overshoot * overshoot - kept, weights.brightness * (self.brighter - fused).mean()]
         if weights.correlation:
-            terms.append(-weights.correlation / 2 * difference_correlation(fused, pair).mean())
+            lack = (ENOUGH - difference_correlation(fused, pair)).relu()
+            terms.append(weights.correlation / 2 * lack.square().mean())
         if self.fidelity is not None:
             information, structure = self.fidelity(fused)
             terms.append(weights.information * information + weights.structure * structure)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from clinicalfmamba_nets.blocks.heads import MixHead
 from clinicalfmamba_nets.engine import Refinement, SliceInferer
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.losses.edges import SourceTexture, edge_preservation
 from clinicalfmamba_nets.nets import clinicalfmamba_2d
 from clinicalfmamba_nets.ops import native, scan_backend
 
-CT_MRI = Refinement(overshoot=0.12, information=0.2, correlation=0.05, lesions=12.0)
+CT_MRI = Refinement(overshoot=0.12, information=0.2, lesions=12.0)
 
 
 @pytest.fixture(params=["auto", "torch"])
@@ -81,6 +82,32 @@ def test_a_bleeding_and_bone_stay_as_bright_as_they_are(darker):
     assert (fused - refined)[0, 0][skull].mean() <= 0.02
 
 
+def test_a_calcification_within_an_edge_of_the_mri_stays():
+    image = head()
+    image[0, 0, 43:48, 43:48], image[0, 0, 44:47, 44:47] = 0.95, 0.1  # a bright rim in the MRI, dark within
+    image[0, 1, 44:47, 44:47] = 0.95
+    fused = mixed(image, (image[:, :1] > image[:, 1:]).float())
+    assert (fused - CT_MRI(fused, image))[0, 0, 44:47, 44:47].max() <= 0.05  # 0.45 where spots give way
+
+
+def test_volumes_have_a_weight_of_the_correlation_of_their_own():
+    assert Refinement().of_volumes() == Refinement()
+    own = Refinement(correlation=2.0, volume_correlation=0.1)
+    assert own.of_volumes() == Refinement(correlation=0.1, volume_correlation=0.1)
+
+    class First(torch.nn.Module):
+        head = MixHead(1, 2)
+
+        def forward(self, image):
+            return image.mean(1, keepdim=True)
+
+    image = random_pair(64, 64)
+    volume = image.unsqueeze(4).expand(1, 2, 64, 64, 2).contiguous()
+    results = [SliceInferer(smooth=False, refinement=given)(volume, First())[0, 0] for given in (own, own.of_volumes())]
+    assert torch.equal(*results)
+    assert not torch.equal(SliceInferer(smooth=False, refinement=own)(image, First())[0, 0], results[0][..., 0])
+
+
 def test_no_mesh_is_drawn():
     image = random_pair(64, 64, 5)
     fused = mixed(image, torch.full((1, 1, 64, 64), 0.5))
@@ -96,7 +123,7 @@ def test_the_mirror_image_gives_the_mirrored_result(height, width, backend):
     apart = (CT_MRI(fused.flip(3), image.flip(3)).flip(3) - refined)[:, 0].abs()
     if backend == "auto" and native.available():
         assert apart.max() == 0
-    assert apart.quantile(0.9) <= 2e-3 and apart.max() <= 0.03  # sums in another order, and Adam divides by their size
+    assert apart.quantile(0.9) <= 4e-3 and apart.max() <= 0.05  # sums in another order, and Adam divides by their size
     assert (refined - fused).abs().max() > 0.05
 
 
@@ -142,7 +169,11 @@ def test_two_equal_images_stay():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("steps", 1.5), ("steps", -1), ("reach", -0.1), ("lesions", float("inf")), ("rate", "much")]
+    ("name", "value"),
+    [
+        *(("steps", 1.5), ("steps", -1), ("steps", None), ("reach", -0.1), ("lesions", float("inf")), ("rate", "much")),
+        *(("volume_correlation", -1.0), ("correlation", None)),
+    ],
 )
 def test_a_wrong_value_is_refused_by_its_name(name, value):
     with pytest.raises(FusionInputError, match=rf"refinement, {name}: expected a .*number.* of at least 0"):

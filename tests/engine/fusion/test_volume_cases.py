@@ -55,7 +55,8 @@ def test_arrays_and_paths_in_python(pair):
     fused = clinicalfmamba_nets.fuse(volumes["t2"], volumes["flair"], spatial_dims=3)
     assert fused.shape == SIZE and fused.dtype == np.float32 and fused.min() >= 0 and fused.max() <= volumes["t2"].max()
     by_path = clinicalfmamba_nets.fuse(*pair, window_a="minmax", window_b="minmax")
-    assert np.abs(by_path / by_path.max() - fused / fused.max()).max() < 0.02
+    apart = np.abs(by_path / by_path.max() - fused / fused.max())  # the files hold whole numbers
+    assert apart.max() < 0.05 and np.quantile(apart, 0.99) < 0.01
 
 
 def chosen(image: Path | str, image2: Path | str) -> tuple[str, str]:

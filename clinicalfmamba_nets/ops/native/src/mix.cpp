@@ -601,7 +601,9 @@ private:
 
 // --- the loss and its descent ----------------------------------------------------------------------------------------
 
-// What each source adds to the result, by correlation, and the mean distance to the brighter source.
+constexpr double ENOUGH = 1.4, LEAST_VARIANCE = 1e-4;
+
+// What is lacking of the correlations of differences, squared, and the mean distance to the brighter source.
 class Correlation {
 public:
     Correlation(const std::array<Map, 2>& source, const CfmMix& p) : weight_(p.correlation), brightness_(p.brightness) {
@@ -616,16 +618,22 @@ public:
     // Sets the slope: affine in the result and both sources.
     void set_slope(const std::array<Map, 2>& source, const Map& fused, Map& slope) const {
         const double n = fused.size();
-        double constant = -brightness_ / n, of_fused = 0.0, of_source[2] = {};
+        double mean[2], variance[2], covariance[2], lack = ENOUGH;
         for (int s = 0; s < 2 && weight_ != 0.0; ++s) {
             const auto [sum, squares, product] = sums(fused, source[s], &source[1 - s]);
-            const double mean = sum / n, variance = squares / n - mean * mean + LEAST_VARIANCE;
-            const double covariance = product / n - mean * mean_[s];
-            const double scale = -weight_ / 2.0 / n / std::sqrt(variance * variance_[s]), pull = scale * covariance / variance;
+            mean[s] = sum / n;
+            variance[s] = squares / n - mean[s] * mean[s] + LEAST_VARIANCE;
+            covariance[s] = product / n - mean[s] * mean_[s];
+            lack -= covariance[s] / std::sqrt(variance[s] * variance_[s]);
+        }
+        double constant = -brightness_ / n, of_fused = 0.0, of_source[2] = {};
+        for (int s = 0; s < 2 && weight_ != 0.0 && lack > 0.0; ++s) {
+            const double scale = -weight_ * lack / n / std::sqrt(variance[s] * variance_[s]);
+            const double pull = scale * covariance[s] / variance[s];
             of_source[s] += scale;
             of_fused -= pull;
             of_source[1 - s] += pull;
-            constant += pull * mean - scale * mean_[s];
+            constant += pull * mean[s] - scale * mean_[s];
         }
         const float c = static_cast<float>(constant), f = static_cast<float>(of_fused);
         const float a = static_cast<float>(of_source[0]), b = static_cast<float>(of_source[1]);
@@ -637,8 +645,6 @@ public:
     }
 
 private:
-    static constexpr double LEAST_VARIANCE = 1e-4;
-
     // Sums of x, x^2, x with the source, where x is the image less the other source; beside the image nothing counts.
     static std::array<double, 3> sums(const Map& image, const Map& source, const Map* other) {
         Sum sum, squares, product;
