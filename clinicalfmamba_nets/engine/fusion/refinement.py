@@ -21,10 +21,8 @@ from clinicalfmamba_nets.ops import refined_shares, refines_shares
 
 GRID = 8  # pixels: sides are padded to multiples, so that windows lie alike over the mirror image
 CLOSE, FAR = 0.5, 0.7  # of the range: closer, either may be shown; farther apart, the brighter one gives way no more
-SPOT, LONE = (
-    15,
-    0.2,
-)  # a bright spot is narrower than so many pixels, and stands out so far more than in the other source
+SPOT = 15  # pixels: a bright spot is narrower
+LONE = 0.15  # of the range: so far more than in the other source it stands out
 BRIGHT, RAMP = 0.75, 0.1  # of the range: from where on a spot counts, and over how much more it comes to count in full
 ENOUGH = 1.4  # sum of the correlations of differences: what is above it counts no more
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8  # decay of the moments and least root of the second, as in the paper of Adam
