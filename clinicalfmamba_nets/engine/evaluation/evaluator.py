@@ -22,10 +22,12 @@ from clinicalfmamba_nets.engine.evaluation.items import Items, as_picture, entry
 from clinicalfmamba_nets.engine.evaluation.provenance import Provenance
 from clinicalfmamba_nets.engine.evaluation.results import write_evaluation
 from clinicalfmamba_nets.engine.evaluation.score_sheet import (
+    NETWORKS,
     EvaluationProgress,
     ScoreSheet,
     network_digest,
     pair_digest,
+    program_digest,
 )
 from clinicalfmamba_nets.engine.evaluation.tables import Summary, terminal_table
 from clinicalfmamba_nets.engine.run.failures import find_input_error
@@ -227,7 +229,8 @@ class PairEvaluator:
             known = scores.has(run, case, name, digest)
         else:
             how = self.inferer if self._is_inferred(network) else ""
-            digest = pair_digest(image, f"{self._digests[id(network)]} {self.convention} {how}", names)
+            program = f"{self._digests[id(network)]} {program_digest(NETWORKS)} {self.convention} {how}"
+            digest = pair_digest(image, program, names)
             known = scores.has(run, case, name, digest)
             if known and not chosen:
                 return None

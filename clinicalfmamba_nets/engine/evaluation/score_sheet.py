@@ -16,12 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clinicalfmamba_nets import functional, metrics
 from clinicalfmamba_nets.engine.run.progress_bar import duration
 from clinicalfmamba_nets.io.files import atomic_file
 
 KEYS = ("run", "case", "network", "fingerprint")
 TEXTS = (*KEYS, "weights", "remarks")
+SOURCES = ("*.py", "*.cpp", "*.h", "*.hpp")
+METRICS = ("metrics", "functional")
+NETWORKS = ("blocks", "engine/fusion", "losses", "nets", "ops")  # whatever a fused image depends on, with METRICS
 INTERVAL = 10.0  # seconds between two writes of the CSV, and between two lines of progress in a log
 
 
@@ -50,17 +52,29 @@ def network_digest(network: nn.Module) -> str:
 
 
 @functools.cache
-def metrics_digest() -> str:
-    """Identify the program of the metrics by its source files.
+def program_digest(packages: tuple[str, ...]) -> str:
+    """Identify a part of this program by its source files.
+
+    Args:
+        packages: folders within `clinicalfmamba_nets`, such as `METRICS` or `NETWORKS`.
 
     Returns:
-        Hexadecimal text.
+        Hexadecimal text; another one as soon as a source file changes.
+
+    Example:
+        >>> program_digest(METRICS) == program_digest(NETWORKS)
+        False
     """
     digest = hashlib.sha256()
-    for package in (metrics, functional):
-        for path in sorted(Path(str(package.__file__)).parent.glob("*.py")):
-            digest.update(path.read_bytes())
+    for path in sources(packages):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def sources(packages: Sequence[str]) -> list[Path]:
+    """Return the source files in folders of `clinicalfmamba_nets`, in a fixed order."""
+    folders = [Path(__file__).resolve().parents[2] / package for package in packages]
+    return [path for folder in folders for kind in SOURCES for path in sorted(folder.rglob(kind))]
 
 
 def pair_digest(image: Tensor, network: str, names: Sequence[str]) -> str:
@@ -74,7 +88,7 @@ def pair_digest(image: Tensor, network: str, names: Sequence[str]) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    digest = hashlib.sha256(f"{network} {metrics_digest()} {list(names)} {tuple(image.shape)}".encode())
+    digest = hashlib.sha256(f"{network} {program_digest(METRICS)} {list(names)} {tuple(image.shape)}".encode())
     digest.update(image.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -320,3 +320,19 @@ def test_baselines_score_as_measured_elsewhere(shared_data, tmp_path):
         assert scores["ssim"]["count"] == 30
         for name, value, tolerance in zip(REAL_COLUMNS, expected, TOLERANCE, strict=True):
             assert scores[name]["mean"] == pytest.approx(value, abs=tolerance), (network, name)
+
+
+def test_a_change_of_the_program_is_another_fingerprint(monkeypatch, tmp_path):
+    from clinicalfmamba_nets.engine.evaluation import score_sheet
+
+    names = {path.name for path in score_sheet.sources(score_sheet.NETWORKS)}
+    assert {"refinement.py", "inferers.py", "mix.cpp", "clinicalfmamba.py", "edges.py"} <= names
+    source = tmp_path / "refinement.py"
+    monkeypatch.setattr(score_sheet, "sources", lambda packages: [source])
+    found = []
+    for text in ("STEPS = 24", "STEPS = 48", "STEPS = 24"):
+        source.write_text(text)
+        score_sheet.program_digest.cache_clear()
+        found.append(score_sheet.program_digest(score_sheet.NETWORKS))
+    score_sheet.program_digest.cache_clear()
+    assert found[0] == found[2] != found[1]
