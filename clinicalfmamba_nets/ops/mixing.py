@@ -42,5 +42,6 @@ def refined_shares(
 
     Raises:
         RuntimeError: the kernels are not there, or the sides are others.
+        ValueError: a tensor of another shape, or on another device.
     """
     return native.refined_shares(pair, share, least, most, steps, weights)

@@ -95,3 +95,18 @@ def test_other_sides_are_refused(sides):
 def test_only_single_precision_on_the_cpu():
     assert not refines_shares(torch.rand(1, 2, 16, 16, dtype=torch.float64))
     assert not refines_shares(torch.rand(1, 2, 16, 16, device="meta"))
+
+
+@pytest.mark.parametrize("name", ["pair", "share", "least", "most"])
+@pytest.mark.parametrize("place", ["cut", "meta"])
+def test_another_shape_or_device_is_refused(name, place):
+    pair, share = pair_and_share(32, 32)
+    given = {"pair": pair, "share": share, "least": share, "most": share}
+    given[name] = given[name][..., :16] if place == "cut" else given[name].to("meta")
+    with pytest.raises(ValueError, match="expected"):
+        refined_shares(**given, steps=1, weights=asdict(Refinement()))
+
+
+def test_no_image_gives_none():
+    pair, share = pair_and_share(32, 32)
+    assert refined_shares(pair[:0], share[:0], share[:0], share[:0], 1, asdict(Refinement())).shape == (0, 1, 32, 32)

@@ -13,6 +13,15 @@ from clinicalfmamba_nets.ops.native import abi
 _WEIGHTS = ("rate", "overshoot", "texture", "information", "structure", "correlation", "brightness", "lesions")
 
 
+def _check(pair: Tensor, **shares: Tensor) -> None:
+    if pair.dim() != 4 or pair.shape[1] != 2:
+        raise ValueError(f"refined_shares: pair: expected (B, 2, H, W), found {tuple(pair.shape)}")
+    shape = (len(pair), 1, *pair.shape[2:])
+    for name, x in shares.items():
+        if x.shape != shape:
+            raise ValueError(f"refined_shares: {name}: expected {shape}, found {tuple(x.shape)}")
+
+
 def _fields(pair: Tensor, share: Tensor, steps: int, weights: Mapping[str, float]) -> list[int]:
     numbers = struct.unpack(f"{len(_WEIGHTS)}q", struct.pack(f"{len(_WEIGHTS)}d", *(weights[w] for w in _WEIGHTS)))
     batch, _, rows, columns = pair.shape
@@ -36,7 +45,9 @@ def refined_shares(
 
     Raises:
         RuntimeError: the kernels are not there, or the sides are others.
+        ValueError: a tensor of another shape, or on another device.
     """
+    _check(pair, share=share, least=least, most=most)
     pair, share, least, most = (t.float().contiguous() for t in (pair, share.clone(), least, most))
     abi.call("cfm_mix_refine", [*_fields(pair, share, steps, weights), abi.address(least), abi.address(most)])
     return share
@@ -44,6 +55,7 @@ def refined_shares(
 
 def loss_slopes(pair: Tensor, share: Tensor, weights: Mapping[str, float]) -> Tensor:
     """The slopes of the loss by the pixels of the mix, (B, 1, H, W); arguments as of `refined_shares`."""
+    _check(pair, share=share)
     pair, share = pair.float().contiguous(), share.float().contiguous()
     slope = torch.empty_like(share)
     abi.call("cfm_mix_slope", [*_fields(pair, share, 0, weights), 0, 0, abi.address(slope)])
