@@ -66,9 +66,9 @@ def conv1d_silu_plain(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, o
     directions, width = weight.shape[1], weight.shape[3]
     x = x.index_select(2, order.flatten()).view(streams, batch, directions, length, channels)
     x = F.pad(x.transpose(1, 2), [0, 0, width - 1, 0])  # (S, K, B, W - 1 + L, D)
-    y = bias[:, :, None, None, :] + weight[:, :, None, None, :, 0] * x[:, :, :, :length]
-    for tap in range(1, width):
-        y = y + weight[:, :, None, None, :, tap] * x[:, :, :, tap : tap + length]
+    y = bias[:, :, None, None, :]
+    for tap in range(width):
+        y = torch.addcmul(y, weight[:, :, None, None, :, tap], x[:, :, :, tap : tap + length])
     u = F.silu(y)
     if x_proj.shape[2] == 0:
         return u, u[..., :0]
@@ -93,7 +93,7 @@ def permuted_scan_plain(
         B.reshape(groups, length, B.shape[4]),
         C.reshape(groups, length, C.shape[4]),
     )
-    y = y.view(streams, directions, batch, length, channels) + D[:, :, None, None, :] * u
+    y = torch.addcmul(y.view(streams, directions, batch, length, channels), D[:, :, None, None, :], u)
     return add_at_tokens(y, order)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+LOOPS = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 13)
+
 
 def recording() -> bool:
     """Tell whether torch.jit.trace, torch.export or the ONNX exporter is watching.
@@ -40,3 +42,18 @@ def traced() -> bool:
         return False
     else:  # noqa: RET505  (TorchScript drops this branch only when it is written as one)
         return torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export()
+
+
+def exports_loops() -> bool:
+    """Tell whether torch.export is watching and can record a loop over a length that it does not know.
+
+    It can in inference, in the versions of torch that this is tested with. Not to be called in TorchScript.
+
+    Returns:
+        True while such a graph is recorded.
+
+    Example:
+        >>> exports_loops()
+        False
+    """
+    return LOOPS and torch.compiler.is_exporting() and not torch.is_grad_enabled()

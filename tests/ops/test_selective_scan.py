@@ -167,3 +167,25 @@ def test_an_unknown_backend_in_the_environment_is_named(monkeypatch) -> None:
     monkeypatch.setenv("CLINICALFMAMBA_SCAN_BACKEND", "fast")
     with pytest.raises(ValueError, match="CLINICALFMAMBA_SCAN_BACKEND: unknown scan backend 'fast'"):
         backend_report()
+
+
+def test_an_exported_scan_loops_over_chunks_and_takes_any_batch_and_length() -> None:
+    """Recorded token by token, a graph of torch.export kept thousands of maps of states in memory."""
+
+    def inputs(batch: int, length: int) -> tuple[torch.Tensor, ...]:
+        values = _inputs(batch, 8, length, 4, None)
+        return tuple(values[name].detach() for name in NAMES[:5])
+
+    class Scan(torch.nn.Module):
+        def forward(self, u, delta, A, B, C):
+            return selective_scan(u, delta, A, B, C, delta_softplus=True)
+
+    any_size = torch.export.Dim.AUTO
+    shapes = [None if name == "A" else {0: any_size, 2: any_size} for name in NAMES[:5]]
+    with torch.no_grad(), scan_backend("torch"):
+        program = torch.export.export(Scan(), inputs(2, 40), dynamic_shapes=tuple(shapes), strict=False)
+    assert len(program.graph.nodes) < 200 and "higher_order.scan" in program.graph_module.code
+    for sizes in ((2, 40), (1, 1), (3, 16), (2, 333)):
+        given = inputs(*sizes)
+        expected = selective_scan(*given, delta_softplus=True, backend="reference")
+        torch.testing.assert_close(program.module(check_guards=False)(*given), expected, rtol=1e-10, atol=1e-10)
