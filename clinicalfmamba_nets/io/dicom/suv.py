@@ -16,7 +16,7 @@ from typing import Any
 from clinicalfmamba_nets.io.files import printable
 
 _WEIGHT = (0.3, 500.0)  # kg
-_DOSE = (1e4, 1e12)  # Bq: a dose of 370 is one in MBq, which the tag does not hold
+_DOSE = (1e6, 1e12)  # Bq: less is a dose in MBq, kBq or uCi, which the tag does not hold
 _HALF_LIFE = (10.0, 1e8)  # s
 _DECAYS_AT_MOST = 10.0  # half-lives between injection and scan: a thousandth of the dose is left
 # Name, symbol, mass number and half-life in s of what is given for PET.

@@ -103,6 +103,8 @@ REFUSED = {
     "PatientWeight (0010,1030) is 70000 kg": pet(PatientWeight=70000),
     "RadionuclideTotalDose (0018,1074) is absent": pet({"RadionuclideTotalDose": None}),
     "RadionuclideTotalDose (0018,1074) is 350 Bq": pet({"RadionuclideTotalDose": 350}),
+    "RadionuclideTotalDose (0018,1074) is 350000 Bq": pet({"RadionuclideTotalDose": 350000}),  # in kBq
+    "RadionuclideTotalDose (0018,1074) is 9460 Bq": pet({"RadionuclideTotalDose": 9460}),  # in uCi
     "RadionuclideHalfLife (0018,1075) is 0 s": pet({"RadionuclideHalfLife": 0}),
     "RadiopharmaceuticalStartTime (0018,1072) is absent": pet({"RadiopharmaceuticalStartTime": None}),
     "RadiopharmaceuticalStartTime (0018,1072 or 1078) lies -3600 s": pet({GIVEN: "20240101120000"}),
