@@ -64,12 +64,8 @@ _TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeS
 _DIRECTION = "DiffusionGradientDirectionSequence"
 VECTORS = ("EnergyWindow", "Detector", "RRInterval", "TimeSlot", "TimeSlice", "Phase")
 _NUMBERS = {"TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "AcquisitionNumber"}
-# Where makers put the b-value before there was an element for it: private creator's element, its words, the element.
-_PRIVATE_B = (
-    (0x00190010, "SIEMENS", 0x0019100C),
-    (0x00430010, "GEMS", 0x00431039),
-    (0x20010010, "Philips", 0x20011003),
-)
+# Where makers put the b-value before there was an element for it: group, private creator, element.
+_PRIVATE_B = ((0x0019, "SIEMENS MR HEADER", 0x0C), (0x0043, "GEMS", 0x39), (0x2001, "Philips", 0x03))
 
 
 def frame_contrast(elements: Elements, look: Look) -> dict[str, float | str]:
@@ -123,8 +119,9 @@ def _of_frame_type(keyword: str, elements: Elements, look: Look) -> Elements:
 
 
 def _private_b(elements: Elements) -> float | None:
-    for creator, words, tag in _PRIVATE_B:
-        if words in elements.text(creator):
+    for group, creator, element in _PRIVATE_B:
+        tag = elements.private(group, creator, element)
+        if tag:
             try:
                 value = elements.number(tag)
             except ValueError:

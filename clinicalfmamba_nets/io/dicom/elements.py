@@ -131,6 +131,23 @@ class Elements:
         found = self.numbers(keyword)
         return found if found and len(found) == count and all(map(math.isfinite, found)) else None
 
+    def private(self, group: int, creator: str, element: int) -> int:
+        """Return the tag of a private element, whose block depends on the order in which makers claimed theirs.
+
+        Args:
+            group: odd.
+            creator: how the text of the block's private creator begins, in any case.
+            element: the last two hexadecimal digits of its tag.
+
+        Returns:
+            The tag; 0 where no block of the group is this maker's.
+        """
+        for tag in self._raw:
+            block = tag & 0xFFFF
+            if tag >> 16 == group and 0x10 <= block <= 0xFF and self.text(tag).upper().startswith(creator.upper()):
+                return group << 16 | block << 8 | element
+        return 0
+
     def count(self, keyword: str, absent: int) -> int:
         """Return a whole number, `absent` where there is none.
 

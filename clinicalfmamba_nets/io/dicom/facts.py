@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io.dicom.elements import Elements
 from clinicalfmamba_nets.io.dicom.header import Slice, quiet_pydicom
 from clinicalfmamba_nets.io.dicom.suv import Acquisition, acquisition_of, suv_factor
 from clinicalfmamba_nets.io.files import printable
@@ -32,8 +33,8 @@ _GIVEN = {
     "RadiopharmaceuticalStartDateTime": "(0018,1078)",
 }
 _BROKEN = "\ufffd"
-# Of Philips: what a displayed value is divided by, times RescaleSlope, to give the signal; its block's creator.
-_SCALE_SLOPE, _SCALE_CREATOR = 0x2005100E, (0x20050010, "Philips MR Imaging DD 001")
+# Of Philips, by group, creator and element: what gives the signal, times RescaleSlope, as divisor of displayed values.
+_SCALE_SLOPE = (0x2005, "Philips MR Imaging DD 001", 0x0E)
 _SAME_SCALE = 0.01
 
 
@@ -182,10 +183,10 @@ def is_windowed(header: Any, item: Slice) -> bool:
 
 def _philips_scale(dataset: Any, item: Slice) -> set[float]:
     """Return what rescaled values are divided by to give the signal, in a set; an empty one where it is not told."""
-    tag, creator = _SCALE_CREATOR
-    if tag not in dataset or _SCALE_SLOPE not in dataset or str(dataset[tag].value).strip() != creator:
+    tag = Elements.of(dataset).private(*_SCALE_SLOPE)
+    if tag not in dataset:
         return set()
-    found = _floats(dataset[_SCALE_SLOPE].value)
+    found = _floats(dataset[tag].value)
     scale = found[0] * (1.0 if item.slope is None else item.slope) if len(found) == 1 else 0.0
     return {scale} if math.isfinite(scale) and scale > 0 else set()
 

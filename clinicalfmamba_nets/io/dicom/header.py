@@ -44,8 +44,9 @@ _CLASSES = {
     **dict.fromkeys(("128", "128.1", "130"), "PT"),
     "20": "NM",
 }
-_PHILIPS = (0x20010010, 0x20011018)  # private creator, and the number of slices
-_SIEMENS = (0x00190010, 0x0019100A)  # private creator, and how many slices are tiled in one picture
+# Group, private creator, element: the number of slices, and how many of them are tiled in one picture.
+_PHILIPS = (0x2001, "Philips Imaging DD 001", 0x18)
+_SIEMENS = (0x0019, "SIEMENS MR HEADER", 0x0A)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +168,7 @@ def _header(path: Path, elements: Elements, known: dict[str, Any]) -> Header:
             what = "Modality (0008,0060) says OT" if header.modality else "no Modality (0008,0060)"
             header.warnings.append(f"{what}: taken as {stated} by its SOPClassUID (0008,0016)")
         header.modality = stated or header.modality
-    if "SIEMENS" in elements.text(_SIEMENS[0]):
-        header.tiles = _whole(elements, _SIEMENS[1]) or 1
+    header.tiles = _whole(elements, elements.private(*_SIEMENS)) or 1
     _set_expected(header, elements)
     header.tracer, header.taken = _tracer(elements), _taken(elements)
     per_frame = elements.items("PerFrameFunctionalGroupsSequence")
@@ -259,8 +259,9 @@ def _set_expected(header: Header, elements: Elements) -> None:
         header.expected_slices, header.expected_by = _whole(elements, "NumberOfSlices"), "NumberOfSlices (0054,0081)"
     if derived:
         return
-    if not header.expected_slices and elements.text(_PHILIPS[0]) == "Philips Imaging DD 001":
-        header.expected_slices, header.expected_by = _whole(elements, _PHILIPS[1]), "Number of Slices MR (2001,1018)"
+    if not header.expected_slices:
+        header.expected_slices = _whole(elements, elements.private(*_PHILIPS))
+        header.expected_by = "Number of Slices MR (2001,1018)"
     header.expected_images = _whole(elements, "ImagesInAcquisition")
     header.part, header.parts = (_whole(elements, f"InConcatenation{end}") for end in ("Number", "TotalNumber"))
 

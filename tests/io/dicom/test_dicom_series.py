@@ -299,6 +299,28 @@ def test_a_mosaic_is_known_by_its_count_too(make_series):
     assert "found a mosaic of many" in one(make_series(1, edit=tiled)).problem
 
 
+def test_private_elements_are_found_in_whichever_block_their_maker_claimed(make_series):
+    def tiled(number, made):
+        made.add_new(0x00190010, "LO", "ANOTHER MAKER")
+        made.add_new(0x0019100A, "US", 1)
+        made.add_new(0x00190012, "LO", "SIEMENS MR HEADER")
+        made.add_new(0x0019120A, "US", 25)
+
+    def weighted(number, made):
+        made.add_new(0x00190010, "LO", "ANOTHER MAKER")
+        made.add_new(0x0019100C, "IS", 7)
+        made.add_new(0x00190011, "LO", "SIEMENS MR HEADER")
+        made.add_new(0x0019110C, "IS", 1000)
+
+    def foreign(number, made):
+        made.add_new(0x00190010, "LO", "ANOTHER MAKER")
+        made.add_new(0x0019100A, "US", 25)
+
+    assert "found a mosaic of many" in one(make_series(1, "tiled", edit=tiled)).problem
+    assert one(make_series(3, "weighted", edit=weighted)).value("DiffusionBValue") == 1000.0
+    assert one(make_series(3, "foreign", edit=foreign)).problem == ""
+
+
 def test_a_ct_without_intercept_is_told(make_series):
     (told,) = one(make_series(4, Modality="CT", RescaleIntercept=None)).warnings
     assert told == "no RescaleIntercept (0028,1052): stored values are taken as HU"
