@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -154,14 +155,18 @@ def _in_folder(folder: Path, name: str = "") -> tuple[list[Path], list[str], lis
     outside: list[Path] = []
     links: list[Path] = []
     closed: list[OSError] = []
+    empty: list[Path] = []
     for item in walk_files(folder, links, closed):
         if item.is_symlink() and not Path(os.path.realpath(item)).is_relative_to(root):
             outside.append(item)
         elif not _is_candidate(item) or not starts_like_dicom(item):
-            other.append(item)
+            (empty if _is_candidate(item) and not item.stat().st_size else other).append(item)
         elif not item.name.upper().startswith("DICOMDIR") or not _is_directory(item):
             found.append(item)
-    notes = [f"not DICOM, left out: {_names(other, folder)}"] if other else []
+    names = {_without_number(item) for item in found}
+    found += [item for item in empty if _without_number(item) in names]  # what reads it tells that it is lost
+    other += [item for item in empty if _without_number(item) not in names]
+    notes = [f"not DICOM, left out: {_names(sorted(other), folder)}"] if other else []
     notes += [f"linked folders, followed: {_names(links, folder)}"] if links else []
     notes += [f"links out of the folder, left out: {_names(outside, folder)}"] if outside else []
     shut = [Path(os.fsdecode(error.filename)) for error in closed if error.filename]
@@ -172,6 +177,11 @@ def _in_folder(folder: Path, name: str = "") -> tuple[list[Path], list[str], lis
         what += f", links that lead out of it among them ({_names(outside, folder)})" if outside else ""
         raise input_error(name or printable(folder), "a folder with DICOM images", what, "check the path")
     return found, notes, []
+
+
+def _without_number(path: Path) -> tuple[Path, str]:
+    """Return the folder and the name of a file without its digits, which files of one export have in common."""
+    return path.parent, re.sub(r"\d+", "", path.name)
 
 
 def _names(items: list[Path], folder: Path) -> str:

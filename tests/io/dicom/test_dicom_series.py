@@ -171,6 +171,17 @@ def test_a_number_that_is_none_names_its_element(make_series):
     assert "expected numbers in its header, found" in one(folder).problem
 
 
+def test_a_file_that_a_copy_left_empty_is_a_lost_slice(make_series):
+    folder = make_series(4)
+    (folder / ".nomedia").touch()
+    (folder / "VERSION").touch()
+    assert one(folder).notes == ["not DICOM, left out: .nomedia, VERSION"] and not one(folder).problem
+    file = sorted(folder.glob("1.2*"))[0]
+    file.write_bytes(b"")
+    assert one(folder).problem.startswith("expected a DICOM file, found 0 bytes; copy or export the file again")
+    assert one(folder).problem.endswith(f"({file})")
+
+
 def test_damaged_and_foreign_files(make_series):
     folder = make_series(3)
     (folder / "notes.txt").write_text("hello")
