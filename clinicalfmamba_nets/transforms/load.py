@@ -117,9 +117,10 @@ class LoadImagePair(Transform):
         first, second = self._checked_dims(first), self._checked_dims(second)
         if first.color:
             raise input_error(first.name, "a grey image first", "a color image", "name the MRI (or CT) first")
+        flat = second.array.min() == second.array.max()
         placed = put_on_grid(first, second, self.other_grid, self.register, self.allow_partial)
         self._check_contrast(first)
-        self._check_contrast(second)
+        self._check_contrast(second, "" if flat else first.name)
         luma, chroma = split_color(second)
         pair = torch.from_numpy(np.stack([first.array.astype(np.float32), luma]))  # (2, *spatial)
         meta = self._meta(first, second, placed)
@@ -167,10 +168,16 @@ class LoadImagePair(Transform):
             raise input_error(source.name, expected, f"size {' x '.join(map(str, shape))}", remedy)
         return source
 
-    def _check_contrast(self, source: Source) -> None:
-        if not self.allow_constant and source.array.min() == source.array.max():
-            found = f"{source.array.flat[0]} everywhere"
+    def _check_contrast(self, source: Source, grid: str = "") -> None:
+        """Refuse an image of one value; `grid` names the image where it was brought to, unless it had none before."""
+        if self.allow_constant or source.array.min() < source.array.max():
+            return
+        found = f"{source.array.flat[0]} everywhere"
+        if not grid or source.affine is None:
             raise input_error(source.name, "an image with contrast", found, "check that the right file was exported")
+        sides = " x ".join(f"{side:.4g}" for side in np.linalg.norm(np.asarray(source.affine)[:3, :3], axis=0))
+        found += f" there, by its place and its voxels of {sides} mm"
+        raise input_error(source.name, f"contrast where {grid} lies", found, "correct them in its header")
 
     def _meta(self, first: Source, second: Source, placed: Placement) -> dict[str, Any]:
         notes = [f"{source.name}: {text}" for source in (first, second) for text in source.notes]

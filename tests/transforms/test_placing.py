@@ -34,6 +34,15 @@ def files(tmp_path):
     return tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"
 
 
+def test_one_voxel_over_the_whole_first_image_names_its_size(files):
+    _, second = files
+    micro = GRID * [[1000], [1000], [1000], [1]]  # micrometres that no unit tells
+    write_image(second, (np.indices((9, 9, 9))[0] > 4).astype(np.float32), affine=micro)
+    expected = r"b.nii.gz: expected contrast where .*a.nii.gz lies, found .* there, by its place and its voxels of "
+    with pytest.raises(FusionInputError, match=expected + "2000 x 2000 x 3000 mm; correct them in its header"):
+        LoadImagePair(other_grid="resample")(*files)
+
+
 def test_another_grid_is_refused_unless_it_may_be_interpolated(files):
     with pytest.raises(
         FusionInputError, match="b.nii.gz: expected the size 8 x 9 x 7 of .*a.nii.gz, found 14 x 16 x 16"
