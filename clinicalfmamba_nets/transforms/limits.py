@@ -288,10 +288,11 @@ def _robust(channel: Tensor, sample: Tensor, head: Tensor, modality: str, name: 
 
 
 def _tell_suv(limits: Limits, voi: VOI, source: Mapping[str, Any], modality: str, factor: float | None) -> None:
-    if modality != "PT" or factor or voi.unit == "counts" or voi.kind == "counts":
+    asked = voi.kind == "suv" or voi.unit == "SUVbw"
+    if factor or voi.unit == "counts" or voi.kind == "counts" or (modality != "PT" and not asked):
         return
-    reason = str(source.get("suv_reason") or "")
-    if voi.kind == "suv" or voi.unit == "SUVbw":
+    reason = str(source.get("suv_reason") or "") if modality == "PT" else f"{modality or 'it'} is no PET"
+    if asked:
         limits.warnings.append(f"no SUV: {reason or 'the file does not tell what it needs'}, its own values instead")
     elif reason:
         limits.notes.append(f"no SUV: {reason}")

@@ -195,6 +195,16 @@ def test_pet_is_told_in_suv_and_without_it_the_reason():
     assert "PatientWeight" in WindowIntensityPair(window_b="suv 0-6")(bare).meta["warnings"]
 
 
+@pytest.mark.parametrize("window", ["suv", "suv 0-6"])
+def test_suv_of_what_is_no_pet_is_a_warning(window):
+    scaled = WindowIntensityPair(window_a=window, window_b=window)(pair(*head()))
+    assert scaled.meta["warnings"].splitlines() == [
+        "image A: no SUV: MR is no PET, its own values instead",
+        "image B: no SUV: CT is no PET, its own values instead",
+    ]
+    assert scaled.meta["intensity_scale"][1].tolist() == [0, 80]
+
+
 def test_the_header_s_window_is_used_when_asked_and_else_told():
     windows = [[300, 2000, "BONE"], [50, 400, "SOFT"]]
     scaled = WindowIntensityPair(window_b="header")(pair(*head(), windows=windows))
