@@ -208,9 +208,16 @@ def modality_of(name: PathLike) -> str | None:
     return _modality_and_rest(case_name(name))[0]
 
 
+def _visible(folder: Path) -> list[Path]:
+    return [item for item in folder.iterdir() if not item.name.startswith(".")]
+
+
 def _images(folder: Path) -> list[Path]:
-    """Return the images in a folder, without this program's results; of header and voxels the twin is left out."""
-    found = sorted(item for item in folder.iterdir() if item.is_file() and image_extension(item))
+    """Return the images in a folder, without hidden files (a Mac's `._7.png`) and this program's results.
+
+    Of header and voxels the twin is left out.
+    """
+    found = sorted(item for item in _visible(folder) if item.is_file() and image_extension(item))
     if (folder / "run.json").is_file():
         found = [item for item in found if not case_name(item.name).lower().endswith(_RESULTS)]
     names = {item.name.lower() for item in found}
@@ -224,7 +231,7 @@ def _found_images(folder: Path) -> dict[str, dict[str, Path]]:
         modality, rest = _modality_and_rest(item.name)
         if modality:
             _put(cases[rest or case_name(folder.resolve().name)], modality, item)
-    for sub in sorted(item for item in folder.iterdir() if item.is_dir()):
+    for sub in sorted(item for item in _visible(folder) if item.is_dir()):
         whole = _CANONICAL.get(sub.name.lower())
         for item in _images(sub):
             modality, _ = (whole, "") if whole else _modality_and_rest(item.name)

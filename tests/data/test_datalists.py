@@ -123,6 +123,16 @@ def test_folder_layouts(tmp_path, names, cases):
     assert all("ct" in entry["image2"].lower() or "f" in entry["image2"] for entry in found)
 
 
+def test_hidden_files_and_folders_are_no_images(tmp_path):
+    for name in ("MRI/7.png", "CT/7.png", "8_mri.png", "8_ct.png", "9/mri.nii.gz", "9/ct.nii.gz", ".Trash/mri.png"):
+        for place in (tmp_path / name, (tmp_path / name).with_name("._" + name.split("/")[-1])):
+            place.parent.mkdir(exist_ok=True)
+            place.write_bytes(b"x")
+    (tmp_path / ".Trash" / "ct.png").write_bytes(b"x")
+    assert [entry["case"] for entry in folder_datalist(tmp_path)] == ["7", "8", "9"]
+    assert [entry["case"] for entry in two_folders_datalist(tmp_path / "MRI", tmp_path / "CT")] == ["7"]
+
+
 def test_results_beside_their_sources_are_no_images_of_a_folder(tmp_path):
     for name in ("mr.nii.gz", "ct.nii.gz", "mr_fused.nii.gz", "mr_preview.png", "mr_weights.nii.gz"):
         (tmp_path / "7").mkdir(exist_ok=True)

@@ -51,7 +51,8 @@ class FusedFiles(nn.Module):
             raise input_error(printable(folder), "a folder of fused images", "no such folder", "check the path")
         if rule is not None and not any(f"{{{field}}}" in rule for field in FIELDS):
             raise input_error("rule", "a name with {case}, {image} or {image2}", repr(rule), "such as {case}_fused.png")
-        files = sorted(file for file in self.folder.iterdir() if file.is_file() and image_extension(file))
+        seen = [file for file in self.folder.iterdir() if not file.name.startswith(".")]
+        files = sorted(file for file in seen if file.is_file() and image_extension(file))
         self.files: dict[str, list[Path]] = {}
         for file in files:
             for name in {file.name.casefold(), case_name(file.name).casefold()}:

@@ -67,7 +67,7 @@ def _brats_files(folder: str) -> dict[str, str]:
     """Return T2, FLAIR and, where there is one, the mask of a folder as BraTS has them; nothing for another folder."""
     found: dict[str, list[str]] = {"t2": [], "flair": [], "seg": []}
     for item in sorted(Path(folder).iterdir()) if os.path.isdir(folder) else []:
-        if image_extension(item) in (".nii", ".nii.gz", ".nrrd"):
+        if image_extension(item) in (".nii", ".nii.gz", ".nrrd") and not item.name.startswith("."):
             kind = "seg" if case_name(item.name).endswith("_seg") else modality_of(item.name)
             found.get(str(kind), []).append(str(item))
     if not (found["t2"] or found["flair"]):
