@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from clinicalfmamba_nets.io import case_name, image_extension
+from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.io import case_name, image_extension, printable
 
 _WHO = ("sub-", "ses-")
 
@@ -23,6 +24,9 @@ def bids_images(folder: Path, suffixes: Mapping[str, str]) -> dict[str, dict[str
     Returns:
         Case (`sub-01`, `sub-01_ses-a`; with further entities where one modality has several images) -> modality ->
         file.
+
+    Raises:
+        FusionInputError: two images of one modality whose names tell no difference, such as .nii beside .nii.gz.
     """
     visits: dict[str, list[tuple[str, str, Path]]] = defaultdict(list)
     for subject in sorted(item for item in folder.glob("sub-*") if item.is_dir()):
@@ -40,5 +44,10 @@ def bids_images(folder: Path, suffixes: Mapping[str, str]) -> dict[str, dict[str
         modalities = [modality for modality, _, _ in images]
         single = len(modalities) == len(set(modalities))
         for modality, entities, item in images:
-            cases[visit if single else entities][modality] = item
+            other = cases[visit if single else entities].setdefault(modality, item)
+            halves = {image_extension(other), image_extension(item)} == {".hdr", ".img"}
+            if other is not item and not (halves and other.parent == item.parent):
+                found = " and ".join(printable(image.relative_to(folder)) for image in (other, item))
+                expected = f"one {modality} image of each subject, session and entities"
+                raise input_error(printable(folder), expected, found, "remove one of them, or give a data list")
     return cases

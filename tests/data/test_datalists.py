@@ -173,6 +173,9 @@ def test_a_bids_folder(tmp_path):
     with pytest.raises(FusionInputError, match="found t1, t2, flair; name the two images, or give a data list"):
         folder_datalist(tmp_path / "bids")
     assert len(folder_datalist(tmp_path / "bids", ("t2", "flair"))) == 4
+    put("sub-01/anat/sub-01_T2w.nii")
+    with pytest.raises(FusionInputError, match="one t2 image of each subject.*, found sub-01/anat/sub-01_T2w.nii and "):
+        folder_datalist(tmp_path / "bids", ("t2", "flair"))
 
 
 def test_two_files_of_one_image_are_one(tmp_path):
