@@ -95,11 +95,29 @@ def parse_header(path: PathLike) -> tuple[Elements, str, int]:
         found = scan(data, size) or (scan(data + file.read(_MORE), size) if size > _START else None)
     if found is not None and found[0]:
         elements, syntax, left = found
-        return Elements(elements), syntax, left - (8 if syntax == IMPLICIT else 12)
+        return Elements(elements), syntax, _pixel_bytes(target, size - left, size, (syntax == IMPLICIT, True))
     dataset, left = parse(target, pixels=False)
-    left -= 8 if dataset.original_encoding[0] else 12  # the head of the element that holds the pixels
     syntax = str(dataset.file_meta.TransferSyntaxUID)
-    return Elements(dict(dataset.items()), dataset), syntax, left if syntax != DEFLATED else size
+    left = size if syntax == DEFLATED else _pixel_bytes(target, size - left, size, dataset.original_encoding)
+    return Elements(dict(dataset.items()), dataset), syntax, left
+
+
+def _pixel_bytes(path: Path, start: int, size: int, encoding: tuple[Any, Any]) -> int:
+    """Return how many bytes the pixels take: what their element states, else all from it to the end of the file.
+
+    Args:
+        path: the file.
+        start: where their element starts.
+        size: bytes of the file.
+        encoding: whether value representations are implicit, and whether numbers are little endian.
+    """
+    implicit, little = encoding
+    place = 4 if implicit else 8
+    with open(path, "rb") as file:
+        file.seek(start)
+        head = file.read(place + 4)
+    stated = int.from_bytes(head[place:], "little" if little else "big")
+    return min(stated, size - start - place - 4)
 
 
 def _check_deflated(path: Path) -> None:

@@ -302,6 +302,17 @@ def test_pixel_data_of_more_frames_than_the_header_names_is_refused(make_series)
     assert one(padded).problem == ""
 
 
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"])
+def test_what_stands_behind_the_pixels_is_not_counted_as_pixels(make_series, syntax):
+    def private(number, made):
+        made.file_meta.TransferSyntaxUID = syntax
+        made.add_new(0x7FE10010, "LO", "SIEMENS CSA NON-IMAGE")
+        made.add_new(0x7FE11010, "OB", bytes(2000))
+        made["PixelData"].VR = "OW"
+
+    assert one(make_series(4, edit=private)).problem == ""
+
+
 def test_a_mosaic_is_known_by_its_count_too(make_series):
     def tiled(number, made):
         made.add_new(0x00190010, "LO", "SIEMENS MR HEADER")
