@@ -124,19 +124,20 @@ def labels(channel: Tensor, sample: Tensor) -> list[str]:
     return [f"only the values {told}: a mask or labels of regions, no intensities; name the image they belong to"]
 
 
-def inverted(channel: Tensor) -> list[str]:
+def inverted(channel: Tensor, ends: tuple[float, float]) -> list[str]:
     """Tell of an image with a white border, as PET is shown in inverse grey: air is dark for the network.
 
     Args:
         channel: (*spatial).
+        ends: as in `doubts`; single odd voxels do not move them.
 
     Example:
         >>> picture = torch.zeros(16, 16)
         >>> picture[4:12, 4:12] = 1
-        >>> inverted(picture), len(inverted(1 - picture))
+        >>> inverted(picture, (0, 1)), len(inverted(1 - picture, (0, 1)))
         ([], 1)
     """
-    low, high = (float(end) for end in torch.aminmax(channel))
+    low, high = ends
     across = sorted(range(channel.dim()), key=lambda axis: -channel.shape[axis])[:2]  # not over and under a head
     border = torch.cat([channel.select(axis, end).flatten() for axis in across for end in (0, -1)])
     white = low + _BRIGHT * (high - low)

@@ -229,7 +229,7 @@ def _chosen(
     else:
         limits, kind = _robust(channel, sample, head, modality, name), "robust"
     found = labels(channel, sample) or doubts(sample, head, limits.ends, source, modality, kind)
-    limits.warnings += found or inverted(channel)
+    limits.warnings += found or inverted(channel, limits.ends)
     return limits
 
 

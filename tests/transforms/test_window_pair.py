@@ -155,6 +155,16 @@ def test_an_inverted_picture_is_a_warning(modality, slices):
         assert bool(warnings) != upright and ("image B: white around the head" in warnings) != upright
 
 
+@pytest.mark.parametrize("odd", [-32768, 32767])
+def test_a_single_odd_voxel_neither_makes_nor_hides_an_inverted_picture(odd):
+    mr, ct = head()
+    mr[5, 5] = odd
+    assert not WindowIntensityPair()(pair(mr, ct)).meta.get("warnings")
+    mr = 1000 - head()[0]
+    mr[5, 5] = odd
+    assert "image A: white around the head" in WindowIntensityPair()(pair(mr, ct)).meta["warnings"]
+
+
 @pytest.mark.parametrize(("modality", "is_told"), [("", True), ("MR", False)])
 def test_hounsfield_units_that_are_not_taken_for_a_ct_are_told(modality, is_told):
     mr, ct = head()
