@@ -85,3 +85,14 @@ def test_a_data_list_names_a_series(toy_cli, shared_data, tmp_path):
     done = toy_cli("fuse", "--datalist", tmp_path / "list.json", "-o", tmp_path / "out")
     assert done.code == 0, done.err
     assert (tmp_path / "out" / "one_fused" / "IM0003.dcm").is_file()
+
+
+def test_series_of_images_of_another_format_name_the_option(run_cli, tmp_path):
+    for name in ("mr.nii.gz", "ct.nii.gz"):
+        (tmp_path / name).write_bytes(b"x")
+    done = run_cli(
+        "fuse", tmp_path / "mr.nii.gz", tmp_path / "ct.nii.gz", "-o", tmp_path / "out", *["--series", "MR"] * 2
+    )
+    assert done.code == 1 and not list((tmp_path / "out").glob("*_fused*"))
+    cause = done.err.splitlines()[-1]
+    assert "mr.nii.gz: expected a DICOM folder for --series, found an image that ends in .nii.gz; leave it out" in cause

@@ -51,8 +51,18 @@ def collect_cases(
     image, image2 = (os.path.abspath(path) for path in inputs)
     case = case_name(split_selector(image)[0])
     if series:
+        for path in (image, image2):
+            _refuse_other_format(path)
         image, image2 = (f"{path}{SELECTOR}{chosen}" for path, chosen in zip((image, image2), series, strict=True))
     return [{"case": case, "image": image, "image2": image2}]
+
+
+def _refuse_other_format(path: str) -> None:
+    """Refuse an image of which no series can be chosen."""
+    ending = image_extension(path)
+    if ending not in ("", ".dcm") and os.path.isfile(path):
+        expected, remedy = "a DICOM folder for --series", "leave it out; FOLDER::CT names a series of a folder"
+        raise input_error(printable(path), expected, f"an image that ends in {ending}", remedy)
 
 
 def _of_pictures(path: str) -> bool:
