@@ -18,6 +18,11 @@ _REMEDY = "choose one by modality, description, SeriesNumber, UID, row (#1) or r
 _SHOWN = 4
 _RANK = {"MR": 0, "CT": 1}
 _OTHERS = ("CT", "PT", "NM")
+# Words of a T1 that was taken before the contrast agent, or without one, which may name it too.
+_NATIVE = (
+    r"^(?!.*\bpost\b).*"
+    r"\b(pre|before|without|w ?o|non|no (contrast|gd|ce)|native?|ohne|sans|sin|senza|unenhanced)\b"
+)
 # Inversion and echo times (ms) that only a FLAIR has.
 _FLAIR_TI, _FLAIR_TE = 1400, 60
 
@@ -242,7 +247,7 @@ def contrast_of(row: Series) -> str:
             return "flair"
         if kind == "t1" or re.search(r"mp ?rage|\bspgr\b|bravo\b", words):
             post = re.search(r"\b(gd|gad|gado|ce|km|post|contrast|c)\b|\+ ?c\b|t1(gd|ce|c)\b|\+gd|\+km", words)
-            return "t1ce" if post else "t1"
+            return "t1ce" if post and not re.search(_NATIVE, words) else "t1"
         if kind and not re.search(r"t2 ?(\*|star)", text.lower()):
             return kind
     times = row.value("InversionTime"), row.value("EchoTime")
