@@ -29,6 +29,8 @@ COLOR_CAPABLE = {
 }
 MODEL = "clinicalfmamba-nets"  # what the objects that this software writes name as their maker
 SECONDARY = f"{_STORAGE}7"
+# Spectra, segmentations and doses, whose Modality may be that of the images they were made from.
+_NO_IMAGES = {f"{_STORAGE}{end}" for end in ("4.2", "66.4", "66.7", "481.2")}
 # What BodyPartExamined says where a head is in the image, or may be.
 HEAD_WORDS = (
     r"head|brain|skull|fac[ei]|cereb|crani|neuro|orbit|eye|\bears?\b|\biac|sinus|pituit|sella|temporal|neck|jaw|maxilla|"
@@ -66,7 +68,8 @@ MAX_SIDE = 16384
 def is_image(header: Header) -> bool:
     """Tell whether a file holds an image at all; plans, structures, reports and the like do not."""
     not_images = header.modality in ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG", "RTRECORD")
-    return bool((header.rows and header.columns) or header.problem) and not not_images
+    known = not_images or header.sop_class in _NO_IMAGES
+    return bool((header.rows and header.columns) or header.problem) and not known
 
 
 def is_mosaic(header: Header) -> bool:

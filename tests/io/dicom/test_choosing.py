@@ -83,6 +83,14 @@ def test_what_is_no_image_of_its_own_is_left_out_and_named(study, what, modality
     assert opened.choose("MR") is pair.series[0] and opened.choose("#1").role
 
 
+@pytest.mark.parametrize("kind", ["4.2", "66.4", "481.2"])
+def test_what_is_computed_from_an_mr_and_says_mr_is_no_image_of_it(study, kind):
+    study("MR"), study("CT")
+    folder = study("MR", 1, SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{kind}")
+    pair = open_study(folder).pair()
+    assert [row.description for row in pair.series] == ["MR 1", "CT 2"] and not pair.warnings
+
+
 @pytest.mark.parametrize("modality", ["MR", "CT"])
 @pytest.mark.parametrize(
     "scout", [{"SeriesDescription": "localizer"}, {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}]
