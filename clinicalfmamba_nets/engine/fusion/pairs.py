@@ -65,6 +65,9 @@ def read_pair(image_a: Any, image_b: Any, spatial_dims: int | None = None) -> Re
         >>> read_pair(np.zeros((4, 1, 8, 8)), np.zeros((4, 1, 8, 8))).batch
         True
     """
+    for name, item in (("image_a", image_a), ("image_b", image_b)):
+        if _is_path(item) and not os.fspath(item):  # which stands for the current folder
+            raise input_error(name, "an array, a tensor or a path", "an empty path", "give one of these")
     if _is_path(image_a):
         from clinicalfmamba_nets.io import is_dicom, is_volume
 

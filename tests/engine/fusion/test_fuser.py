@@ -38,6 +38,12 @@ def test_a_batch_of_nothing_is_refused():
         fuse(np.zeros((0, 1, 8, 8)), np.zeros((0, 1, 8, 8)), task="ct_mri")
 
 
+@pytest.mark.parametrize(("pair", "name"), [(("", A[0]), "image_a"), ((A[0], b""), "image_b")])
+def test_an_empty_path_is_not_the_current_folder(pair, name):
+    with pytest.raises(FusionInputError, match=f"{name}: expected an array, a tensor or a path, found an empty path"):
+        fuse(*pair, task="ct_mri")
+
+
 def test_shapes_are_those_of_the_first_image():
     for shape in ((32, 40), (1, 32, 40), (32, 40, 1)):
         assert fuse(A[0].reshape(shape), B[0], task="ct_mri").shape == shape
