@@ -19,6 +19,7 @@ from clinicalfmamba_nets.io.files import printable
 QUIET_MM, TOLERANCE, TOLERANCE_MM = 0.01, 0.1, 0.1
 PLANES = ("sagittal", "coronal", "axial")  # across x, y, z of the patient
 _TURN = 1e-3
+_WHOLE = 0.25  # a gap where slices are missing is that near to a whole number of their distances
 _TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -105,7 +106,9 @@ def _unlike(slices: Sequence[Slice]) -> str:
     for item in slices:
         if not parallel(slices[0].orientation, item.orientation, _TURN):
             count = len({tuple(np.round(one.orientation or (), 2)) for one in slices})
-            found = f"{count} (such as in {_name(slices[0])} and {_name(item)})"
+            apart = np.abs(np.subtract(slices[0].orientation or (), item.orientation or ())).max()
+            found = f"{count}" if count > 1 else f"numbers {apart:.2g} apart"
+            found += f" (such as in {_name(slices[0])} and {_name(item)})"
             return f"expected one orientation of all slices, found {found}; choose a series that is one volume"
         first = slices[0].spacing
         if item.spacing != first and not np.allclose(item.spacing or (), first or (), rtol=1e-3):
@@ -173,7 +176,7 @@ def _uneven(slices: Sequence[Slice], positions: np.ndarray, depth: np.ndarray) -
         return f"expected slices at places of their own, found {found}, and no element that tells them apart; take out \
 the repeated slice, or export one volume alone"
     limit = max(QUIET_MM, min(TOLERANCE_MM, TOLERANCE * usual)) + 1e-6
-    wide = np.flatnonzero(gaps > 1.5 * usual)
+    wide = _lost(gaps / usual)
     if len(wide):
         place = int(wide[0])
         found = f"{gaps[place]:.4g} mm between {_name(slices[place])} and {_name(slices[place + 1])}"
@@ -183,6 +186,13 @@ the repeated slice, or export one volume alone"
         return f"expected slices at even distances (within {limit:.2g} mm), found {found}; resample the series to even \
 distances and save it as NIfTI"
     return ""
+
+
+def _lost(times: np.ndarray) -> np.ndarray:
+    """Return the gaps, given in usual distances, where slices are missing; other distances at an end are none."""
+    wide = np.flatnonzero((times > 1.5) & (np.abs(times - np.rint(times)) < _WHOLE))
+    together = len(wide) > 1 and wide[-1] - wide[0] == len(wide) - 1
+    return wide[:0] if together and (wide[0] == 0 or wide[-1] == len(times) - 1) else wide
 
 
 def parallel(one: Sequence[float] | None, other: Sequence[float] | None, turn: float = 0.1) -> bool:

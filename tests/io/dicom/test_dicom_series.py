@@ -154,6 +154,28 @@ BAD = {
 }
 
 
+PLACES = {
+    "a change of distance above": ([0, 2, 4, 6, 8, 12, 16, 20], "even distances"),
+    "a change of distance below": ([0, 4, 8, 10, 12, 14, 16, 18], "even distances"),
+    "jitter by a fifth": ([0.4, 1.6, 4.4, 5.6, 8.4, 9.6, 12.4, 13.6], "even distances"),
+    "one slice lost": ([0, 2, 4, 8, 10, 12, 14, 16], "a slice is missing"),
+    "the last slice but one lost": ([0, 2, 4, 6, 8, 10, 12, 16], "a slice is missing"),
+    "two slices lost": ([0, 2, 6, 8, 10, 12, 16, 18], "a slice is missing"),
+}
+
+
+@pytest.mark.parametrize("what", PLACES)
+def test_lost_slices_are_told_from_uneven_ones(make_series, what):
+    places, words = PLACES[what]
+    folder = make_series(8, edit=lambda n, made: setattr(made, "ImagePositionPatient", [0, 0, places[n]]))
+    assert words in one(folder).problem
+
+
+def test_orientations_that_jitter_tell_by_how_much(make_series):
+    folder = make_series(4, edit=lambda n, made: setattr(made, "ImageOrientationPatient", [1, n % 2 / 500, 0, 0, 1, 0]))
+    assert "expected one orientation of all slices, found numbers 0.002 apart (such as in" in one(folder).problem
+
+
 @pytest.mark.parametrize("what", BAD)
 def test_what_is_no_volume_is_listed_and_refused(make_series, what):
     edit, words = BAD[what]
