@@ -38,6 +38,7 @@ CONTRAST_ELEMENTS = (
     ContrastElement("FlipAngle", ("FlipAngle", "MRTimingAndRelatedParametersSequence"), measured=True),
     ContrastElement("ImageType", ("FrameType", "")),
     ContrastElement("ComplexImageComponent", ("ComplexImageComponent", "")),
+    ContrastElement("EchoNumbers"),
     ContrastElement("SequenceName"),
     ContrastElement("ConvolutionKernel", ("ConvolutionKernel", "CTReconstructionSequence")),
     ContrastElement("SeriesDescription"),
@@ -63,7 +64,7 @@ BY_NAME = {element.keyword.lower(): element for element in (*CONTRAST_ELEMENTS, 
 _TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 _DIRECTION = "DiffusionGradientDirectionSequence"
 VECTORS = ("EnergyWindow", "Detector", "RRInterval", "TimeSlot", "TimeSlice", "Phase")
-_NUMBERS = {"TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "AcquisitionNumber"}
+_NUMBERS = {"EchoNumbers", "TemporalPositionIdentifier", "FrameReferenceTime", "TriggerTime", "AcquisitionNumber"}
 # Where makers put the b-value before there was an element for it: group, private creator, element.
 _PRIVATE_B = ((0x0019, "SIEMENS MR HEADER", 0x0C), (0x0043, "GEMS", 0x39), (0x2001, "Philips", 0x03))
 

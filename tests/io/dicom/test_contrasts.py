@@ -20,6 +20,7 @@ TELLING = {
     "FlipAngle": ((3.0, 15.0), "FlipAngle=15"),
     "DiffusionBValue": ((0.0, 1000.0), "DiffusionBValue=1000"),
     "ImageType": ((["ORIGINAL", "PRIMARY", "M", "ND"], ["ORIGINAL", "PRIMARY", "P", "ND"]), "ImageType=*/P/*"),
+    "EchoNumbers": ((1, 2), "EchoNumbers=2"),
     "SequenceName": (("*se2d1", "*tir2d1"), "SequenceName=?tir2d1"),
     "ConvolutionKernel": (("H30s", "H60s"), "ConvolutionKernel=H60s"),
     "SeriesDescription": (("T2 [ax], fat", "T2 [ax], water"), "SeriesDescription=T2 ?ax?? water"),
