@@ -48,7 +48,7 @@ def selective_scan_reference(
     if delta_bias is not None:
         delta = delta + delta_bias.unsqueeze(-1)
     if delta_softplus:
-        delta = F.softplus(delta, threshold=1e4)
+        delta = torch.logaddexp(delta, torch.zeros_like(delta))  # softplus, exact and finite for every step
     B, C = (_per_channel(p, channels) for p in (B, C))
     state = u.new_zeros(batch, channels, A.shape[1])
     outputs = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.backends import resolve_backend
@@ -51,7 +52,7 @@ def selective_scan(
         rounding y would cost its gradients 2 %. With ``return_last_state`` also the state (B, D, N).
 
     Raises:
-        ValueError: shapes that do not fit together, or an unknown backend.
+        ValueError: shapes, types or devices that do not fit together, or an unknown backend.
         RuntimeError: the backend asked for cannot run here.
 
     Example:
@@ -84,6 +85,10 @@ def _check_shapes(
     z: Tensor | None,
     delta_bias: Tensor | None,
 ) -> None:
+    needed = {"u": u, "delta": delta, "A": A, "B": B, "C": C}
+    for name, given in {**needed, "D": D, "z": z, "delta_bias": delta_bias}.items():
+        if given is not None or name in needed:
+            _check_tensor(name, given, u)
     if not u.is_floating_point():  # the result has its type
         raise ValueError(f"u: expected a floating-point type, found {u.dtype}")
     for name, p in (("delta", delta), ("A", A), ("B", B), ("C", C), ("D", D), ("z", z), ("delta_bias", delta_bias)):
@@ -113,3 +118,14 @@ def _check_shapes(
     for name, value, expected in optional:
         if value is not None and value.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}, found {tuple(value.shape)}")
+
+
+def _check_tensor(name: str, given: Tensor | None, u: Tensor) -> None:
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name}: expected a tensor, found {type(given).__name__}")
+    if given.layout is not torch.strided:
+        raise ValueError(f"{name}: expected a dense tensor, found {given.layout}")
+    if given.is_quantized or (given.is_floating_point() and given.itemsize == 1):
+        raise ValueError(f"{name}: expected numbers of 16 bits or more, found {given.dtype}")
+    if given.device != u.device:
+        raise ValueError(f"{name}: expected all tensors on {u.device}, found one on {given.device}")

@@ -189,3 +189,34 @@ def test_an_exported_scan_loops_over_chunks_and_takes_any_batch_and_length() -> 
         given = inputs(*sizes)
         expected = selective_scan(*given, delta_softplus=True, backend="reference")
         torch.testing.assert_close(program.module(check_guards=False)(*given), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_loop_stands_large_time_steps(dtype) -> None:
+    values = {k: v.detach() for k, v in _inputs(1, 3, 9, 4, None).items()}
+    large = {name: value.to(dtype) for name, value in (values | {"delta": values["delta"] * 1e3}).items()}
+    expected = selective_scan(**large, delta_softplus=True, backend="torch")
+    found = selective_scan(**large, delta_softplus=True, backend="reference")
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda t: None, "expected a tensor, found NoneType"),
+        (lambda t: t.detach().numpy(), "expected a tensor, found ndarray"),
+        (lambda t: t.detach().to_sparse(), "expected a dense tensor, found torch.sparse_coo"),
+        (
+            lambda t: t.detach().to(torch.float8_e4m3fn),
+            "expected numbers of 16 bits or more, found torch.float8_e4m3fn",
+        ),
+    ],
+)
+def test_what_is_no_plain_tensor_is_named(make, message) -> None:
+    values = {k: v.detach() for k, v in _inputs(1, 2, 6, 4, None).items()}
+    for name in NAMES:
+        given = make(values[name])
+        if given is not None or name not in ("D", "z", "delta_bias"):
+            with pytest.raises(ValueError, match=f"^{name}: {message}"):
+                selective_scan(**(values | {name: given}))
