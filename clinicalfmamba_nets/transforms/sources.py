@@ -15,6 +15,7 @@ from monai.data.utils import to_affine_nd
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.functional.colour import rgb_to_ycbcr
+from clinicalfmamba_nets.functional.layout import plain_tensor
 from clinicalfmamba_nets.io import check_values, printable, read_image
 
 # What a format tells of an image where it can.
@@ -138,9 +139,10 @@ def from_array(data: Any, name: str) -> Source:
         found = f"{np.ma.count_masked(data)} masked values"
         raise input_error(name, "an array without a mask", found, "give them a value: array.filled(0)")
     affine = to_affine_nd(3, data.affine.cpu().numpy()) if isinstance(data, MetaTensor) else None
-    if isinstance(data, torch.Tensor):  # NumPy has neither sparse arrays nor bfloat16
-        dense = data.detach().cpu().to_dense() if data.is_sparse else data.detach().cpu()
-        array = (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
+    if isinstance(data, torch.Tensor):  # NumPy has neither bfloat16 nor floats of 8 bits
+        dense = plain_tensor(data.detach(), name).cpu().resolve_neg()
+        narrow = dense.is_floating_point() and dense.dtype not in (torch.float16, torch.float32, torch.float64)
+        array = (dense.float() if narrow else dense.resolve_conj()).numpy()
     else:
         array = np.asarray(data)
     file = meta.get("filename_or_obj")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
+from clinicalfmamba_nets.functional.layout import plain_tensor
 
 
 @dataclass
@@ -108,11 +109,14 @@ def _layout(array: Any, spatial_dims: int | None) -> tuple[int, int | None, bool
         return 3, None, True
     if dims == 5 and spatial_dims != 2 and shape[1] == 1:
         return 3, 0, True
-    raise _unclear(shape)
+    raise _unclear(shape, spatial_dims)
 
 
-def _unclear(shape: tuple[int, ...]) -> FusionInputError:
+def _unclear(shape: tuple[int, ...], spatial_dims: int | None) -> FusionInputError:
     told = f"shape {' x '.join(map(str, shape))}"
+    if len(shape) == 2:
+        remedy = "leave out spatial_dims=3 and bundle='fusion_3d' for single images"
+        return input_error("image_a", "a volume, (X, Y, Z) or (B, 1, X, Y, Z)", told, remedy)
     if len(shape) == 3:
         told += f", which is a batch of {shape[0]} images or a volume of {shape[2]} slices"
         remedy = "add spatial_dims=2 for the batch, spatial_dims=3 for the volume"
@@ -150,7 +154,7 @@ def _placed(array: Any) -> bool:
 def _checked(image: Any, name: str) -> Any:
     if not isinstance(image, np.ndarray | torch.Tensor):
         raise input_error(name, "an array, a tensor or a path", f"a {type(image).__name__}", "give one of these")
-    return image
+    return plain_tensor(image, name) if isinstance(image, torch.Tensor) else image
 
 
 def _is_path(item: Any) -> bool:

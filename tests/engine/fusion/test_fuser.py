@@ -138,3 +138,17 @@ def test_tensors_of_any_kind_are_taken(change):
     assert fused.dtype == torch.float32 and torch.allclose(
         fused, fuse(image, other, task="ct_mri", device="cpu"), atol=5e-3
     )
+
+
+def test_tensors_of_every_layout_are_read_by_their_values():
+    a, b = torch.from_numpy(A[0]), torch.from_numpy(B[0])
+    wanted = fuse(a, b, task="ct_mri")
+    mirrored = torch.complex(torch.zeros(32, 40), -a).conj().imag  # its memory holds the negative values
+    for other in (a.to_sparse(), a.to_sparse_csr(), a.to_mkldnn(), mirrored):
+        assert torch.equal(fuse(other, b, task="ct_mri"), wanted)
+    levels = torch.quantize_per_tensor(a, 1 / 255, 0, torch.quint8)
+    assert torch.equal(fuse(levels, b, task="ct_mri"), fuse(levels.dequantize(), b, task="ct_mri"))
+    with pytest.raises(FusionInputError, match="image_a: expected a tensor with values, found one on the meta device"):
+        fuse(a.to("meta"), b, task="ct_mri")
+    with pytest.raises(FusionInputError, match="image2: expected a tensor with values, found one on the meta device"):
+        fuse(a, b.to("meta"), task="ct_mri")
