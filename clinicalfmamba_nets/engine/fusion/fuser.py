@@ -171,7 +171,7 @@ def fuse(
     """
     _check_names("fuse", options, "spatial_dims")
     named = None if device is None else str(device)
-    key = (task, named, bundle, os.environ.get("CLINICALFMAMBA_BUNDLES"), repr(sorted(options.items())))
+    key = (repr(task), named, repr(bundle), os.environ.get("CLINICALFMAMBA_BUNDLES"), repr(sorted(options.items())))
     fuser, stamps = _kept.pop(key, (None, []))
     if fuser is None or fuser.stamps() != stamps:
         fuser = Fuser(task, device=device, bundle=bundle, **options)

@@ -11,13 +11,15 @@ def named_device(device: str | torch.device) -> torch.device:
     """Return a device of this machine.
 
     Raises:
-        FusionInputError: torch does not know the name, or the machine has no such device.
+        FusionInputError: torch does not know the name, the machine has no such device, or it computes nothing.
     """
     try:
         found = torch.device(device)
+        if found.type == "meta":
+            raise RuntimeError("a device without values")
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise input_error(
             f"device {str(device)!r}", "a device of this machine", reason, "leave it out or name cpu"
         ) from error

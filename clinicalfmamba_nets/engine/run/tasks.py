@@ -132,12 +132,14 @@ def find_task(name: str, bundle: str | None = None) -> Task:
         bundle: the bundle that must know it; None for any.
 
     Raises:
-        FusionInputError: naming the tasks that there are.
+        FusionInputError: naming the tasks, or the bundles, that there are.
 
     Example:
         >>> find_task("ct_mri").labels
         ('MRI', 'CT')
     """
+    if bundle not in (None, *FUSION_BUNDLES):
+        raise input_error("bundle", f"one of {', '.join(FUSION_BUNDLES)}", repr(bundle), "choose one of these")
     return choose({row.name: row for row in TASKS.values() if bundle in (None, *row.bundles)}, name)
 
 
@@ -245,7 +247,7 @@ def choose(options: Mapping[str, Any], task: str, setting: str = "task") -> Any:
         >>> choose({"ct_mri": 3}, "ct_mri")
         3
     """
-    if task not in options:
+    if not isinstance(task, str) or task not in options:
         raise input_error(setting, f"one of {', '.join(options)}", repr(task), "choose one of these")
     return options[task]
 

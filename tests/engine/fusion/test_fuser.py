@@ -152,3 +152,18 @@ def test_tensors_of_every_layout_are_read_by_their_values():
         fuse(a.to("meta"), b, task="ct_mri")
     with pytest.raises(FusionInputError, match="image2: expected a tensor with values, found one on the meta device"):
         fuse(a, b.to("meta"), task="ct_mri")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"task": ["ct_mri"]}, r"task: expected one of ct_mri, .*found \['ct_mri'\]"),
+        ({"bundle": "fusion"}, "bundle: expected one of fusion_2d, fusion_3d, found 'fusion'"),
+        ({"device": "meta"}, "device 'meta': expected a device of this machine, found a device without values"),
+        ({"device": "gpu"}, "device 'gpu': expected a device of this machine"),
+        ({"bundle": "fusion_3d"}, "image_a: expected a volume, .*found shape 32 x 40; leave out spatial_dims=3 and"),
+    ],
+)
+def test_options_that_do_not_fit_are_told(options, words):
+    with pytest.raises(FusionInputError, match=words):
+        fuse(A[0], B[0], **({"task": "ct_mri"} | options))
