@@ -26,7 +26,7 @@ def value_limits(image: Tensor) -> tuple[float, float]:
         Smallest and largest value; NaN where any value is NaN.
 
     Raises:
-        FusionInputError: no value at all.
+        FusionInputError: no value at all, or complex ones.
 
     Example:
         >>> value_limits(torch.tensor([3, 1, 2], dtype=torch.uint8))
@@ -36,6 +36,8 @@ def value_limits(image: Tensor) -> tuple[float, float]:
         raise input_error(
             "image", "at least one value", f"shape {tuple(image.shape)}", "give an image that is not empty"
         )
+    if image.is_complex():
+        raise input_error("image", "real numbers", "complex ones", "take their magnitude")
     values = image.detach() if image.is_floating_point() else image.double()  # few kernels know uint16
     low, high = values.aminmax()
     return float(low), float(high)

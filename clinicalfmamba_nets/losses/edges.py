@@ -6,6 +6,7 @@ from torch import Tensor
 
 from clinicalfmamba_nets.functional.gradients import sobel_gradients
 from clinicalfmamba_nets.functional.windows import box_window, filter_separable
+from clinicalfmamba_nets.losses.shapes import check_pair
 
 # Sobel derivatives of this size, of images in [0, 1], count as no edge: one of 255 levels over a step.
 FLAT = 4 / 255
@@ -73,12 +74,16 @@ def edge_preservation(fused: Tensor, image: Tensor) -> Tensor:
     Returns:
         A scalar in (0, 1).
 
+    Raises:
+        FusionInputError: shapes that do not fit.
+
     Example:
         >>> import torch
         >>> image = torch.rand(1, 1, 16, 16)
         >>> float(edge_preservation(image, image.expand(1, 2, 16, 16))) > 0.75
         True
     """
+    check_pair(fused, image)
     gradients = sobel_gradients(fused, "replicate")
     return SourceEdges(image).kept(gradients, _strength(gradients))
 
@@ -93,12 +98,16 @@ def edge_overshoot(fused: Tensor, image: Tensor) -> Tensor:
     Returns:
         A scalar of at least 0; 0 for a copy of a source.
 
+    Raises:
+        FusionInputError: shapes that do not fit.
+
     Example:
         >>> import torch
         >>> image = torch.rand(1, 2, 16, 16)
         >>> float(edge_overshoot(image[:, :1], image))
         0.0
     """
+    check_pair(fused, image)
     return SourceEdges(image).beyond(_strength(sobel_gradients(fused, "replicate")))
 
 

@@ -14,6 +14,7 @@ from clinicalfmamba_nets.functional.ranges import BatchCheck
 from clinicalfmamba_nets.losses.correlation import difference_correlation
 from clinicalfmamba_nets.losses.edges import edge_overshoot, edge_preservation
 from clinicalfmamba_nets.losses.information import LEAST_FIDELITY, information_fidelity
+from clinicalfmamba_nets.losses.shapes import check_pair
 from clinicalfmamba_nets.losses.structures import plateau_error, shading_error, spot_loss
 
 WINDOW, SIGMA = 11, 1.5
@@ -150,18 +151,14 @@ class FusionLoss(nn.Module):
             A scalar.
 
         Raises:
-            ValueError: shapes that do not fit.
-            FusionInputError: sources that are not finite or far outside [0, 1].
+            FusionInputError: shapes that do not fit, sources that are not finite or far outside [0, 1].
         """
         terms = self.terms(pred, image)
         return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
 
     def terms(self, pred: Tensor, image: Tensor) -> dict[str, Tensor]:
         """The unweighted terms by name, each a scalar; arguments as in :meth:`forward`."""
-        if pred.shape[1] != 1 or image.shape[1] != 2 or pred.shape[2:] != image.shape[2:]:
-            raise ValueError(
-                f"expected fused (B, 1, *S) and sources (B, 2, *S), found {tuple(pred.shape)}, {tuple(image.shape)}"
-            )
+        check_pair(pred, image)
         self.check(pred, image)
         pred, image = pred.float(), image.float()
         whole = (pred, image)

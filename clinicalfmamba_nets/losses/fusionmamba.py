@@ -31,5 +31,6 @@ class FusionMambaLoss(FusionLoss):
 
     def terms(self, pred: Tensor, image: Tensor) -> dict[str, Tensor]:
         """The unweighted terms by name, each a scalar; arguments as in :meth:`forward`."""
+        terms = super().terms(pred, image)
         difference = pred.float() - image.float().amax(1, keepdim=True)
-        return {**super().terms(pred, image), "pixel": difference.square().mean()}
+        return {**terms, "pixel": difference.square().mean()}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.functional.windows import filter_separable, gaussian_window, local_moments
+from clinicalfmamba_nets.losses.shapes import check_pair
 
 NOISE_VARIANCE = 2.0
 WINDOWS = (17, 9, 5, 3)
@@ -60,6 +61,7 @@ def information_fidelity(fused: Tensor, image: Tensor) -> Tensor:
         (B, 2), the fidelity towards each source, about 1 for a copy.
 
     Raises:
+        FusionInputError: shapes that do not fit.
         ValueError: a side below 17.
 
     Example:
@@ -67,6 +69,7 @@ def information_fidelity(fused: Tensor, image: Tensor) -> Tensor:
         >>> information_fidelity(image[:, :1], image)[0, 0].item() > 0.99
         True
     """
+    check_pair(fused, image)
     source, fused = image.float() * 255, (fused.float() * 255).expand_as(image)
     if min(source.shape[2:]) < WINDOWS[0]:
         raise ValueError(f"VIF needs at least {WINDOWS[0]} pixels along each axis, found {tuple(source.shape[2:])}")

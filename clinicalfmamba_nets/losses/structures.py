@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clinicalfmamba_nets.functional.structures import alone, opened, plateaus
+from clinicalfmamba_nets.losses.shapes import check_pair
 
 SPOT_WINDOW, SPOT_HEIGHT = 15, 0.15
 SHADING_SCALES = (4, 8, 16)  # pixels that are averaged along each axis
@@ -27,12 +28,16 @@ def plateau_error(fused: Tensor, image: Tensor) -> Tensor:
     Returns:
         A scalar of at least 0; 0 where the sources have no such place.
 
+    Raises:
+        FusionInputError: shapes that do not fit.
+
     Example:
         >>> import torch
         >>> image = torch.stack([torch.zeros(9, 9), torch.ones(9, 9)]).unsqueeze(0)
         >>> round(plateau_error(image.mean(1, keepdim=True), image).item(), 2)
         0.5
     """
+    check_pair(fused, image)
     there = plateaus(image)
     return ((fused - image.amax(1, keepdim=True)).abs() * there).sum() / there.sum().clamp_min(1)
 
@@ -54,6 +59,9 @@ def spot_loss(fused: Tensor, image: Tensor) -> Tensor:
     Returns:
         A scalar in [0, 1]; 0 where the sources have no spot.
 
+    Raises:
+        FusionInputError: shapes that do not fit.
+
     Example:
         >>> import torch
         >>> image = torch.zeros(1, 2, 21, 21)
@@ -61,6 +69,7 @@ def spot_loss(fused: Tensor, image: Tensor) -> Tensor:
         >>> round(spot_loss(image.mean(1, keepdim=True), image).item(), 2)
         0.5
     """
+    check_pair(fused, image)
     height = (image - opened(image, SPOT_WINDOW)).detach()
     spots = (image >= image.amax(1, keepdim=True)) & (height > SPOT_HEIGHT)
     weight = height * spots * alone(spots.to(image.dtype))  # (B, 2, *S)
@@ -85,6 +94,9 @@ def shading_error(fused: Tensor, image: Tensor) -> Tensor:
     Returns:
         A scalar of at least 0; 0 for each source alone and for every mix of them by one weight.
 
+    Raises:
+        FusionInputError: shapes that do not fit.
+
     Example:
         >>> import torch
         >>> image = torch.cat([torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16)], 1)
@@ -92,6 +104,7 @@ def shading_error(fused: Tensor, image: Tensor) -> Tensor:
         >>> shading_error(image.mean(1, keepdim=True), image).item(), shading_error(drift, image).item() > 0.1
         (0.0, True)
     """
+    check_pair(fused, image)
     pool = F.avg_pool2d if fused.dim() == 4 else F.avg_pool3d
     found = []
     for scale in SHADING_SCALES:

@@ -6,7 +6,19 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
-from clinicalfmamba_nets.losses import FusionLoss, GradingLoss, ReconstructionLoss
+from clinicalfmamba_nets.losses import (
+    FusionLoss,
+    FusionMambaLoss,
+    GradingLoss,
+    MRSCFusionLoss,
+    ReconstructionLoss,
+    edge_overshoot,
+    edge_preservation,
+    information_fidelity,
+    plateau_error,
+    shading_error,
+    spot_loss,
+)
 
 LOSSES = {"fusion": (FusionLoss, 2), "reconstruction": (ReconstructionLoss, 1)}
 
@@ -65,3 +77,23 @@ def test_shapes_and_labels_are_checked():
     with pytest.raises(FusionInputError, match="label: expected values from 0 to 1, found 1 to 2; give 1 for high"):
         GradingLoss()(torch.zeros(2, 1), torch.tensor([[2], [1]]))
     assert GradingLoss()(torch.zeros(2, 1), torch.tensor([[0], [1]])).isfinite()
+
+
+PUBLIC = [FusionLoss(), FusionMambaLoss(), MRSCFusionLoss(), edge_overshoot, edge_preservation]
+PUBLIC += [information_fidelity, plateau_error, shading_error, spot_loss]
+
+
+@pytest.mark.parametrize("loss", PUBLIC, ids=lambda loss: getattr(loss, "__name__", type(loss).__name__))
+def test_fused_images_of_other_pairs_are_refused(loss):
+    pred, image = torch.rand(2, 1, 24, 24), torch.rand(2, 2, 24, 24)
+    others = [(pred[:1], image), (pred, image[:, :1]), (pred, image[:, [0, 1, 1]]), (pred[..., 1:], image)]
+    for fused, sources in [*others, (image, image), (pred[0], image[0])]:
+        with pytest.raises(FusionInputError, match=r"expected fused \(B, 1, \*S\) and sources \(B, 2, \*S\), found"):
+            loss(fused, sources)
+    with pytest.raises(FusionInputError, match="expected two tensors, found Tensor and NoneType"):
+        loss(pred, None)
+
+
+def test_complex_images_are_refused():
+    with pytest.raises(FusionInputError, match="expected real numbers, found complex ones"):
+        FusionLoss()(torch.rand(1, 1, 16, 16), torch.rand(1, 2, 16, 16) + 0j)
