@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from monai.metrics import CumulativeIterationMetric
 from monai.metrics.utils import do_metric_reduction
 from torch import Tensor
@@ -56,7 +57,7 @@ class FusionMetric(CumulativeIterationMetric):
             reduction: overrides the reduction given at construction.
 
         Returns:
-            A scalar for "mean", (number of images, 1) for "none".
+            One number for "mean", NaN where no image has a score; (number of images, 1) for "none".
 
         Raises:
             ValueError: before any image was scored.
@@ -64,4 +65,7 @@ class FusionMetric(CumulativeIterationMetric):
         data = self.get_buffer()
         if not isinstance(data, Tensor):
             raise ValueError("no image was scored yet: call the metric before aggregate()")
-        return do_metric_reduction(data, reduction or self.reduction)[0]
+        reduced, counted = do_metric_reduction(data, reduction or self.reduction)
+        if (reduction or self.reduction) == "none":
+            return reduced
+        return torch.where(counted > 0, reduced, torch.nan)  # MONAI's mean over nothing is 0

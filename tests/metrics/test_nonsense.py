@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
-from clinicalfmamba_nets.metrics import ALL_METRICS, compute_all, score_pair
+from clinicalfmamba_nets.metrics import ALL_METRICS, PlateauErrorMetric, compute_all, score_pair
 from clinicalfmamba_nets.metrics.pair import PER_SOURCE
 
 BASE = ["psnr", "ssim"]
@@ -149,3 +149,10 @@ def test_names_are_a_list_with_something_in_it(triple):
         compute_all(*triple, names=[])
     with pytest.raises(FusionInputError, match="found 'sim'; did you mean ssim"):
         compute_all(*triple, names=["sim"])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "mean_batch", "none"])
+def test_a_mean_over_no_score_is_none(reduction):
+    metric = PlateauErrorMetric(reduction=reduction)
+    metric(torch.full((2, 1, 24, 24), 0.4), torch.rand(2, 2, 24, 24))  # noise has no plateau
+    assert metric.aggregate().isnan().all()
