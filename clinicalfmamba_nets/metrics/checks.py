@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
+from clinicalfmamba_nets.functional.layout import plain_tensor
 from clinicalfmamba_nets.functional.ranges import check_range, nearest_range, value_limits
 
 OVERSHOOT = 1.0  # share of the range that a fused image may leave it: networks without a limit; clipped as in a file
@@ -17,6 +19,28 @@ SOURCES = ("image_a", "image_b")
 
 class UndefinedScore(FusionInputError):
     """A metric has no value for images that are otherwise right, such as smaller than its window."""
+
+
+def as_image(name: str, image: Any) -> Tensor:
+    """Return an image as a plain tensor without history.
+
+    Args:
+        name: what the message calls it.
+        image: a tensor, an array or nested lists of numbers.
+
+    Raises:
+        FusionInputError: what holds no numbers, such as None or the name of a file.
+
+    Example:
+        >>> as_image("fused", [[0.0, 1.0]]).shape
+        torch.Size([1, 2])
+    """
+    try:
+        tensor = torch.as_tensor(image)
+    except (TypeError, ValueError, RuntimeError) as error:
+        remedy = "read the image first"
+        raise input_error(name, "a tensor or an array of numbers", f"a {type(image).__name__}", remedy) from error
+    return plain_tensor(tensor, name).detach().as_subclass(Tensor)
 
 
 def as_floats(image: Tensor) -> Tensor:
@@ -50,7 +74,11 @@ def intensity_range(images: Sequence[Tensor], data_range: float | None = None) -
         raise input_error(
             "data_range", "the intensity that counts as 1", found, f"give data_range={top:g} if that is it"
         )
-    if isinstance(data_range, bool | str) or not 0 < float(data_range) < torch.inf:
+    try:
+        right = not isinstance(data_range, bool | str) and 0 < float(data_range) < torch.inf
+    except (TypeError, ValueError):
+        right = False
+    if not right:
         raise input_error("data_range", "a number", f"{data_range!r}", f"data_range must be above 0, got {data_range}")
     return float(data_range)
 

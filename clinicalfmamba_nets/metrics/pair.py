@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clinicalfmamba_nets.errors import FusionWarning, input_error
 
-from .checks import UndefinedScore, intensity_range
+from .checks import UndefinedScore, as_image, intensity_range
 from .registry import ALL_METRICS, OWN_REGION, PER_SOURCE, check_names
 from .remarks import heard
 from .scores import Scores, head_region
@@ -36,9 +36,13 @@ def _no_scores(name: str, regions: int) -> Scores:
 
 def _with_batch(name: str, image: Any) -> Tensor:
     """One image as (1, 1, *spatial); refused where its axes can be read in two ways."""
-    image = torch.as_tensor(image).detach().as_subclass(Tensor)
+    image = as_image(name, image)
     if image.dim() == 2:
         return image[None, None]
+    if image.dim() == 4 and image.shape[:2] == (1, 3):
+        found = f"{tuple(image.shape)}, which is a picture in color (3 channels) or a volume of 3 x H x W"
+        remedy = "score its luma, of shape (1, 1, H, W); give the volume as (1, 1, 3, H, W)"
+        raise input_error(name, "a shape that can be read in one way", found, remedy)
     if image.dim() in (4, 5) and image.shape[:2] == (1, 1):
         return image
     if image.dim() in (3, 4) and image.shape[0] == 1:
@@ -51,14 +55,12 @@ def _sources(image_a: Any, image_b: Any) -> tuple[Any, Any]:
     """The two sources, of which the second may be stacked behind the first: (2, *spatial) or (1, 2, *spatial)."""
     if image_b is not None and not isinstance(image_b, int | float):
         return image_a, image_b
-    pair = torch.as_tensor(image_a).detach().as_subclass(Tensor)
-    pair = pair.unsqueeze(0) if pair.shape[0] == 2 else pair
+    given = as_image("image_a", image_a)
+    pair = given.unsqueeze(0) if given.shape[:1] == (2,) else given
     if image_b is not None or pair.dim() < 4 or pair.shape[:2] != (1, 2):
         found = f"the number {image_b}" if image_b is not None else "none"
         text = "the two sources of one pair as (2, *spatial)"
-        remedy = (
-            f"call compute_all(fused, image_a, image_b), or stack {text}, got {tuple(torch.as_tensor(image_a).shape)}"
-        )
+        remedy = f"call compute_all(fused, image_a, image_b), or stack {text}, got {tuple(given.shape)}"
         raise input_error("image_b", "the second source", found, remedy)
     return pair[:, :1], pair[:, 1:]
 

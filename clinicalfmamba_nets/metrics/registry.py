@@ -89,6 +89,8 @@ def check_names(names: Iterable[str] | None, with_ct: bool = True) -> list[str]:
     if isinstance(names, str):
         remedy = f'write metrics=["{names}"]'
         raise input_error("metrics", "a list of names", f"the text {names!r}", remedy)
+    if names is not None and not isinstance(names, Iterable):
+        raise input_error("metrics", "a list of names", repr(names), "write them in brackets")
     wanted = list(ALL_METRICS) if names is None else list(names)
     if not wanted:
         raise input_error("metrics", "at least one name", "an empty list", "leave it out to compute all of them")

@@ -16,7 +16,7 @@ from torch import Tensor
 from clinicalfmamba_nets.errors import FusionWarning
 from clinicalfmamba_nets.functional.ranges import SLACK, nearest_range, value_limits
 
-from .checks import SOURCES, intensity_range
+from .checks import SOURCES, as_image, intensity_range
 from .scores import Scores
 
 DARKEST_PAIR, DARKEST_IMAGE = 1 / 8, 1 / 64  # shares of data_range that the brightest pixel should reach
@@ -133,7 +133,7 @@ def scored(compute: Callable[P, Scores]) -> Callable[P, Scores]:
     @wraps(compute)
     def wrapped(*args: P.args, **options: P.kwargs) -> Scores:
         given: dict[str, Any] = dict(signature.bind(*args, **options).arguments)
-        images = {key: torch.as_tensor(given[key]).detach().as_subclass(Tensor) for key in IMAGES}
+        images = {key: as_image(key, given[key]) for key in IMAGES}
         scores = call(**(given | images))
         tell_values(images, intensity_range(list(images.values()), given.get("data_range")))
         if name not in OFTEN_ABSENT and bool(scores.value.isnan().any()):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .checks import as_image
 from .fusion_metric import FusionMetric
 from .plateau import mean_on_plateaus
 from .qabf import compute_n_abf, compute_qabf
+from .remarks import IMAGES
 from .scores import Scores, prepare
 from .ssim import compute_ssim
 from .vif import compute_vif
@@ -39,6 +41,7 @@ def compute_selection_score(
         >>> compute_selection_score(image, image, image).value.item() > 2.5
         True
     """
+    fused, image_a, image_b = map(as_image, IMAGES, (fused, image_a, image_b))
     images = (fused, image_a, image_b, data_range, regions)
     kept = compute_qabf(*images).value + compute_vif(*images).value / 2 + compute_ssim(*images).value
     return Scores(kept - compute_n_abf(*images).value - mean_on_plateaus(prepare(*images)).nan_to_num(0.0))

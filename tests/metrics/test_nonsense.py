@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
-from clinicalfmamba_nets.metrics import ALL_METRICS, PlateauErrorMetric, compute_all, score_pair
+from clinicalfmamba_nets.metrics import (
+    ALL_METRICS,
+    PlateauErrorMetric,
+    compute_all,
+    compute_selection_score,
+    score_pair,
+)
 from clinicalfmamba_nets.metrics.pair import PER_SOURCE
 
 BASE = ["psnr", "ssim"]
@@ -151,8 +157,36 @@ def test_names_are_a_list_with_something_in_it(triple):
         compute_all(*triple, names=["sim"])
 
 
+@pytest.mark.parametrize("bad", [None, "mri.png", [[0.0], [0.0, 1.0]], {}], ids=str)
+def test_what_holds_no_numbers_is_refused(bad, triple):
+    for place, name in enumerate(("fused", "image_a")):
+        images = [*triple]
+        images[place] = bad
+        with pytest.raises(FusionInputError, match=f"{name}: expected a tensor or an array of numbers, found a "):
+            compute_all(*images, names=BASE)
+        with pytest.raises(FusionInputError, match=f"{name}: expected a tensor or an array of numbers, found a "):
+            ALL_METRICS["vif"](*images)
+
+
+def test_a_picture_in_color_is_no_volume(triple):
+    with pytest.raises(FusionInputError, match=r"fused: expected .*found \(1, 3, .*picture in color .*score its luma"):
+        compute_all(*(image.expand(1, 3, -1, -1) for image in triple))
+
+
+def test_names_and_ranges_of_another_kind_are_refused(triple):
+    with pytest.raises(FusionInputError, match="metrics: expected a list of names, found 3"):
+        compute_all(*triple, names=3)
+    with pytest.raises(FusionInputError, match="data_range: expected a number, found"):
+        compute_all(*triple, data_range=(0, 1))
+
+
 @pytest.mark.parametrize("reduction", ["mean", "mean_batch", "none"])
 def test_a_mean_over_no_score_is_none(reduction):
     metric = PlateauErrorMetric(reduction=reduction)
     metric(torch.full((2, 1, 24, 24), 0.4), torch.rand(2, 2, 24, 24))  # noise has no plateau
     assert metric.aggregate().isnan().all()
+
+
+def test_the_selection_score_takes_arrays(triple):
+    arrays = [image.numpy() for image in triple]
+    assert torch.equal(compute_selection_score(*arrays).value, compute_selection_score(*triple).value)
