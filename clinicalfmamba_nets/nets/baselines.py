@@ -37,11 +37,17 @@ class _Baseline(nn.Module, ABC):
             (B, 1, *spatial) in [0, 1].
 
         Raises:
-            ValueError: for another shape.
+            ValueError: for another shape, or no floating-point values.
         """
+        if not isinstance(image, Tensor):
+            raise ValueError(f"image: expected a tensor (B, 2, *S), found {type(image)}; torch.as_tensor makes one")
         if image.dim() != self.spatial_dims + 2 or image.shape[1] != 2:
             wanted = "(B, 2, H, W)" if self.spatial_dims == 2 else "(B, 2, H, W, D)"
             raise ValueError(f"image must be {wanted}, got shape {tuple(image.shape)}")
+        if not image.is_floating_point():
+            raise ValueError(
+                f"image: expected floating-point values in [0, 1], found {image.dtype}; divide by its white"
+            )
         if not torch.jit.is_scripting():
             self.check_input(image)
         return self._fuse(image[:, :1], image[:, 1:]).clamp(0, 1)

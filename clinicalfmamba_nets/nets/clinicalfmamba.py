@@ -103,6 +103,10 @@ class ClinicalFMamba(nn.Module):
         super().__init__()
         scan = scan or {2: "four_directions", 3: "tri_plane"}.get(spatial_dims, "")
         _check_options(spatial_dims, num_down, scan, head, return_weights)
+        _check_numbers(features=(features, 1), dim=(dim, 2), d_state=(d_state, 1))
+        _check_numbers(depth=(depth, 0), decoder_depth=(decoder_depth, 0), cmca_kernel=(cmca_kernel, 1))
+        if cmca_kernel % 2 == 0:
+            raise ValueError(f"cmca_kernel: expected an odd number, found {cmca_kernel}")
         conv = Conv[Conv.CONV, spatial_dims]
         self.single_paths, self.cross_paths, _ = SCANS[scan]
         self.row_major = ["01" if spatial_dims == 2 else "012"]
@@ -152,10 +156,14 @@ class ClinicalFMamba(nn.Module):
             The fused images, (B, 1, *S) in [0, 1]; with ``return_weights`` (B, 2, *S), weights of the MRI second.
 
         Raises:
-            ValueError: not two channels, or not ``spatial_dims`` spatial dimensions, or no floating-point values.
+            ValueError: no tensor, not two channels, not ``spatial_dims`` sizes above 0, or no floating-point values.
         """
+        if not isinstance(image, Tensor):
+            raise ValueError(f"image: expected a tensor (B, 2, *S), found {type(image)}; torch.as_tensor makes one")
         if image.dim() != self.spatial_dims + 2 or image.shape[1] != 2:
             raise ValueError(f"image: expected (B, 2, *S) with {self.spatial_dims} sizes, found {image.shape}")
+        if min(image.shape[2:]) < 1:
+            raise ValueError(f"image: expected sizes of at least 1, found {image.shape}")
         if not image.is_floating_point():
             raise ValueError(
                 f"image: expected floating-point values in [0, 1], found {image.dtype}; divide by its white"
@@ -288,6 +296,13 @@ def _make_head(name: str, spatial_dims: int, features: int, return_weights: bool
     if name == "mix":
         return MixHead(spatial_dims, features, return_weights)
     return (SigmoidHead if name == "sigmoid" else GainHead)(spatial_dims, features)
+
+
+def _check_numbers(**options: tuple[object, int]) -> None:
+    """Refuse an option that is no whole number of at least the one beside it."""
+    for name, (value, least) in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}: expected a whole number of at least {least}, found {value!r}")
 
 
 def _check_options(spatial_dims: int, num_down: int, scan: str, head: str, return_weights: bool) -> None:

@@ -185,3 +185,34 @@ def test_images_of_whole_numbers_are_refused(name) -> None:
     net, image = _build(name)
     with pytest.raises(ValueError, match=r"expected floating-point values in \[0, 1\], found torch.uint8; divide by"):
         net((image * 255).byte())
+
+
+@pytest.mark.parametrize("net", [clinicalfmamba_2d(**TINY), LaplacianPyramidFusion(), GuidedFilterFusion()])
+def test_what_is_no_batch_of_floats_is_named(net) -> None:
+    image = torch.rand(1, 2, 24, 24)
+    for other, words in ((None, "NoneType"), (image.numpy(), "numpy.ndarray")):
+        with pytest.raises(ValueError, match=f"image: expected a tensor .*{words}"):
+            net(other)
+    for dtype in (torch.uint8, torch.int64, torch.bool):
+        with pytest.raises(ValueError, match="image: expected floating-point values in .*; divide by its white"):
+            net((255 * image).to(dtype))
+
+
+def test_images_without_a_pixel_are_named() -> None:
+    with pytest.raises(ValueError, match="image: expected sizes of at least 1"):
+        clinicalfmamba_2d(**TINY)(torch.rand(1, 2, 0, 24))
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"features": 0}, "features: expected a whole number of at least 1, found 0"),
+        ({"dim": 2.0}, "dim: expected a whole number of at least 2, found 2.0"),
+        ({"depth": -1}, "depth: expected a whole number of at least 0, found -1"),
+        ({"d_state": "8"}, "d_state: expected a whole number of at least 1, found '8'"),
+        ({"cmca_kernel": 2}, "cmca_kernel: expected an odd number, found 2"),
+    ],
+)
+def test_numbers_of_a_network_are_checked(option, words) -> None:
+    with pytest.raises(ValueError, match=words):
+        clinicalfmamba_2d(**(TINY | option))
