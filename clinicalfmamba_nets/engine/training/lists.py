@@ -15,6 +15,8 @@ from clinicalfmamba_nets.errors import input_error
 PHANTOM_CONTRASTS = ("t2", "t1", "flair")
 PLAIN_SIZES = (96, 128, 192, 256)
 MOST_PHANTOMS = 48
+# What the configurations validate where nobody named heads: lists without these heads validate evenly spaced entries.
+SHIPPED_HEADS = ("41", "40", "ct_mri_41", "spect_mri_40")
 
 
 def training_datalist(
@@ -37,10 +39,11 @@ def training_datalist(
         hold_out: whether the validated entries are left out of the training.
         repeats: how often an epoch takes each entry, where a crop shows little of it.
         val_heads: numbers of the heads that are validated, as the names of the atlas begin (head 41 has the pairs
-            41001 to 41999); evenly spaced entries where it is empty or the list has none of these heads.
+            41001 to 41999); evenly spaced entries where it is empty or the list has none of `SHIPPED_HEADS`.
 
     Raises:
-        FusionInputError: the share is outside (0, 1), or there are fewer entries than processes.
+        FusionInputError: the share is outside (0, 1), a head of another name is not in the list, or there are fewer
+            entries than processes.
 
     Example:
         >>> training_datalist([{"case": n} for n in range(4)], "validation", 0.25, True)
@@ -49,7 +52,9 @@ def training_datalist(
     if not 0 < val_fraction < 1:
         raise input_error("val_fraction", "a share between 0 and 1", str(val_fraction), "give one such as 0.1")
     step = max(2, round(1 / val_fraction))
-    of_heads = [pair for pair in pairs if str(pair.get("case", ""))[:-3] in set(val_heads)]
+    heads = [str(pair.get("case", ""))[:-3] for pair in pairs]
+    _check_heads(val_heads, heads)
+    of_heads = [pair for pair, head in zip(pairs, heads, strict=True) if head in val_heads]
     validated = of_heads or pairs[::step]
     kept_out = {id(pair) for pair in validated} if hold_out else set()
     chosen = validated if part == "validation" else [pair for pair in pairs if id(pair) not in kept_out]
@@ -57,6 +62,15 @@ def training_datalist(
         remedy = "give more pairs, another val_fraction, or start fewer processes"
         raise input_error(f"{part} list", f"at least {world_size()} pairs", f"{len(chosen)} of {len(pairs)}", remedy)
     return chosen * repeats
+
+
+def _check_heads(named: Sequence[str], there: Sequence[str]) -> None:
+    unknown = [head for head in named if head not in (*there, *SHIPPED_HEADS)]
+    if unknown:
+        known = ", ".join(sorted({head for head in there if head})) or "no name of a case is longer than that"
+        expected = "heads of the list, the names of its cases without the last three characters"
+        remedy = f"name some of these, or val_heads=[] for evenly spaced pairs: {known}"
+        raise input_error("val_heads", expected, ", ".join(map(repr, unknown)), remedy)
 
 
 def add_phantoms(

@@ -113,3 +113,12 @@ def test_heads_and_plain_heads_follow_the_pairs_of_a_training_in_3d(tmp_path, mo
     drawn = lists.add_plain_heads(more, 2, tmp_path)[3:]
     assert [entry["case"] for entry in drawn] == ["plain1", "plain2"]
     assert all(read_image(entry[key])[0].shape == (64, 64, 24) for entry in drawn for key in ("image", "image2"))
+
+
+def test_heads_that_the_list_does_not_have_are_refused():
+    pairs = [{"case": f"{head}{number:03d}"} for head in (4, 41) for number in range(5)]
+    for named in (["7"], ["41", "7"]):
+        with pytest.raises(FusionInputError, match=r"val_heads: expected heads of the list, .*found '7'; .*: 4, 41"):
+            training_datalist(pairs, "validation", 0.1, True, val_heads=named)
+    with pytest.raises(FusionInputError, match="no name of a case is longer"):
+        training_datalist([{"case": "7"}, {"case": "9"}], "training", 0.1, True, val_heads=["7"])
