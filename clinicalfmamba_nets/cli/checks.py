@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from clinicalfmamba_nets.cli.arguments import Parser, nearest
 
@@ -72,6 +74,14 @@ def check_ranges(parser: Parser, options: argparse.Namespace) -> None:
             parser.error(str(error))
 
 
+def check_named_once(parser: Parser, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Leave with exit code 2 where NAME=VALUE names another value than the option that stands for the same setting."""
+    for name in options.keys() & settings.keys():
+        if options[name] is not None and str(options[name]) != str(settings[name]):
+            option = "-o" if name == "output_dir" else f"--{name}"
+            parser.error(f"{name}: expected one value, found {option} {options[name]} and {name}={settings[name]}")
+
+
 def check_task(parser: Parser, options: argparse.Namespace) -> str:
     """Leave with exit code 2 when no bundle, or not the named one, knows the task; return the bundle of the task."""
     from clinicalfmamba_nets.engine.run.tasks import FUSION_BUNDLES, TASKS
@@ -82,7 +92,8 @@ def check_task(parser: Parser, options: argparse.Namespace) -> str:
         parser.error(f"bundle {bundle!r}: expected one of {names}{nearest(bundle, FUSION_BUNDLES)}")
     known = [name for name, row in TASKS.items() if bundle in (None, *row.bundles)]
     if options.task is not None and options.task not in known:
-        parser.error(f"task {options.task!r}: expected one of {', '.join(known)}{nearest(options.task, known)}")
+        near = nearest(str(options.task), known)
+        parser.error(f"task {options.task!r}: expected one of {', '.join(known)}{near}")
     return bundle or (TASKS[options.task].bundles if options.task else FUSION_BUNDLES)[0]
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from clinicalfmamba_nets.cli.arguments import Parser, nearest, say
-from clinicalfmamba_nets.cli.checks import check_task
+from clinicalfmamba_nets.cli.checks import check_named_once, check_task
 from clinicalfmamba_nets.errors import FusionInputError
 
 
 def run_evaluate(parser: Parser, options: argparse.Namespace) -> int:
     """Run the bundle's evaluation."""
+    if options.datalist is not None and options.split is not None:
+        parser.error("expected --datalist FILE or a split of --dataset_dir, found both; leave --split out")
     settings = {"split": options.split, **({"runs": options.run} if options.run else {})}
     settings |= {"fused": options.fused} if options.fused else {}
     overlays = [name.removesuffix(".json") for name in options.overlay]
@@ -53,13 +55,16 @@ def run_configured(
     parser: Parser, options: argparse.Namespace, workflow: str, overlays: list[str], settings: dict[str, Any]
 ) -> int:
     """Run a configuration of the bundle; settings that it does not know are wrong arguments."""
-    bundle = check_task(parser, options)
+    free = free_settings(parser, options.settings)
     given = {"dataset_dir": options.dataset_dir, "datalist": options.datalist, "output_dir": options.output}
-    settings |= {name: value for name, value in given.items() if value is not None}
-    settings |= free_settings(parser, options.settings)
+    given |= {"task": options.task, "device": options.device, "split": settings.get("split")}
+    check_named_once(parser, given, free)
+    options.task = options.task or free.get("task")
+    bundle = check_task(parser, options)
+    settings |= {name: value for name, value in given.items() if value is not None and name != "device"}
+    settings |= free
     if not {"dataset_dir", "datalist"} & settings.keys():
         parser.error("expected --dataset_dir DIR or --datalist FILE, found neither")
-    settings |= {"task": options.task} if options.task else {}
     from clinicalfmamba_nets.engine.run.overrides import check_override_names
     from clinicalfmamba_nets.engine.run.settings import check_settings
     from clinicalfmamba_nets.engine.run.tasks import VOLUMES

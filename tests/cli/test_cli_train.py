@@ -71,3 +71,31 @@ def test_what_a_component_says_of_its_settings_is_told(run_cli, pairs, tmp_path,
 def test_an_overlay_that_is_none_is_a_wrong_argument(run_cli, tmp_path, command, name, told):
     outcome = run_cli(command, "--dataset_dir", tmp_path, "-o", tmp_path / "run", "--overlay", name)
     assert outcome.code == 2 and told in outcome.cause
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "setting", "told"),
+    [
+        (
+            "train",
+            ("--task", "ct_mri"),
+            "task=pet_mri",
+            "task: expected one value, found --task ct_mri and task=pet_mri",
+        ),
+        ("train", (), "output_dir=there", "output_dir: expected one value, found -o "),
+        ("train", ("--device", "cpu"), "device=cuda", "device: expected one value, found --device cpu and device=cuda"),
+        ("train", (), "task=nope", "task 'nope': expected one of ct_mri"),
+        ("evaluate", ("--split", "case3"), "split=random3", "split: expected one value, found --split case3 and"),
+        ("evaluate", ("--datalist", "list.json", "--split", "case3"), "epochs=1", "found both; leave --split out"),
+    ],
+)
+def test_a_setting_that_is_named_twice_is_a_wrong_argument(run_cli, tmp_path, command, option, setting, told):
+    outcome = run_cli(command, "--dataset_dir", tmp_path, "-o", tmp_path / "run", *option, setting)
+    assert outcome.code == 2 and told in outcome.cause
+
+
+def test_a_class_that_python_cannot_import_is_told(run_cli, pairs, tmp_path):
+    words = ("train", "--dataset_dir", pairs, "-o", tmp_path / "run", *TINY)
+    outcome = run_cli(*words, 'fusion_loss={"_target_": "my_losses.Mine"}')
+    told = "error: _target_ my_losses.Mine: expected a class that Python can import, found none; correct the name"
+    assert outcome.code == 1 and outcome.cause.startswith(told)

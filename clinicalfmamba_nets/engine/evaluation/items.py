@@ -53,10 +53,11 @@ def evaluation_items(
         FusionInputError: nothing is there, or an entry of a split is bad.
     """
     cutting: dict[str, Any] = {"slices_dir": slices_dir, "slice_step": slice_step}
-    if datalist is not None:
-        entries = pair_datalist(dataset_dir, task, datalist, section=section, strict=False, **cutting)
-        return {Path(datalist).stem: Dataset(entries, transform)}
     names = [runs] if isinstance(runs, str) else list(runs)
+    if datalist is not None:
+        cutting |= {"section": section, "strict": False}
+        entries = [pair_datalist(dataset_dir, task, datalist, split_run=run, **cutting) for run in names]
+        return {Path(datalist).stem: Dataset(entries[0], transform)}
     cutting |= {"split": split, "section": section}
     return {run: Dataset(pair_datalist(dataset_dir, task, split_run=run, **cutting), transform) for run in names}
 

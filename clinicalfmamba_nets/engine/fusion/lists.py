@@ -13,6 +13,9 @@ from clinicalfmamba_nets.data.datalists import MODALITIES
 from clinicalfmamba_nets.engine.run.tasks import TASKS as TABLE
 from clinicalfmamba_nets.errors import input_error
 
+# Runs that the configurations name where nobody did.
+DEFAULT_RUNS = ("run1", "held_out")
+
 
 def slices_folder(output_dir: str | os.PathLike, datalist: str | os.PathLike | None) -> str | None:
     """Return where the volumes of a data set are cut into slices; None with a data list, whose volumes stay whole.
@@ -56,12 +59,13 @@ def pair_datalist(
         strict: refuse a data list for one bad entry; if not, that entry has the message under `error`.
 
     Raises:
-        FusionInputError: nothing is there, or an entry is bad.
+        FusionInputError: nothing is there, an entry is bad, or a run is named of what has no runs.
     """
     if slices_dir is not None and _of_volumes(task):
         pairs = _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
         return slice_datalist(pairs, slices_dir, step=slice_step)
     if datalist is not None and not strict:
+        _check_run(datalist, split_run)
         return load_datalist(datalist, section, strict=False)
     return _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
 
@@ -79,12 +83,14 @@ def _listed_pairs(
     section: str,
 ) -> list[dict[str, Any]]:
     if datalist is not None:
+        _check_run(datalist, split_run)
         return load_datalist(datalist, section)
     folder = Path(dataset_dir)
     if not folder.is_dir():
         remedy = "name the folder with --dataset_dir or a data list with --datalist"
         raise input_error(f"dataset_dir {folder}", "a folder of image pairs", "no such folder", remedy)
     if split.endswith(".json"):
+        _check_run(split, split_run)
         return load_datalist(split, section, folder)
     row = TABLE.get(task)
     pair = row.data_task if row else task
@@ -95,4 +101,12 @@ def _listed_pairs(
     if by_task and is_brats(folder):
         whole = "all" if split == "all" else "patients"
         return brats_datalist(folder, (first, second), whole, split_run, section)
+    _check_run(folder, split_run)
     return folder_datalist(folder, (first, second) if by_task else None)
+
+
+def _check_run(source: str | os.PathLike, split_run: str) -> None:
+    """Refuse a run where the pairs are not drawn by a split: the same ones would be taken for every name."""
+    if split_run not in DEFAULT_RUNS:
+        remedy = "leave the run out (--run, split_run, runs), or name a data set with splits"
+        raise input_error(f"{source}", "no name of a run, it is the one there is", repr(split_run), remedy)

@@ -31,6 +31,7 @@ _SYSTEM = {
 _NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|cannot allocate", re.IGNORECASE)
 # How MONAI wraps what a component or an expression of a configuration raises; not the run itself.
 _WRAPPED = re.compile(r"Failed to (?:instantiate component|evaluate ConfigExpression)(?!.*\.run\(\))", re.DOTALL)
+_NO_TARGET = re.compile(r"Cannot locate class or function path: '(.*)'")
 _NO_ROOM = re.compile(r"PytorchStreamWriter failed writing|No space left on device")
 
 
@@ -80,6 +81,10 @@ def _system_error(error: BaseException) -> FusionInputError | None:
 
 def _setting_error(error: BaseException) -> FusionInputError | None:
     """Tell what a component says of the settings that it was made with; None for any other error."""
+    missing = _NO_TARGET.search(str(error)) if isinstance(error, ModuleNotFoundError) else None
+    if missing:
+        remedy = "correct the name; a module of your own must lie where Python looks (PYTHONPATH)"
+        return input_error(f"_target_ {missing.group(1)}", "a class that Python can import", "none", remedy)
     cause = error.__cause__
     if type(cause) in (TypeError, ValueError) and isinstance(error, RuntimeError) and _WRAPPED.match(str(error)):
         made = re.search(r"[\"'$]([\w.]+)", str(error))

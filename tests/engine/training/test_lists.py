@@ -122,3 +122,15 @@ def test_heads_that_the_list_does_not_have_are_refused():
             training_datalist(pairs, "validation", 0.1, True, val_heads=named)
     with pytest.raises(FusionInputError, match="no name of a case is longer"):
         training_datalist([{"case": "7"}, {"case": "9"}], "training", 0.1, True, val_heads=["7"])
+
+
+def test_a_run_of_pairs_without_a_split_is_refused(tmp_path):
+    (tmp_path / "list.json").write_text('{"testing": []}')
+    named = (str(tmp_path / "list.json"), "run7")
+    with pytest.raises(FusionInputError, match="list.json: expected no name of a run, .*found 'run7'; leave the run"):
+        pair_datalist(tmp_path, "ct_mri", named[0], split_run=named[1])
+    with pytest.raises(FusionInputError, match="expected no name of a run, .*found 'run7'"):
+        pair_datalist(tmp_path, "ct_mri", named[0], split_run=named[1], strict=False)
+    for split in ("random3", named[0]):
+        with pytest.raises(FusionInputError, match="expected no name of a run, .*found 'run7'"):
+            pair_datalist(tmp_path, "ct_mri", split=split, split_run=named[1])
