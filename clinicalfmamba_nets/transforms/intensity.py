@@ -14,6 +14,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TransformBackends, convert_to_tensor
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.layout import plain_tensor
 from clinicalfmamba_nets.functional.ranges import value_text
 from clinicalfmamba_nets.functional.voi import apply_curve, sample_values
 from clinicalfmamba_nets.io import printable
@@ -86,9 +87,9 @@ class WindowIntensityPair(InvertibleTransform):
             float32, the same shape, in [0, 1].
 
         Raises:
-            FusionInputError: infinite values, or a window that cannot be read.
+            FusionInputError: no pair of real numbers, infinite values, or a window that cannot be read.
         """
-        image = convert_to_tensor(img, dtype=torch.float32, track_meta=True)
+        image = as_pair(img)
         values, holes = without_holes(image)
         found = self._limits(values, image.meta)
         scaled = torch.empty_like(values, memory_format=torch.contiguous_format)
@@ -134,6 +135,27 @@ class WindowIntensityPair(InvertibleTransform):
             )
             for channel, source in enumerate(sources)
         ]
+
+
+def as_pair(img: Any) -> MetaTensor:
+    """Return a pair in float32 with its meta.
+
+    Args:
+        img: tensor or array, channels first, shape (2, *spatial).
+
+    Raises:
+        FusionInputError: another number of channels, no pixel, complex numbers, or no tensor or array.
+    """
+    expected, remedy = "a pair as tensor or array, (2, *spatial)", "load it by LoadImagePaird, one pair at a time"
+    if not isinstance(img, torch.Tensor | np.ndarray):
+        raise input_error("image", expected, f"a {type(img).__name__}", remedy)
+    name = printable(getattr(img, "meta", {}).get("filename_or_obj") or "image")
+    if img.ndim < 2 or img.shape[0] != 2 or 0 in img.shape:
+        raise input_error(name, expected, f"shape {tuple(img.shape)}", remedy)
+    if img.is_complex() if isinstance(img, torch.Tensor) else np.iscomplexobj(img):
+        raise input_error(name, "real numbers", "complex ones", "take their magnitude")
+    plain = plain_tensor(img, name) if isinstance(img, torch.Tensor) else img
+    return convert_to_tensor(plain, dtype=torch.float32, track_meta=True)
 
 
 def without_holes(image: MetaTensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,10 +10,10 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
-from monai.utils import TransformBackends, convert_to_tensor
+from monai.utils import TransformBackends
 
 from clinicalfmamba_nets.functional.voi import WINDOWS, percentile, sample_values
-from clinicalfmamba_nets.transforms.intensity import WindowIntensityPair, pair_sources, without_holes
+from clinicalfmamba_nets.transforms.intensity import WindowIntensityPair, as_pair, pair_sources, without_holes
 from clinicalfmamba_nets.transforms.limits import looks_like_hu, shown, source_modality
 
 
@@ -62,11 +62,11 @@ class RandWindowIntensityPair(RandomizableTransform):
             float32, (2, *spatial), in [0, 1].
 
         Raises:
-            FusionInputError: infinite values.
+            FusionInputError: no pair of real numbers, or infinite values.
         """
         if randomize:
             self.randomize()
-        image = convert_to_tensor(img, dtype=torch.float32, track_meta=True)
+        image = as_pair(img)
         windows = ["auto", "auto"]
         if self._do_transform:
             values, _ = without_holes(image)

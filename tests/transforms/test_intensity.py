@@ -13,10 +13,12 @@ from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.transforms import (
     MergeChroma,
     MergeChromad,
+    RandWindowIntensityPair,
     RestoreIntensity,
     RestoreIntensityd,
     ScaleIntensityPair,
     ScaleIntensityPaird,
+    WindowIntensityPair,
 )
 
 PAIR = torch.stack([torch.linspace(-1000, 3000, 30), torch.linspace(5, 250, 30) ** 1.5]).reshape(2, 6, 5)
@@ -96,3 +98,21 @@ def test_sizes_that_differ_are_refused():
 @pytest.mark.parametrize("transform", [ScaleIntensityPaird(), RestoreIntensityd(), MergeChromad()])
 def test_transforms_are_picklable(transform):
     assert type(pickle.loads(pickle.dumps(transform))) is type(transform)
+
+
+@pytest.mark.parametrize("transform", [ScaleIntensityPair(), WindowIntensityPair(), RandWindowIntensityPair()])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "expected a pair as tensor or array, .*found a NoneType; load it by LoadImagePaird"),
+        ([[0.0, 1.0], [1.0, 0.0]], "found a list"),
+        (torch.rand(3, 8, 8), "found shape \\(3, 8, 8\\)"),
+        (torch.rand(1, 2, 8, 8), "found shape \\(1, 2, 8, 8\\); .*one pair at a time"),
+        (torch.rand(2, 0, 8), "found shape \\(2, 0, 8\\)"),
+        (torch.rand(2, 8, 8) + 0j, "expected real numbers, found complex ones"),
+        (torch.empty(2, 8, 8, device="meta"), "expected a tensor with values, found one on the meta device"),
+    ],
+)
+def test_what_is_no_pair_is_refused(transform, given, words):
+    with pytest.raises(FusionInputError, match=f"^image: .*{words}"):
+        transform(given)
