@@ -40,3 +40,19 @@ def test_wrong_arguments(toy_cli, tmp_path):
     assert outcome.code == 1 and "list.json" in outcome.cause
     outcome = toy_cli("evaluate", "-o", tmp_path / "out")
     assert outcome.code == 2 and "expected --dataset_dir DIR or --datalist FILE" in outcome.cause
+
+
+def test_a_method_cannot_take_the_name_of_a_row_of_the_table(toy_cli, tmp_path):
+    write(tmp_path / "pairs" / "MRI" / "1.png", 1)
+    write(tmp_path / "pairs" / "CT" / "1.png", 4)
+    write(tmp_path / "maximum" / "1.png", 1)
+    words = ["--pairs", tmp_path / "pairs", "-o", tmp_path / "out", "--metrics", "ssim"]
+    for named, more in ((tmp_path / "maximum", ["--baselines"]), (f"average={tmp_path / 'maximum'}", [])):
+        outcome = toy_cli("score", named, *words, *more)
+        assert outcome.code == 1 and "expected a name that is no row of the table itself, found" in outcome.cause
+    assert toy_cli("score", tmp_path / "maximum", *words).code == 0
+    words = ["--dataset_dir", tmp_path / "pairs", "-o", tmp_path / "ev", 'metrics=["ssim"]', "--device", "cpu"]
+    outcome = toy_cli("evaluate", *words, "label=average")
+    assert outcome.code == 1 and "method 'average': expected a name that is no row" in outcome.cause
+    outcome = toy_cli("evaluate", *words, "--fused", f"ClinicalFMamba={tmp_path / 'maximum'}")
+    assert outcome.code == 1 and "multiple values for keyword argument 'ClinicalFMamba'" in outcome.cause

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
+from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.metrics import head_region
 from clinicalfmamba_nets.nets import AverageFusion, GuidedFilterFusion, LaplacianPyramidFusion, MaximumFusion
 
@@ -111,6 +112,23 @@ def trap_networks() -> dict[str, nn.Module]:
     return {f"{TRAP}{name}": network for name, network in traps.items()}
 
 
+def check_methods(names: Iterable[str], baselines: bool) -> None:
+    """Refuse names of methods that a table has for its own rows, which would take their places.
+
+    Args:
+        names: of the methods that are compared.
+        baselines: whether the free baselines stand beside them; the average is what remarks refer to in any case.
+
+    Raises:
+        FusionInputError: the name of a baseline or trap, or an empty one.
+    """
+    own = [*baseline_networks()] if baselines else [REFERENCE]
+    for name in names:
+        if not name.strip() or name in own or name.startswith(TRAP):
+            remedy = "give it another one: NAME=FOLDER, or the setting label"
+            raise input_error(f"method {name!r}", "a name that is no row of the table itself", repr(name), remedy)
+
+
 def compared_networks(
     networks: nn.Module | Mapping[str, nn.Module],
     name: str = "ClinicalFMamba",
@@ -130,10 +148,14 @@ def compared_networks(
     Returns:
         Name -> network.
 
+    Raises:
+        FusionInputError: a network has the name of a row of the table itself.
+
     Example:
         >>> len(compared_networks(MixtureFusion(0.7), "mixture", traps=True))
         11
     """
     own = {name: networks} if isinstance(networks, nn.Module) else dict(networks)
+    check_methods(own, baselines)
     free = baseline_networks(spatial_dims) if baselines else {}
     return {**own, **free, **(trap_networks() if traps else {})}

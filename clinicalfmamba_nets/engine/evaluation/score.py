@@ -14,7 +14,7 @@ from torch import nn
 
 from clinicalfmamba_nets.data import folder_datalist, load_datalist
 from clinicalfmamba_nets.data.datalists import read_list_file
-from clinicalfmamba_nets.engine.evaluation.comparison import baseline_networks
+from clinicalfmamba_nets.engine.evaluation.comparison import baseline_networks, check_methods
 from clinicalfmamba_nets.engine.evaluation.evaluator import PairEvaluator
 from clinicalfmamba_nets.engine.evaluation.fused_files import FusedFiles
 from clinicalfmamba_nets.engine.evaluation.tables import Summary
@@ -115,6 +115,7 @@ def score_folders(
     """
     entries = listed_pairs(pairs)
     methods = fused_methods(named_folders(words), entries, rule, data_range)
+    check_methods(methods, baselines)
     methods |= baseline_networks() if baselines else {}
     items: dict[str, Any] = {Path(pairs).stem: Dataset(entries, Compose([LoadImagePaird(keys="image"), Scaled(task)]))}
     return PairEvaluator(items, methods, output_dir, task=task, reference=baselines, **options).run()
