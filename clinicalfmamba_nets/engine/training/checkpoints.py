@@ -24,6 +24,40 @@ WEIGHTS_NAME = "model.pt"
 # A resumed training may have another end; anything else in the settings changes what it computes.
 FREE_SETTINGS = ("epochs",)
 SCHEDULE_SETTINGS = ("T_max", "eta_min", "base_lrs")
+_held: dict[Path, int] = {}  # folders that this process trains in, and the handles of their locks
+
+
+def hold_folder(folder: Path) -> None:
+    """Keep other processes from training in a folder; where the system has no locks nothing is kept.
+
+    Raises:
+        FusionInputError: another run works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    leave_folder(folder)  # of a training of this process that failed
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        remedy = "wait for its end, or name another folder"
+        raise input_error(folder, "a folder in which no other run works", "one that does", remedy) from error
+    except OSError:  # a network file system without locks
+        os.close(handle)
+        return
+    _held[folder.resolve()] = handle
+
+
+def leave_folder(folder: Path) -> None:
+    """Let other processes train in a folder again."""
+    handle = _held.pop(folder.resolve(), None)
+    if handle is not None:
+        os.close(handle)
 
 
 def save_atomic(content: Any, path: str | os.PathLike) -> None:
@@ -86,6 +120,7 @@ class TrainingCheckpoint:
         """Load at the start of `engine` and save after each of its epochs."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, lambda _: leave_folder(self.output_dir))
 
     @property
     def path(self) -> Path:
@@ -93,7 +128,9 @@ class TrainingCheckpoint:
         return self.output_dir / CHECKPOINT_NAME
 
     def start(self, engine: Engine) -> None:
-        """Load the checkpoint, or set the files of an earlier training aside."""
+        """Load the checkpoint, or set the files of an earlier training aside; two trainings would mix their files."""
+        if is_main_process():
+            hold_folder(self.output_dir)
         if self.resume and self.path.is_file():
             self._load(engine)
         elif is_main_process():

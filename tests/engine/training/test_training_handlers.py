@@ -6,6 +6,8 @@ import csv
 import json
 import logging
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -27,6 +29,7 @@ from clinicalfmamba_nets.engine import (
     prepare_fusion_batch,
 )
 from clinicalfmamba_nets.engine.run.progress_bar import duration
+from clinicalfmamba_nets.engine.training import checkpoints
 from clinicalfmamba_nets.engine.training.checkpoints import save_atomic
 from clinicalfmamba_nets.engine.training.curves import plot_history
 from clinicalfmamba_nets.errors import FusionInputError
@@ -253,3 +256,20 @@ def test_duration(seconds, text):
 def test_curves_of_an_empty_history(tmp_path):
     plot_history([], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").is_file()
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    code = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], 0), fcntl.LOCK_EX); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        other.stdout.readline()
+        with pytest.raises(FusionInputError, match="a folder in which no other run works, found one that does"):
+            make_trainer(tmp_path, 1).run()
+        other.communicate("\n")
+    failed = make_trainer(tmp_path, 1)
+    failed.add_event_handler(Events.ITERATION_COMPLETED, lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        failed.run()
+    make_trainer(tmp_path, 1).run()  # what failed here holds nothing, and neither does what ended
+    assert tmp_path.resolve() not in checkpoints._held
