@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,14 @@ def run_evaluate(parser: Parser, options: argparse.Namespace) -> int:
 
 def run_score(parser: Parser, options: argparse.Namespace) -> int:
     """Score folders of fused images; 1 when some could not be scored."""
-    if options.range is not None and not options.range > 0:
+    if options.range is not None and not 0 < options.range < math.inf:
         parser.error(f"--range: expected a number above 0, found {options.range:g}")
     check_task(parser, options)
     from clinicalfmamba_nets.engine.evaluation.score import score_folders
     from clinicalfmamba_nets.engine.run.workflows import show_progress
     from clinicalfmamba_nets.ops.native.allocator import tune_allocator
 
-    names = options.metrics.split(",") if options.metrics else None
+    names = options.metrics.split(",") if options.metrics is not None else None
     more = {"metrics": names, "convention": options.convention, "baselines": options.baselines}
     show_progress()
     tune_allocator()

@@ -36,6 +36,15 @@ def test_wrong_arguments(toy_cli, tmp_path):
     assert toy_cli("score", tmp_path).code == 2
     outcome = toy_cli("score", tmp_path, "--pairs", tmp_path / "list.json", "--range", "0")
     assert outcome.code == 2 and "--range: expected a number above 0" in outcome.cause
+    outcome = toy_cli("score", tmp_path, "--pairs", tmp_path / "list.json", "--range", "inf")
+    assert outcome.code == 2 and "--range: expected a number above 0, found inf" in outcome.cause
+    write(tmp_path / "pairs" / "MRI" / "1.png", 1)
+    write(tmp_path / "pairs" / "CT" / "1.png", 4)
+    pairs = ("--pairs", tmp_path / "pairs", "-o", tmp_path / "out")
+    outcome = toy_cli("score", "ours=", *pairs)
+    assert outcome.code == 1 and "method ours: expected a folder of fused images, found an empty name" in outcome.cause
+    outcome = toy_cli("score", tmp_path, *pairs, "--metrics", "")
+    assert outcome.code == 1 and "metrics: expected names among" in outcome.cause and "found ''" in outcome.cause
     outcome = toy_cli("score", tmp_path, "--pairs", tmp_path / "list.json", "-o", tmp_path / "out")
     assert outcome.code == 1 and "list.json" in outcome.cause
     outcome = toy_cli("evaluate", "-o", tmp_path / "out")

@@ -48,7 +48,7 @@ def named_folders(words: Sequence[str]) -> dict[str, str]:
     """Return method -> folder of words FOLDER or NAME=FOLDER; equal folder names get the name of their parent before.
 
     Raises:
-        FusionInputError: two methods of one name.
+        FusionInputError: two methods of one name, or no folder.
 
     Example:
         >>> named_folders(["out/a/fused", "out/b/fused", "ours=c"])
@@ -62,6 +62,8 @@ def named_folders(words: Sequence[str]) -> dict[str, str]:
             place = Path(os.path.abspath(word))
             twice = sum(other.name == place.name for other in bare) > 1
             name, folder = f"{place.parent.name}/{place.name}" if twice else place.name, word
+        if not folder:
+            raise input_error(f"method {name}", "a folder of fused images", "an empty name", "write NAME=FOLDER")
         if name in found:
             raise input_error(f"method {name}", "a name of its own", "two folders", "write NAME=FOLDER for each")
         found[name] = folder
