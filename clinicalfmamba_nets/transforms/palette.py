@@ -38,6 +38,8 @@ def palette_name(name: str) -> str:
         >>> palette_name("Hot"), palette_name("hot-metal-blue"), palette_name("off")
         ('hot_iron', 'hot_metal_blue', 'grey')
     """
+    if not isinstance(name, str):
+        raise input_error("palette", "a name such as hot_iron", repr(name), "name a palette")
     plain = name.strip().lower().replace("-", "_").replace(" ", "_")
     plain = _OTHER_NAMES.get(plain, plain)
     if plain != "grey":

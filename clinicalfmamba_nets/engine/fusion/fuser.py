@@ -24,6 +24,8 @@ from clinicalfmamba_nets.transforms.notes import split_notes
 
 Image = NDArray | torch.Tensor | str | os.PathLike
 _MOST_KEPT = 4
+# Options of what is written beside a result, of which Python gets the image alone.
+_OF_FILES = ("output_ext", "weights_map", "overwrite", "slices", "scores", "presentation")
 
 
 class Fuser:
@@ -37,7 +39,8 @@ class Fuser:
             the images: by their names, Modality and color for paths, the bundle's first one for arrays.
         device: where the network runs, such as "cpu"; None for a GPU where there is one.
         bundle: "fusion_2d" or "fusion_3d"; None for the one in which the task fuses such images.
-        options: further fields of `FuseOptions`, such as `window_b` or `register`.
+        options: further fields of `FuseOptions`, such as `window_b` or `register`; those of files, which have no
+            effect here, are told in a `FusionWarning`.
 
     Raises:
         FusionInputError: an unknown task or bundle.
@@ -64,6 +67,7 @@ class Fuser:
             find_bundle(bundle)
         named = None if device is None else str(device)
         self.options = FuseOptions(task=task, device=named, bundle=bundle, **options)
+        _tell_unused(self.options)
         self._pipelines: dict[tuple[str, str], FusionPipeline] = {}
 
     def __call__(self, image_a: Image, image_b: Image, *, spatial_dims: int | None = None) -> Any:
@@ -191,6 +195,17 @@ def _check_names(function: str, options: Mapping[str, Any], *others: str) -> Non
             near = get_close_matches(name, known, 1, 0.5)
             remedy = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(known)}"
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{remedy}")
+
+
+def _tell_unused(options: FuseOptions) -> None:
+    """Warn of options that change files alone: Python gets the fused image."""
+    plain = FuseOptions()
+    unused = [name for name in _OF_FILES if getattr(options, name) != getattr(plain, name)]
+    for name in unused:
+        warnings.warn(f"{name}: has no effect in Python, which gets the image alone", FusionWarning, stacklevel=3)
+    if options.palette not in (None, "grey") and options.color != "instead":
+        text = "the image in color lies beside the grey one in files alone; color='instead' returns it"
+        warnings.warn(f"palette {options.palette}: {text}", FusionWarning, stacklevel=3)
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int]:

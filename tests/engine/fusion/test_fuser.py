@@ -11,7 +11,7 @@ import torch
 
 import clinicalfmamba_nets
 from clinicalfmamba_nets import Fuser, fuse
-from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
 
 IMAGES = np.random.default_rng(5).random((2, 3, 32, 40)).astype(np.float32)  # two pairs' worth of three images
 A, B = IMAGES
@@ -167,3 +167,13 @@ def test_tensors_of_every_layout_are_read_by_their_values():
 def test_options_that_do_not_fit_are_told(options, words):
     with pytest.raises(FusionInputError, match=words):
         fuse(A[0], B[0], **({"task": "ct_mri"} | options))
+
+
+def test_options_of_files_are_told_to_have_no_effect():
+    for option in ({"weights_map": True}, {"output_ext": ".dcm"}, {"scores": True}, {"slices": "12"}):
+        with pytest.warns(FusionWarning, match=f"{next(iter(option))}: has no effect in Python"):
+            Fuser("ct_mri", **option)
+    with pytest.warns(FusionWarning, match="palette pet: the image in color .*; color='instead' returns it"):
+        Fuser("pet_mri", palette="pet")
+    with pytest.raises(FusionInputError, match="palette: expected a name such as hot_iron, found 3"):
+        fuse(A[0], B[0], task="pet_mri", palette=3, color="instead")
