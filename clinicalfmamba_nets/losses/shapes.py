@@ -18,6 +18,7 @@ def check_pair(fused: Tensor, image: Tensor) -> None:
         FusionInputError: other shapes, or no tensors.
 
     Example:
+        >>> import torch
         >>> check_pair(torch.zeros(1, 1, 8, 8), torch.zeros(1, 2, 8, 8))
     """
     if not (isinstance(fused, Tensor) and isinstance(image, Tensor)):
