@@ -56,7 +56,7 @@ def evaluation_items(
     names = [runs] if isinstance(runs, str) else list(runs)
     if datalist is not None:
         cutting |= {"section": section, "strict": False}
-        entries = [pair_datalist(dataset_dir, task, datalist, split_run=run, **cutting) for run in names]
+        entries = [pair_datalist(dataset_dir, task, datalist, split_run=run, **cutting) for run in names or ["run1"]]
         return {Path(datalist).stem: Dataset(entries[0], transform)}
     cutting |= {"split": split, "section": section}
     return {run: Dataset(pair_datalist(dataset_dir, task, split_run=run, **cutting), transform) for run in names}
