@@ -274,3 +274,19 @@ def overflow_warning(counts: Counter[str]) -> list[str]:
         f"BitsStored (0028,0101) is too small for {sum(counts.values())} pixels (such as in {name}): their higher bits "
         "are cut off, so that bright pixels may be dark, until the series is exported with its true bits"
     ]
+
+
+def sign_warning(counts: Counter[str]) -> list[str]:
+    """Tell about bright pixels that the header calls negative.
+
+    Args:
+        counts: how many such pixels each file has, by its printable name.
+    """
+    counts = +counts
+    if not counts:
+        return []
+    name, _ = counts.most_common(1)[0]
+    return [
+        f"PixelRepresentation (0028,0103) says that pixels have a sign, and {sum(counts.values())} (such as in {name}) "
+        "are dark by it among bright ones: it seems wrong; export the series again"
+    ]

@@ -31,13 +31,15 @@ class Stored:
 
     `values` are stored values without any rescale, shape (rows, columns), or red, green and blue of 8 bits, shape
     (rows, columns, 3). `padding` marks pixels that stand for "no data" by the header's tags, None where none do.
-    `overflow` counts other pixels that use bits above BitsStored for no known purpose. `dataset` is the whole file.
+    `overflow` counts other pixels that use bits above BitsStored for no known purpose, `wrapped` those that are
+    negative by their sign, where the image is smoother without one. `dataset` is the whole file.
     """
 
     values: np.ndarray
     padding: np.ndarray | None
     overflow: int
     dataset: Any
+    wrapped: int = 0
 
 
 def stored_slices(slices: list[Slice], headers: dict[Any, Header]) -> Iterator[Stored]:
@@ -89,7 +91,7 @@ def _stored(dataset: Any, header: Header, frame: int) -> Stored:
     if is_color(header):
         return Stored(palette_to_rgb(values, dataset, header.path), None, 0, dataset)
     padding = padding_mask(raw, values, header, dataset)
-    return Stored(values, padding, _overflow(raw, padding, header, dataset), dataset)
+    return Stored(values, padding, _overflow(raw, padding, header, dataset), dataset, _wrapped(raw, values, header))
 
 
 def _native(dataset: Any, header: Header, frame: int) -> tuple[np.ndarray, bool]:
@@ -139,6 +141,25 @@ def _overflow(raw: np.ndarray, padding: np.ndarray | None, header: Header, datas
     if header.signed:
         odd &= (values < -(1 << (top - 1))) | (values >= 1 << top)
     return int(np.count_nonzero(odd if padding is None else odd & ~padding))
+
+
+def _wrapped(raw: np.ndarray, values: np.ndarray, header: Header) -> int:
+    """Count negative pixels whose sign was not carried into the bits above, if their places tell that it is none.
+
+    Where numbers from 0 to 4095 are called signed, neighbors of 2047 and 2048 are 4095 apart; where they are signed, it
+    is those of -1 and 0 that would be so far apart without the sign.
+    """
+    top, width = header.high_bit + 1, 8 * raw.dtype.itemsize
+    if not header.signed or top != header.bits_stored or top >= width:
+        return 0
+    plain = raw.view(f"u{raw.dtype.itemsize}").astype(np.int64)
+    odd = (plain >= 1 << (top - 1)) & (plain < 1 << top)
+    steps = [0, 0]  # between neighbors of which one is odd: as the values are read, and without a sign
+    for axis in (0, 1) if odd.any() else ():
+        edges = np.diff(odd, axis=axis)
+        for place, image in enumerate((values.astype(np.int64), plain)):
+            steps[place] += int(np.abs(np.diff(image, axis=axis))[edges].sum())
+    return int(np.count_nonzero(odd)) if 2 * steps[1] < steps[0] else 0
 
 
 def _overlays(dataset: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clinicalfmamba_nets.io.dicom.facts import SeriesFacts, overflow_warning
+from clinicalfmamba_nets.io.dicom.facts import SeriesFacts, overflow_warning, sign_warning
 from clinicalfmamba_nets.io.dicom.files import split_selector
 from clinicalfmamba_nets.io.dicom.kinds import MODEL
 from clinicalfmamba_nets.io.dicom.opened import OpenedSeries
@@ -70,12 +70,14 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
     shape = series.shape + ((3,) if color else ())
     check_memory(header.path, int(np.prod(shape, dtype=np.int64)) * (kind.itemsize + 13))
     volume = np.empty(shape[::-1] if not color else (*shape[2::-1], 3), dtype=kind)  # (slices, rows, columns)
-    facts, spilled = SeriesFacts(series.modality, series.description), Counter[str]()
+    facts = SeriesFacts(series.modality, series.description)
+    spilled, wrapped = Counter[str](), Counter[str]()
     background = None
     for place, stored in enumerate(stored_slices(series.slices, series.headers)):
         item = series.slices[place]
         volume[place] = _rescaled(stored.values, item, color).astype(kind)
         spilled[printable(item.path.name)] += stored.overflow
+        wrapped[printable(item.path.name)] += stored.wrapped
         facts.add(stored.dataset, item)
         if stored.padding is not None:
             background = np.zeros(volume.shape, dtype=bool) if background is None else background
@@ -105,6 +107,7 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
             *series.warnings,
             *facts.warnings,
             *overflow_warning(spilled),
+            *sign_warning(wrapped),
             *_too_dense(volume, info["units"] == "HU"),
         ],
     }

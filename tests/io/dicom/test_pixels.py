@@ -158,3 +158,19 @@ def test_rle_of_two_bytes_and_signs(make_series):
 
     array, _ = read_image(make_series(1, edit=edit, **FULL))
     assert np.array_equal(array[..., 0], volume(1, -3000, 3000)[..., 0].T)
+
+
+@pytest.mark.parametrize(("least", "warned"), [(0, True), (-800, False)])
+def test_bright_pixels_that_a_wrong_sign_makes_dark_are_told(make_series, least, warned):
+    true = np.linspace(least, least + 3600, 24).astype(int).reshape(6, 4) - (0 if warned else 1000)
+
+    def edit(number, made):
+        made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 12, 11, 1
+        made.PixelData = (true & 0xFFF).astype("<u2").tobytes()  # no sign above the 12 bits
+
+    array, meta = read_image(make_series(2, edit=edit))
+    if warned:
+        (told,) = meta["warnings"]
+        assert "PixelRepresentation (0028,0103)" in told and "and 20 (such as in" in told
+    else:
+        assert meta["warnings"] == [] and np.array_equal(array[..., 0].T, true)
