@@ -1,7 +1,8 @@
 """Contrast that lesions of one image alone keep in the fused one: ``python -m benchmarks.lesions --data DIR``.
 
-Into every fifth test pair (`case3`, run 1) round lesions of 5, 8 and 12 pixels radius are put, one at a time, at places
-drawn at random where both images show the head and no bone. One image is made darker or brighter there by a share of
+Into every fifth test pair (`case3`, run 1), of T2-FLAIR into four slices of each test volume of `fusion_3d`, round
+lesions of 5, 8 and 12 pixels radius are put, one at a time, at places drawn at random where both images show the head
+and no bone. One image is made darker or brighter there by a share of
 the range, the other one stays. What is kept is by how much the lesion's mean comes out of its surround in the fused
 image, with the lesion less without it, as a share of the same in its source: 1 for a source itself, 0 where it is lost.
 Printed are the mean, the median, the least, and how many lesions keep 0.7 or more.
@@ -18,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clinicalfmamba_nets.data import aanlib_datalist
+from clinicalfmamba_nets.data import aanlib_datalist, load_datalist
 from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
+from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.errors import FusionWarning
 
 RADII, EVERY, SEED = (5, 8, 12), 5, 0
@@ -65,6 +67,15 @@ def kept(fuse: Fuse, image: Tensor, radius: int, source: int, height: float) -> 
     return float(shown / there)
 
 
+def slices_of_volumes(pipeline: FusionPipeline, data: str, task: str) -> Iterator[Tensor]:
+    """Give four axial slices from the middle of each test volume, (1, 2, X, Y) in [0, 1]."""
+    names = find_bundle("fusion_3d") / "datalists" / f"{task}.json"
+    for entry in load_datalist(names, "testing", data):
+        volume = torch.as_tensor(pipeline.preprocessing(dict(entry))["image"]).float()
+        for place in np.linspace(0.35, 0.65, 4) * volume.shape[3]:
+            yield volume[None, ..., int(place)].contiguous()
+
+
 def every_fifth(pipeline: FusionPipeline, data: str, task: str) -> Iterator[Tensor]:
     """Give every fifth test pair, (1, 2, H, W) in [0, 1]."""
     for entry in aanlib_datalist(data, task, "case3", "run1", "testing")[::EVERY]:
@@ -74,8 +85,10 @@ def every_fifth(pipeline: FusionPipeline, data: str, task: str) -> Iterator[Tens
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", default="ct_mri", help="ct_mri (default), spect_mri or pet_mri")
-    parser.add_argument("--data", default="aanlib", help="folder with CT-MRI/, SPECT-MRI/, PET-MRI/ (default: aanlib)")
+    parser.add_argument("--task", default="ct_mri", help="ct_mri (default), spect_mri, pet_mri, t2_flair")
+    parser.add_argument(
+        "--data", default="aanlib", help="folder with CT-MRI/ and so on, or of the volumes (default: aanlib)"
+    )
     parser.add_argument("--weights", help="weights instead of the shipped ones")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", FusionWarning)
@@ -88,7 +101,8 @@ def main() -> None:
             with torch.inference_mode():
                 return torch.as_tensor(pipeline.inferer(image, pipeline.network))[0, 0]
 
-        images = list(every_fifth(pipeline, arguments.data, arguments.task))
+        drawn = slices_of_volumes if arguments.task == "t2_flair" else every_fifth
+        images = list(drawn(pipeline, arguments.data, arguments.task))
         for kind, (source, height) in KINDS.items():
             found = [kept(fuse, image, radius, source, height) for image in images for radius in RADII]
             shares = np.array([share for share in found if share is not None])
