@@ -260,33 +260,22 @@ def _floats(value: Any) -> list[float]:
     return found
 
 
-def overflow_warning(counts: Counter[str]) -> list[str]:
-    """Tell about pixels that use bits above BitsStored.
+def pixel_warnings(overflow: Counter[str], wrapped: Counter[str]) -> list[str]:
+    """Tell about pixels that the header describes wrongly.
 
     Args:
-        counts: how many such pixels each file has, by its printable name.
+        overflow: how many pixels of each file, by its printable name, use bits above BitsStored.
+        wrapped: how many bright ones the header calls negative.
     """
-    counts = +counts
-    if not counts:
-        return []
-    name, _ = counts.most_common(1)[0]
-    return [
-        f"BitsStored (0028,0101) is too small for {sum(counts.values())} pixels (such as in {name}): their higher bits "
-        "are cut off, so that bright pixels may be dark, until the series is exported with its true bits"
-    ]
-
-
-def sign_warning(counts: Counter[str]) -> list[str]:
-    """Tell about bright pixels that the header calls negative.
-
-    Args:
-        counts: how many such pixels each file has, by its printable name.
-    """
-    counts = +counts
-    if not counts:
-        return []
-    name, _ = counts.most_common(1)[0]
-    return [
-        f"PixelRepresentation (0028,0103) says that pixels have a sign, and {sum(counts.values())} (such as in {name}) "
-        "are dark by it among bright ones: it seems wrong; export the series again"
-    ]
+    texts = (
+        "BitsStored (0028,0101) is too small for {}: their higher bits are cut off, so that bright pixels may be dark, "
+        "until the series is exported with its true bits",
+        "PixelRepresentation (0028,0103) gives a sign to {}, which are dark by it among bright ones: it seems wrong; "
+        "export the series again",
+    )
+    warnings = []
+    for counts, text in zip((+overflow, +wrapped), texts, strict=True):
+        if counts:
+            name, _ = counts.most_common(1)[0]
+            warnings.append(text.format(f"{sum(counts.values())} pixels (such as in {name})"))
+    return warnings

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clinicalfmamba_nets.io.dicom.facts import SeriesFacts, overflow_warning, sign_warning
+from clinicalfmamba_nets.io.dicom.facts import SeriesFacts, pixel_warnings
 from clinicalfmamba_nets.io.dicom.files import split_selector
 from clinicalfmamba_nets.io.dicom.kinds import MODEL
 from clinicalfmamba_nets.io.dicom.opened import OpenedSeries
@@ -106,8 +106,7 @@ def read_series(series: Series) -> tuple[np.ndarray, dict[str, Any]]:
         "warnings": [
             *series.warnings,
             *facts.warnings,
-            *overflow_warning(spilled),
-            *sign_warning(wrapped),
+            *pixel_warnings(spilled, wrapped),
             *_too_dense(volume, info["units"] == "HU"),
         ],
     }

@@ -171,6 +171,6 @@ def test_bright_pixels_that_a_wrong_sign_makes_dark_are_told(make_series, least,
     array, meta = read_image(make_series(2, edit=edit))
     if warned:
         (told,) = meta["warnings"]
-        assert "PixelRepresentation (0028,0103)" in told and "and 20 (such as in" in told
+        assert "PixelRepresentation (0028,0103)" in told and "to 20 pixels (such as in" in told
     else:
         assert meta["warnings"] == [] and np.array_equal(array[..., 0].T, true)
