@@ -91,7 +91,8 @@ def _stored(dataset: Any, header: Header, frame: int) -> Stored:
     if is_color(header):
         return Stored(palette_to_rgb(values, dataset, header.path), None, 0, dataset)
     padding = padding_mask(raw, values, header, dataset)
-    return Stored(values, padding, _overflow(raw, padding, header, dataset), dataset, _wrapped(raw, values, header))
+    overflow, wrapped = _overflow(raw, padding, header, dataset), _wrapped(raw, values, padding, header)
+    return Stored(values, padding, overflow, dataset, wrapped)
 
 
 def _native(dataset: Any, header: Header, frame: int) -> tuple[np.ndarray, bool]:
@@ -143,8 +144,8 @@ def _overflow(raw: np.ndarray, padding: np.ndarray | None, header: Header, datas
     return int(np.count_nonzero(odd if padding is None else odd & ~padding))
 
 
-def _wrapped(raw: np.ndarray, values: np.ndarray, header: Header) -> int:
-    """Count negative pixels whose sign was not carried into the bits above, if their places tell that it is none.
+def _wrapped(raw: np.ndarray, values: np.ndarray, padding: np.ndarray | None, header: Header) -> int:
+    """Count negative pixels, without padding, whose sign is not carried into the bits above and seems to be none.
 
     Where numbers from 0 to 4095 are called signed, neighbors of 2047 and 2048 are 4095 apart; where they are signed, it
     is those of -1 and 0 that would be so far apart without the sign.
@@ -154,6 +155,7 @@ def _wrapped(raw: np.ndarray, values: np.ndarray, header: Header) -> int:
         return 0
     plain = raw.view(f"u{raw.dtype.itemsize}").astype(np.int64)
     odd = (plain >= 1 << (top - 1)) & (plain < 1 << top)
+    odd = odd if padding is None else odd & ~padding
     steps = [0, 0]  # between neighbors of which one is odd: as the values are read, and without a sign
     for axis in (0, 1) if odd.any() else ():
         edges = np.diff(odd, axis=axis)

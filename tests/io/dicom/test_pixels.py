@@ -174,3 +174,16 @@ def test_bright_pixels_that_a_wrong_sign_makes_dark_are_told(make_series, least,
         assert "PixelRepresentation (0028,0103)" in told and "to 20 pixels (such as in" in told
     else:
         assert meta["warnings"] == [] and np.array_equal(array[..., 0].T, true)
+
+
+def test_padding_that_lies_far_below_is_no_wrong_sign(make_series):
+    true = np.full((6, 4), 1000)
+    true[:2] = -2000
+
+    def edit(number, made):
+        made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 16, 12, 11, 1
+        made.PixelData = (true & 0xFFF).astype("<u2").tobytes()
+        made.add_new("PixelPaddingValue", "SS", -2000)
+
+    _, meta = read_image(make_series(2, edit=edit))
+    assert not any("PixelRepresentation" in told for told in meta["warnings"])
