@@ -12,7 +12,7 @@ from monai.data import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clinicalfmamba_nets.engine.fusion.lists import pair_datalist
+from clinicalfmamba_nets.engine.fusion.lists import check_run, pair_datalist
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.colour import displayed_rgb
 
@@ -55,9 +55,10 @@ def evaluation_items(
     cutting: dict[str, Any] = {"slices_dir": slices_dir, "slice_step": slice_step}
     names = [runs] if isinstance(runs, str) else list(runs)
     if datalist is not None:
-        cutting |= {"section": section, "strict": False}
-        entries = [pair_datalist(dataset_dir, task, datalist, split_run=run, **cutting) for run in names or ["run1"]]
-        return {Path(datalist).stem: Dataset(entries[0], transform)}
+        for run in names:
+            check_run(datalist, run)
+        entries = pair_datalist(dataset_dir, task, datalist, section=section, strict=False, **cutting)
+        return {Path(datalist).stem: Dataset(entries, transform)}
     cutting |= {"split": split, "section": section}
     return {run: Dataset(pair_datalist(dataset_dir, task, split_run=run, **cutting), transform) for run in names}
 

@@ -65,7 +65,7 @@ def pair_datalist(
         pairs = _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
         return slice_datalist(pairs, slices_dir, step=slice_step)
     if datalist is not None and not strict:
-        _check_run(datalist, split_run)
+        check_run(datalist, split_run)
         return load_datalist(datalist, section, strict=False)
     return _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
 
@@ -83,14 +83,14 @@ def _listed_pairs(
     section: str,
 ) -> list[dict[str, Any]]:
     if datalist is not None:
-        _check_run(datalist, split_run)
+        check_run(datalist, split_run)
         return load_datalist(datalist, section)
     folder = Path(dataset_dir)
     if not folder.is_dir():
         remedy = "name the folder with --dataset_dir or a data list with --datalist"
         raise input_error(f"dataset_dir {folder}", "a folder of image pairs", "no such folder", remedy)
     if split.endswith(".json"):
-        _check_run(split, split_run)
+        check_run(split, split_run)
         return load_datalist(split, section, folder)
     row = TABLE.get(task)
     pair = row.data_task if row else task
@@ -101,12 +101,16 @@ def _listed_pairs(
     if by_task and is_brats(folder):
         whole = "all" if split == "all" else "patients"
         return brats_datalist(folder, (first, second), whole, split_run, section)
-    _check_run(folder, split_run)
+    check_run(folder, split_run)
     return folder_datalist(folder, (first, second) if by_task else None)
 
 
-def _check_run(source: str | os.PathLike, split_run: str) -> None:
-    """Refuse a run where the pairs are not drawn by a split: the same ones would be taken for every name."""
+def check_run(source: str | os.PathLike, split_run: str) -> None:
+    """Refuse a run where the pairs are not drawn by a split: the same ones would be taken for every name.
+
+    Raises:
+        FusionInputError: a run that somebody named.
+    """
     if split_run not in DEFAULT_RUNS:
         remedy = "leave the run out (--run, split_run, runs), or name a data set with splits"
         raise input_error(f"{source}", "no name of a run, it is the one there is", repr(split_run), remedy)
