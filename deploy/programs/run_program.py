@@ -76,7 +76,7 @@ def load_onnx(path: Path, library: str | None) -> tuple[Run, dict]:
 
 
 def load_exported(path: Path) -> Run:
-    """A program of torch.export, without the conditions that torch recorded with a batch of two."""
+    """A program of torch.export, without the conditions that torch kept in files of version 0.2.0."""
     import torch
 
     program = torch.export.load(str(path))

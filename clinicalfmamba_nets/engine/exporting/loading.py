@@ -129,7 +129,7 @@ def _load_torchscript(file: Path, facts: ProgramFacts) -> Callable[[Tensor], Ten
 
 
 def _load_exported(file: Path, facts: ProgramFacts) -> Callable[[Tensor], Tensor]:
-    """Without the conditions on strides that torch recorded with a batch of two: they refuse a single pair."""
+    """Without the conditions that torch kept in files of version 0.2.0: they refuse a single pair."""
     program = torch.export.load(str(file))
     guarded = "check_guards" in inspect.signature(program.module).parameters  # since torch 2.9
     return program.module(check_guards=False) if guarded else program.module()

@@ -63,8 +63,9 @@ def exported_program(network: nn.Module, facts: ProgramFacts) -> torch.export.Ex
 
 
 def write_exported(network: nn.Module, facts: ProgramFacts, path: Path) -> None:
-    """Write a file of torch.export."""
+    """Write a file of torch.export, without the conditions that torch recorded with two pairs: they refuse one."""
     program = exported_program(network, facts)
+    program._guards_code = []
     with open(path, "wb") as file:  # of a name without .pt2 torch warns
         torch.export.save(program, file, extra_files={FACTS_FILE: facts.text()})
 

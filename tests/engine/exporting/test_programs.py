@@ -95,6 +95,10 @@ def test_a_program_gives_what_the_network_gives_at_every_size(name, file_format,
         with torch.no_grad():
             torch.testing.assert_close(program(image), network(image), atol=2e-5, rtol=0)
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
+    if file_format == "pt2":  # by torch alone, one pair too
+        plain = torch.export.load(str(path)).module()
+        with torch.no_grad():
+            torch.testing.assert_close(plain(image[:1]), network(image[:1]), atol=2e-5, rtol=0)
 
 
 def test_the_operators_are_in_the_graph_and_their_absence_in_the_portable_one(tmp_path) -> None:
