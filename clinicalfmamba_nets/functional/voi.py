@@ -11,6 +11,7 @@ from torch import Tensor
 # Center and width in HU.
 WINDOWS = {"brain": (40.0, 80.0), "stroke": (35.0, 40.0), "subdural": (75.0, 215.0), "soft": (50.0, 400.0)}
 WINDOWS |= {"bone": (600.0, 2800.0)}
+SOFT_TISSUE, BONE_ABOVE = 40.0, 260.0  # HU: the middle of the brain's window; so far above it a voxel is bone
 # Air, water, the upper end of soft tissue and dense bone: 0..80 HU over the middle half, bone over the upper third.
 HEAD_CURVE = ((-1000.0, 0.0), (0.0, 1 / 6), (80.0, 2 / 3), (1500.0, 1.0))
 SPELLINGS = (

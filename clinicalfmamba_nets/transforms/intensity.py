@@ -27,6 +27,7 @@ from clinicalfmamba_nets.transforms.restore import (
     FACTS_KEY,
     SCALE_KEY,
     SPIKES_KEY,
+    TISSUE_KEY,
     UNCOVERED_KEY,
     WINDOW_KEY,
     restore_channel,
@@ -44,7 +45,8 @@ class WindowIntensityPair(InvertibleTransform):
 
     What an image is, is read from `meta["sources"]` (see `LoadImagePair`), else from `task`. Recorded in the meta:
     `intensity_scale` (float64, (2, 2): least and greatest value), `intensity_curve` (float64, (2, 4, 2)) where a curve
-    is no straight line, `intensity_windows` (words, a line for each channel), `notes` and `warnings`.
+    is no straight line, `tissue_levels` (float64, (2, 2): what soft tissue of 40 HU and bone of 300 HU of a CT
+    became; 0 and 1 of other images), `intensity_windows` (words, a line for each channel), `notes` and `warnings`.
 
     Args:
         window_a: range of the first image: "auto" as above, a window of CT by name ("brain", "stroke", "subdural",
@@ -217,6 +219,7 @@ def _record(meta: dict[str, Any], found: Sequence[Limits], image: MetaTensor, ho
     meta[SCALE_KEY] = knots[:, [0, -1], 0].clone()
     if any(limits.name == "curve head" for limits in found):
         meta[CURVE_KEY] = knots
+    meta[TISSUE_KEY] = torch.tensor([limits.tissues for limits in found], dtype=torch.float64)
     meta[FACTS_KEY] = json.dumps([limits.facts() for limits in found])
     meta[WINDOW_KEY] = "\n".join(limits.text for limits in found)
     notes, warnings = [], []

@@ -13,9 +13,12 @@ from torch import Tensor
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.ranges import value_text
 from clinicalfmamba_nets.functional.voi import (
+    BONE_ABOVE,
     HEAD_CURVE,
+    SOFT_TISSUE,
     VOI,
     WINDOWS,
+    apply_curve,
     background_value,
     linear_knots,
     parse_voi,
@@ -63,6 +66,15 @@ class Limits:
     def ends(self) -> tuple[float, float]:
         """Least and greatest value that are told apart."""
         return float(self.knots[0, 0]), float(self.knots[-1, 0])
+
+    @property
+    def tissues(self) -> list[float]:
+        """What soft tissue, or the least value above it, and bone of a CT in HU become; 0 and 1 of other images."""
+        low, high = self.ends
+        if self.modality != "CT" or self.unit != "HU" or not low < high:
+            return [0.0, 1.0]
+        soft = max(low, SOFT_TISSUE)
+        return apply_curve(torch.tensor([soft, soft + BONE_ABOVE], dtype=torch.float64), self.knots).tolist()
 
     def facts(self) -> dict[str, Any]:
         """Return what was chosen as plain values, the limits in the unit that is told."""

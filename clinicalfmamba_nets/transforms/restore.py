@@ -17,6 +17,7 @@ SCALE_KEY, CURVE_KEY, WINDOW_KEY = "intensity_scale", "intensity_curve", "intens
 FACTS_KEY = "intensity_facts"  # JSON: modality, window, low, high, unit of each channel
 # Where the second image covers the first, and what the first one holds elsewhere.
 COVERED_KEY, UNCOVERED_KEY = "covered", "uncovered_values"
+TISSUE_KEY = "tissue_levels"  # (2, 2): what soft tissue and bone of a CT in HU have become; 0 and 1 of other images
 SPIKES_KEY = "spikes"  # single voxels that the network did not see, white in the result: places in the flattened image
 
 

@@ -14,10 +14,10 @@ from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, sliding_window_inference
 from torch import Tensor
 
-from clinicalfmamba_nets.blocks.heads import MixHead
 from clinicalfmamba_nets.engine.fusion.boxes import GRID, Background, Box, box_around, head_mask, inside
 from clinicalfmamba_nets.engine.fusion.even_weights import level_weights_
 from clinicalfmamba_nets.engine.fusion.refinement import Refinement
+from clinicalfmamba_nets.engine.fusion.white_bone import WhiteBone, mixes
 from clinicalfmamba_nets.engine.run.progress_bar import fusing_bar
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.guided_weights import smooth_weights_
@@ -140,12 +140,15 @@ class SliceInferer(WholeImageInferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Return the fused images, (B, 1 or 2, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        refine = self.refinement if mixes(network) else None
+        white = WhiteBone.of(inputs, network)
+        network = white.seen_by(network) if white else network
         if inputs.dim() == 4:
             fused = super().__call__(plain, network, *args, **kwargs).detach().clone()
-            refine = self._refinement_of(network)
             if refine is not None:
                 box = box_around(head_mask(plain), (self.margin, self.margin), GRID)
-                inside(fused, box).copy_(refine(inside(fused, box), inside(plain, box)))
+                pair = inside(plain, box)
+                inside(fused, box).copy_(refine(inside(fused, box), pair, white(pair) if white else None))
             if self.smooth:
                 level_weights_(fused.unsqueeze(2), plain.unsqueeze(2))
             return _with_metadata(fused, inputs)
@@ -156,21 +159,20 @@ class SliceInferer(WholeImageInferer):
         def run(image: Tensor) -> Tensor:
             return whole(image, network, *args, **kwargs)
 
-        refine = self._refinement_of(network)
         mirror = self.mirror and not sagittal  # of the mirrored head sagittal slices are the same ones, reversed
-        fused = self._by_slices(upright, run, refine and refine.of_volumes(), mirror, spacing)
+
+        def refined(part: Tensor, pair: Tensor) -> Tensor:
+            return refine.of_volumes()(part, pair, white(pair) if white else None) if refine is not None else part
+
+        fused = self._by_slices(upright, run, refined, mirror, spacing)
         fused = row_major(fused.flip(backwards).permute([order.index(axis) for axis in range(5)])).to(plain.device)
         return _with_metadata(fused, inputs)
-
-    def _refinement_of(self, network: Callable[..., Tensor]) -> Refinement | None:
-        """Return the refinement where a network mixes its sources: other results are not bounded by them."""
-        return self.refinement if isinstance(getattr(network, "head", None), MixHead) else None
 
     def _by_slices(
         self,
         image: Tensor,
         run: Callable[[Tensor], Tensor],
-        refine: Refinement | None,
+        refine: Callable[[Tensor, Tensor], Tensor],
         mirror: bool,
         spacing: Sequence[float],
     ) -> Tensor:
@@ -200,10 +202,9 @@ class SliceInferer(WholeImageInferer):
         pair, smooth = inside(image, place).cpu(), self.smooth and len(shown) > 1
         if smooth:
             smooth_weights_(inside(fused, place), pair, spacing)
-        if refine is not None:
-            for number, box in boxes.items():
-                part = inside(fused[:, :, number], box)
-                part.copy_(refine(part, inside(image[:, :, number], box).cpu()))
+        for number, box in boxes.items():
+            part = inside(fused[:, :, number], box)
+            part.copy_(refine(part, inside(image[:, :, number], box).cpu()))
         if smooth:
             level_weights_(inside(fused, place), pair)
         return fused
@@ -299,6 +300,8 @@ class VolumeInferer(WholeImageInferer):
         plain = plain.permute(order).flip(backwards)
         mask = head_mask(plain.movedim(4, 2)).movedim(0, 2)
         box = box_around(mask, [self.margin] * 3)
+        white = WhiteBone.of(inputs, network)
+        network = white.seen_by(network) if white else network
         run = network if self.mode == "whole" else partial(self._windows, network)
         run = over_both_sides(run, 2) if self.mirror else run
         part = super().__call__(inside(plain, box).contiguous(), run, *args, **kwargs).to(plain.device)

@@ -94,12 +94,14 @@ class Refinement:
         correlation = self.correlation if self.volume_correlation is None else self.volume_correlation
         return replace(self, correlation=correlation)
 
-    def __call__(self, fused: Tensor, image: Tensor) -> Tensor:
+    def __call__(self, fused: Tensor, image: Tensor, seen: Tensor | None = None) -> Tensor:
         """Refine results.
 
         Args:
             fused: results F, (B, 1 or 2, H, W), the shares second where they are there.
             image: pairs, (B, 2, H, W) in [0, 1], on the same device.
+            seen: the pairs by which it is decided what may not give way, as `image`; None for these. What is bright in
+                them, and brighter than in the images, keeps its share.
 
         Returns:
             The refined results, float32; as they were where a side has fewer than 16 pixels.
@@ -107,14 +109,15 @@ class Refinement:
         if self.steps == 0 or min(image.shape[2:]) < LEAST_SIZE:
             return fused.float()
         with torch.inference_mode(False), torch.enable_grad():
-            pairs = zip(fused.detach().float().clone(), image.detach().float().clone(), strict=True)
-            return torch.stack([self._refined(result[None], pair[None])[0] for result, pair in pairs])
+            given = (part.detach().float().clone() for part in (fused, image, image if seen is None else seen))
+            parts = zip(*given, strict=True)
+            return torch.stack([self._refined(*(part[None] for part in one))[0] for one in parts])
 
-    def _refined(self, fused: Tensor, pair: Tensor) -> Tensor:
+    def _refined(self, fused: Tensor, pair: Tensor, seen: Tensor) -> Tensor:
         first, second = pair[:, :1], pair[:, 1:]
         counted, taken = counted_shares(fused[:, :1], first, second)
         share = taken / counted
-        given = torch.cat([pair, share], 1)
+        given = torch.cat([pair, share, seen], 1)
         refined = self._on_grid(given)
         if pair.shape[3] % 2:  # of an odd width no grid lies alike over both sides
             refined = (refined + self._on_grid(given.flip(3)).flip(3)) / 2
@@ -122,16 +125,17 @@ class Refinement:
         return torch.cat([image, refined], 1)[:, : fused.shape[1]]
 
     def _on_grid(self, given: Tensor) -> Tensor:
-        """Return the refined shares of a pair with its shares, (1, 3, H, W), of any size."""
+        """Return the refined shares of a pair, its shares and the pair as it is seen, (1, 5, H, W), of any size."""
         height, width = given.shape[2:]
         above, left = (-height % GRID) // 2, (-width % GRID) // 2
         sides = [left, -width % GRID - left, above, -height % GRID - above]
         padded = functional.pad(given, sides, mode="replicate")
-        return self._descended(padded[:, :2], padded[:, 2:])[..., above : above + height, left : left + width]
+        share = self._descended(padded[:, :2], padded[:, 2:3], padded[:, 3:])
+        return share[..., above : above + height, left : left + width]
 
-    def _descended(self, pair: Tensor, share: Tensor) -> Tensor:
+    def _descended(self, pair: Tensor, share: Tensor, seen: Tensor) -> Tensor:
         """Return the shares (1, 1, H, W) of a pair after the steps."""
-        least, most = self._bounds(pair, share)
+        least, most = self._bounds(pair, share, seen)
         if refines_shares(pair):
             return refined_shares(pair, share, least, most, self.steps, asdict(self))
         second, apart = pair[:, 1:], pair[:, :1] - pair[:, 1:]
@@ -149,13 +153,14 @@ class Refinement:
             share = torch.minimum(torch.maximum(moved, least), most)
         return share
 
-    def _bounds(self, pair: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    def _bounds(self, pair: Tensor, share: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least and the greatest share of each pixel, (1, 1, H, W)."""
-        apart = pair[:, :1] - pair[:, 1:]
+        apart = seen[:, :1] - seen[:, 1:]
         reach = (self.reach / apart.abs().clamp_min(_TINY)).clamp_max(1)
         around = _near_mean(apart)
         darker = reach * ((FAR - around.abs()) / (FAR - CLOSE)).clamp(0, 1)
-        free = 1 - _lone_spots(pair)
+        white = _counted(seen) * (seen > pair)  # such as bone in a window that shows it grey
+        free = 1 - torch.maximum(_lone_spots(seen), white)
         least = share - torch.where(around > 0, darker, reach) * free[:, :1]
         most = share + torch.where(around < 0, darker, reach) * free[:, 1:]
         return least.clamp_min(0), most.clamp_max(1)
@@ -171,8 +176,13 @@ def _near_mean(image: Tensor) -> Tensor:
 def _lone_spots(pair: Tensor) -> Tensor:
     """How far each source alone shows a small bright spot, (B, 2, H, W) from 0 to 1."""
     height = pair - opened(pair, SPOT)
-    spots = ((height - height.flip(1) - LONE) / RAMP).clamp(0, 1) * ((pair - BRIGHT) / RAMP).clamp(0, 1)
+    spots = ((height - height.flip(1) - LONE) / RAMP).clamp(0, 1) * _counted(pair)
     return spots * alone((spots > 0).to(spots.dtype))
+
+
+def _counted(image: Tensor) -> Tensor:
+    """How far a pixel counts as bright, from 0 to 1."""
+    return ((image - BRIGHT) / RAMP).clamp(0, 1)
 
 
 class _Loss:

@@ -1,0 +1,100 @@
+"""Bone in every window of a CT: decided where it is white, shown as the window shows it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from clinicalfmamba_nets.data import write_phantom_study
+from clinicalfmamba_nets.engine import SliceInferer, VolumeInferer
+from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
+from clinicalfmamba_nets.engine.fusion.white_bone import WhiteBone
+from clinicalfmamba_nets.nets import clinicalfmamba_2d, clinicalfmamba_3d
+from clinicalfmamba_nets.transforms import WindowIntensityPair
+
+HU = torch.tensor([-1000.0, -100.0, 0.0, 40.0, 70.0, 300.0, 1000.0, 2000.0])
+
+
+def windowed(window: str) -> MetaTensor:
+    """An MR and a CT of known values, a CT named so by the task, (1, 2, 2, 4) in [0, 1]."""
+    pair = torch.stack([torch.linspace(0, 100, 8), HU]).reshape(2, 2, 4)
+    return WindowIntensityPair(window_b=window, task="ct_mri")(pair)[None]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A study of MR and CT, with a skull of 450 HU that the MR does not show."""
+    folder = tmp_path_factory.mktemp("study") / "study"
+    write_phantom_study(folder, size=128, slices=5)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("window", "soft", "bone"), [("bone", 0.3, 1100 / 2800), ("head", 5 / 12, 2 / 3 + 22 / 142 / 3)]
+)
+def test_bone_is_stretched_to_white_about_soft_tissue(window, soft, bone):
+    image = windowed(window)
+    assert image.meta["tissue_levels"].tolist() == [[0.0, 1.0], pytest.approx([soft, bone])]
+    white = WhiteBone.of(image, clinicalfmamba_2d(head="mix"))
+    seen = white(image.as_tensor()).flatten(2)[0]
+    assert torch.equal(seen[0], image.as_tensor()[0, 0].flatten())
+    assert seen[1].tolist()[3] == pytest.approx(soft) and (seen[1, HU >= 300] >= 0.99999).all()
+    assert (seen[1].diff() >= 0).all() and seen[1].min() == 0
+
+
+@pytest.mark.parametrize("window", ["auto", "brain", "stroke", "subdural", "soft", "0/500"])
+def test_nothing_is_stretched_where_bone_is_white(window):
+    assert WhiteBone.of(windowed(window), clinicalfmamba_2d(head="mix")) is None
+
+
+def test_a_window_of_bone_alone_is_stretched_from_its_black():
+    image = windowed("900/1000")
+    assert image.meta["tissue_levels"][1].tolist() == pytest.approx([0, 0.26])
+    seen = WhiteBone.of(image, clinicalfmamba_2d(head="mix"))(image.as_tensor())
+    assert seen[0, 1].flatten().tolist() == [0] * 6 + [1, 1]
+
+
+def test_pictures_of_8_bit_other_modalities_and_networks_that_draw_stay_as_they_are():
+    mix = clinicalfmamba_2d(head="mix")
+    picture = WindowIntensityPair(task="ct_mri")(torch.randint(0, 256, (2, 8, 8)).to(torch.uint8))[None]
+    pet = WindowIntensityPair(window_b="0-15", task="pet_mri")(torch.rand(2, 8, 8) * 1000)[None]
+    assert WhiteBone.of(picture, mix) is None and WhiteBone.of(pet, mix) is None
+    assert WhiteBone.of(windowed("bone"), clinicalfmamba_2d(head="sigmoid")) is None
+    assert WhiteBone.of(windowed("bone").as_tensor(), mix) is None
+
+
+@pytest.mark.parametrize("return_weights", [False, True])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_shares_are_those_of_white_bone_and_the_images_those_of_the_window(dims, return_weights):
+    torch.manual_seed(0)
+    make = {2: clinicalfmamba_2d, 3: clinicalfmamba_3d}[dims]
+    network = make(features=4, dim=16, depth=1, d_state=4, head="mix", return_weights=return_weights).eval()
+    pair = torch.rand(1, 2, *[24] * dims)
+    image = MetaTensor(pair, meta={"tissue_levels": [[[0.0, 1.0], [0.3, 0.4]]]})
+    inferer = {2: SliceInferer(smooth=False), 3: VolumeInferer("whole")}[dims]
+    with torch.no_grad():
+        given = inferer(image, network)
+        plain = VolumeInferer("whole")(pair, network) if dims == 3 else network(pair)
+    assert given.shape[1] == plain.shape[1] == 1 + return_weights and network.head.return_weights is return_weights
+    assert not torch.allclose(given.as_tensor(), plain)
+    fused, low, high = given.as_tensor()[:, :1], pair.amin(1, keepdim=True), pair.amax(1, keepdim=True)
+    assert (fused >= low - 1e-6).all() and (fused <= high + 1e-6).all()
+    if return_weights and dims == 2:
+        seen = WhiteBone(torch.tensor([[[0.0, 1.0], [0.3, 0.4]]]))(pair)
+        with torch.no_grad():
+            torch.testing.assert_close(given.as_tensor()[:, 1], network(seen)[:, 1])
+        torch.testing.assert_close(fused, torch.lerp(pair[:, 1:], pair[:, :1], given.as_tensor()[:, 1:]))
+
+
+@pytest.mark.parametrize("window", ["brain", "head", "bone"])
+def test_the_skull_keeps_the_brightness_of_its_window(study, window):
+    pair = {"image": f"{study}::MR", "image2": f"{study}::CT"}
+    hounsfield = FusionPipeline("ct_mri", settings={"window_b": "0/4000"}).preprocessing(dict(pair))["image"][1]
+    bone = hounsfield.as_tensor()[..., 2] * 4000 - 2000 > 300
+    pipeline = FusionPipeline("ct_mri", settings={"window_b": window})
+    image = pipeline.preprocessing(dict(pair))["image"][None, ..., 2:3]
+    with torch.no_grad():
+        fused = pipeline.inferer(image, pipeline.network)[0, 0, ..., 0].as_tensor()
+    kept = (fused / image.as_tensor()[0, 1, ..., 0])[bone]
+    assert bone.sum() > 300 and kept.mean() > 0.97 and (kept < 0.7).float().mean() < 0.02
