@@ -52,10 +52,23 @@ def doubts(
             return _saturated(sample[head] if bool(head.any()) else sample, ends)
         return _no_hu(sample, told, source, kind)
     named = bool(source.get("modality")) or modality not in ("MR", "") or kind != "robust"
-    air = _AIR[0] <= low <= _AIR[1] and float((sample <= _AIR[1]).float().mean()) >= _AIR_SHARE
-    if named or not air or high < _BONE:
+    if named or not holds_air_and_bone(sample):
         return []
     return [f"{told} look like a CT in HU, but are taken for no CT: check order and task, or name a window"]
+
+
+def holds_air_and_bone(sample: Tensor) -> bool:
+    """Tell whether values are those of a CT in HU: a twentieth or more of air, nothing below it, and bone.
+
+    Args:
+        sample: (N,) values of an image.
+
+    Example:
+        >>> holds_air_and_bone(torch.tensor([-1000.0, 40.0, 900.0]))
+        True
+    """
+    air = _AIR[0] <= float(sample.min()) <= _AIR[1] and float((sample <= _AIR[1]).float().mean()) >= _AIR_SHARE
+    return air and float(sample.max()) >= _BONE
 
 
 def _is_wrapped(sample: Tensor, high: float) -> bool:

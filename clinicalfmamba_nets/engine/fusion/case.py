@@ -154,6 +154,18 @@ class Source:
             return is_color(self.series.header)
         return (not self.is_volume or has_samples(self.path)) and bool(read_image(self.path)[1]["color"])
 
+    @cached_property
+    def in_hu(self) -> bool:
+        """Whether a volume without a stated modality, read for it, has the values of a CT in HU."""
+        if self.is_series or not self.is_volume or self.word or self.color:
+            return False
+        import torch
+
+        from clinicalfmamba_nets.functional.voi import sample_values
+        from clinicalfmamba_nets.transforms.doubts import holds_air_and_bone
+
+        return holds_air_and_bone(sample_values(torch.as_tensor(read_image(self.path)[0])))
+
     @property
     def extension(self) -> str:
         """How a result in the same format is named: ".dcm" for a DICOM series, "" where the format is not told."""
@@ -257,7 +269,8 @@ class Case:
         if color and second and words[1] not in ("pet", "spect") and second.folder_word == "pet":
             words = (words[0], "pet")
         series = second is not None and second.is_series
-        return choose_task(words, color, self.first.is_volume, series)
+        hu = second is not None and not words[1] and second.in_hu
+        return choose_task(words, color, self.first.is_volume, series, hu)
 
     def in_order(self, task: str) -> tuple[Case, str]:
         """Return the case with the images in the order of a task, and a warning where they had to be exchanged."""

@@ -166,7 +166,9 @@ def bundle_of(task: str, volume: bool) -> str:
     return row.volumes if volume else row.images
 
 
-def choose_task(words: tuple[str, str], color: bool, volume: bool, series: bool = False) -> tuple[str, str]:
+def choose_task(
+    words: tuple[str, str], color: bool, volume: bool, series: bool = False, hu: bool = False
+) -> tuple[str, str]:
     """Choose a task by what is known of both images.
 
     Args:
@@ -174,6 +176,7 @@ def choose_task(words: tuple[str, str], color: bool, volume: bool, series: bool 
         color: whether the second image is in color.
         volume: whether the images are volumes.
         series: whether the second image is a DICOM series.
+        hu: whether the second image has the values of a CT in HU.
 
     Returns:
         The task, and a sentence that tells the user about the choice.
@@ -182,6 +185,7 @@ def choose_task(words: tuple[str, str], color: bool, volume: bool, series: bool 
         >>> choose_task(("mri", "pet"), color=False, volume=False)[0]
         'pet_mri'
     """
+    words = (words[0], words[1] or ("ct" if hu else ""))
     fitting = [row for row in TASKS.values() if row.second == words[1]]
     fitting = fitting or [row for row in TASKS.values() if exchanged(row.name, words)]
     if fitting:
@@ -196,7 +200,7 @@ def choose_task(words: tuple[str, str], color: bool, volume: bool, series: bool 
     if series:
         what = f"the second series is {'in color, ' if color else ''}{LABELS.get(words[1], 'of no stated modality')}"
     elif volume:
-        what = "volumes, the second one in color" if color else "volumes"
+        what = "volumes" + (", the second one in color" if color else ", the second one in HU" if hu else "")
     else:
         what = f"the second image is {'in color' if color else 'grey'}"
         what += f" and named {LABELS[words[1]]}" if fitting else ""

@@ -44,6 +44,19 @@ def test_the_command_line_picks_the_bundle(run_cli, pair, tmp_path):
     assert again.code == 0 and "already there" in again.out
 
 
+@pytest.mark.parametrize(("name", "in_hu"), [("second.nii.gz", True), ("second.nii.gz", False), ("flair.nii.gz", True)])
+def test_a_volume_of_no_name_with_the_values_of_a_ct_is_one(pair, name, in_hu):
+    first = nibabel.load(pair[0])
+    values = np.full(SIZE, 0 if in_hu else 1000, np.int16)
+    values[4:-4, 4:-4, 4:-4] = 1000 + np.linspace(0, 80, SIZE[2] - 8)
+    values[10, 10, 10] = 2200
+    path = pair[0].with_name(name)
+    nibabel.save(nibabel.Nifti1Image(values - np.int16(1000), first.affine), path)
+    task, told = Case.of({"case": "1", "image": pair[0], "image2": path}).task()
+    expected = "ct_mri" if in_hu and name == "second.nii.gz" else "t2_flair"
+    assert task == expected and told.startswith("volumes, the second one in HU:" if task == "ct_mri" else "volumes: ")
+
+
 def test_the_phantom_of_a_task_of_volumes(run_cli, tmp_path, monkeypatch):
     monkeypatch.setattr("clinicalfmamba_nets.data.write_brain_pair", lambda folder: write_brain_pair(folder, SIZE))
     done = run_cli("fuse", "--phantom", "--task", "t2_flair", "-o", tmp_path / "out")
