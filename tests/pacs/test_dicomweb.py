@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.server
+import json
 import shutil
 import ssl
 import subprocess
 import threading
+from urllib.parse import parse_qs, urlsplit
 
+import pydicom
 import pytest
 
 from clinicalfmamba_nets.errors import FusionInputError
@@ -147,3 +150,81 @@ def test_the_place_on_the_disk_is_bounded(tmp_path, monkeypatch, limit, told):
             file.truncate(2**29 + 1)
     with pytest.raises(FusionInputError, match=told):
         archive.fetch("1.1", [series], tmp_path, most=2**29)
+
+
+class Service:
+    """A DICOMweb service of two objects, which keeps what is sent to it and can answer otherwise.
+
+    Args:
+        files: what it holds.
+    """
+
+    def __init__(self, files):
+        self.objects = {str(pydicom.dcmread(file).SOPInstanceUID): file.read_bytes() for file in files}
+        self.asked: list[str] = []
+        self.most, self.counted, self.refuses = 100, True, lambda method, number: 0
+        self.answer = ("application/dicom+json", True)
+        self.url = ""
+
+    def rows(self, path):
+        """The rows of a search, as many as one answer holds, from where it begins."""
+        count = {"00201209": len(self.objects)} if self.counted else {}
+        series = [{"0020000E": uid, "00080060": "MR", **count} for uid in ("1.2.8", "1.2.9")]
+        named = series if path.endswith("/series") else [{"00080018": uid} for uid in sorted(self.objects)]
+        begin = int(parse_qs(urlsplit(self.asked[-1]).query).get("offset", ["0"])[0])
+        some = named[begin : begin + self.most]
+        return [{tag: {"vr": "UI", "Value": [value]} for tag, value in row.items()} for row in some]
+
+    def told(self, method, path):
+        """Type and content of the answer to a question."""
+        if method == "POST":
+            named = [{"00081155": {"vr": "UI", "Value": [uid]}} for uid in self.objects]
+            stored = {"00081199": {"vr": "SQ", "Value": named}}
+            return self.answer[0], json.dumps(stored).encode() if self.answer[1] else b""
+        if "/instances/" not in path:
+            return "application/dicom+json", json.dumps(self.rows(path)).encode()
+        content = self.objects[path.rpartition("/")[2]]
+        body = b"--x\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--x--"
+        return 'multipart/related; type="application/dicom"; boundary=x', body
+
+
+@pytest.fixture
+def service(head_study):
+    pytest.importorskip("dicomweb_client", reason="dicomweb-client is not installed: pip install dicomweb-client")
+    state = Service(sorted(head_study(slices=1).iterdir()))
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self):
+            if self.command == "POST":
+                while size := int(self.rfile.readline().strip() or b"0", 16):
+                    self.rfile.read(size + 2)
+                self.rfile.readline()
+            state.asked.append(f"{self.command} {self.path}")
+            number = sum(one.startswith(self.command) for one in state.asked)
+            code = state.refuses(self.command, number)
+            kind, content = state.told(self.command, urlsplit(self.path).path)
+            self.send_response(code or 200)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(b"" if code else content)
+
+        do_GET = do_POST = answer  # noqa: N815
+
+        def log_message(self, *words):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    state.url = f"http://127.0.0.1:{server.server_port}/dicom-web"
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_list_that_comes_in_parts_is_whole(service, counted):
+    """An archive that gives one row at a time made the choice among one series, and of images not counted, one."""
+    service.most, service.counted = 1, counted
+    found = Archive(service.url).series("1.2.3")
+    assert [series.uid for series in found] == ["1.2.8", "1.2.9"]
+    assert all(len(series.instances) == 2 for series in found)

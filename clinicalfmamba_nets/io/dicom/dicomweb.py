@@ -7,11 +7,12 @@ was sent is read back. Nothing but what the caller names is asked for: plain UID
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,27 +101,21 @@ class Archive:
             FusionInputError: no answer, half of one, or no such study.
         """
         check_uid(study)
+        ask = functools.partial(self._client.search_for_series, study, fields=_SERIES_FIELDS)
         with answers_told(self.name, f"study {study}"):
-            rows = self._client.search_for_series(study, fields=_SERIES_FIELDS) or []
-            found = [row for row in map(_plain, rows) if not only or row["SeriesInstanceUID"] in only]
+            rows = _all_rows(ask, "SeriesInstanceUID")
         if not rows:
             raise input_error(f"{self.name}: study {study}", "its series", "none", "check the UID and the rights")
-        wanted = [row for row in found if _may_hold_images(row)]
-        return [self._whole(study, row) for row in wanted]
+        found = [row for row in rows if not only or row["SeriesInstanceUID"] in only]
+        return [self._whole(study, row) for row in found if _may_hold_images(row)]
 
     def _whole(self, study: str, row: Mapping[str, str]) -> RemoteSeries:
         """Return a series with all its instances, or refuse an answer that lacks some."""
         uid, stated = check_uid(row["SeriesInstanceUID"], "series"), row["NumberOfSeriesRelatedInstances"]
-        named: dict[str, None] = {}
+        ask = functools.partial(self._client.search_for_instances, study, uid, fields=["SOPInstanceUID"])
         with answers_told(self.name, f"series {uid}"):
-            while True:
-                begin, fields = len(named) or None, ["SOPInstanceUID"]
-                more = self._client.search_for_instances(study, uid, offset=begin, fields=fields)
-                new = [_plain(item)["SOPInstanceUID"] for item in more or []]
-                new = [check_uid(item, "instance") for item in new if item not in named]
-                named.update(dict.fromkeys(new))
-                if not new or not stated.isdigit() or len(named) >= int(stated):
-                    break
+            rows = _all_rows(ask, "SOPInstanceUID", int(stated) if stated.isdigit() else None)
+        named = [check_uid(item["SOPInstanceUID"], "instance") for item in rows]
         if stated.isdigit() and len(named) != int(stated) or not named:
             found = f"{len(named)}"
             raise input_error(f"{self.name}: series {uid}", f"{stated or 'some'} images", found, "run it again")
@@ -215,6 +210,25 @@ def listing_digest(series: Sequence[RemoteSeries]) -> str:
     """
     listed = sorted((part.uid, *part.instances) for part in series)
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def _all_rows(
+    ask: Callable[..., Sequence[Mapping[str, Any]] | None], key: str, stated: int | None = None
+) -> list[dict[str, str]]:
+    """Return what a search finds, each once; archives give so many at a time, and ignore or heed where to begin.
+
+    Args:
+        ask: searches from the row `offset` on, None for the first.
+        key: keyword of the UID that tells rows apart.
+        stated: how many there are; None where nothing tells, so that it is asked until nothing new comes.
+    """
+    found: dict[str, dict[str, str]] = {}
+    while True:
+        rows = [_plain(row) for row in ask(offset=len(found) or None) or []]
+        new = {row[key]: row for row in rows if row[key] not in found}
+        found |= new
+        if not new or (stated is not None and len(found) >= stated):
+            return list(found.values())
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, str]:
