@@ -228,3 +228,34 @@ def test_a_list_that_comes_in_parts_is_whole(service, counted):
     found = Archive(service.url).series("1.2.3")
     assert [series.uid for series in found] == ["1.2.8", "1.2.9"]
     assert all(len(series.instances) == 2 for series in found)
+
+
+@pytest.mark.parametrize(
+    "answer", [("application/dicom+json", False), ("application/dicom+json; charset=utf-8", True), ("text/plain", True)]
+)
+def test_an_answer_that_names_nothing_is_no_refusal(service, tmp_path, answer):
+    """dicomweb-client 0.61.2 reads no answer whose type has a charset: all was told to be refused, and lay there."""
+    service.answer = answer
+    files = sorted((tmp_path / "study").iterdir())
+    assert len(Archive(service.url).store("1.2.3", files)) == 2
+    assert sum("/instances/" in one for one in service.asked) == 2, "each was read back"
+    service.objects = dict.fromkeys(service.objects, files[0].read_bytes())
+    with pytest.raises(FusionInputError, match="expected the object as it was sent, found another one"):
+        Archive(service.url).store("1.2.3", files)
+
+
+def test_what_was_stored_before_a_fault_is_told(service, tmp_path, monkeypatch):
+    monkeypatch.setattr(dicomweb, "_BATCH", 1)
+    service.refuses = lambda method, number: 500 if (method, number) == ("POST", 2) else 0
+    files = sorted((tmp_path / "study").iterdir())
+    with pytest.raises(FusionInputError, match=r"HTTP 500; .* \(1 of 2 objects were stored, the same line again"):
+        Archive(service.url).store("1.2.3", files)
+    service.refuses = lambda method, number: 500
+    with pytest.raises(FusionInputError, match=r"HTTP 500; try again later$"):
+        Archive(service.url).store("1.2.3", files)
+
+
+def test_a_busy_archive_is_asked_again_after_something_was_sent(service, tmp_path):
+    service.refuses = lambda method, number: 503 if (method, number) == ("GET", 1) else 0
+    assert len(Archive(service.url).store("1.2.3", sorted((tmp_path / "study").iterdir()))) == 2
+    assert [one.split()[0] for one in service.asked] == ["POST", "GET", "GET", "GET"]

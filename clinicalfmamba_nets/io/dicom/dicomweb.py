@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
 from clinicalfmamba_nets.io.dicom.modules import NOTICE
-from clinicalfmamba_nets.io.dicom.web_session import answers_told, open_client
+from clinicalfmamba_nets.io.dicom.web_session import answers_told, open_client, sent_once
 from clinicalfmamba_nets.io.files import PathLike, atomic_file, printable, to_path
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -176,16 +176,27 @@ class Archive:
         Raises:
             FusionInputError: no answer, a refusal, or something else comes back than was sent.
         """
-        sent = []
+        sent: list[str] = []
         for batch in _batches(files):
             objects = [read_dataset(file, pixels=True) for file in batch]
-            with answers_told(self.name, f"study {study}", sending=True):
-                self._client.set_http_retry_params(retry=False)  # a second try would send what is left of a generator
-                answer = self._client.store_instances(objects, study)
             uids = [str(item.SOPInstanceUID) for item in objects]
-            _check_stored(answer, uids, self.name)
-            for item in objects:
-                self._compare(study, item)
+            kept = len(sent)
+            try:
+                with answers_told(self.name, f"study {study}", sending=True), sent_once(self._client):
+                    answer = self._client.store_instances(objects, study)
+                stored, refused = _outcome(answer, uids)
+                kept += len(stored)
+                if refused:
+                    found = f"{len(refused)} of {len(uids)} refused, the first: {refused[0]}"
+                    where, remedy = f"{self.name}: study {study}", "ask who runs the archive"
+                    raise input_error(where, "all objects to be stored", found, remedy)
+                for item in objects:
+                    self._compare(study, item)
+            except FusionInputError as error:
+                if not kept:
+                    raise
+                told = f"{kept} of {len(files)} objects were stored, the same line again sends all of them"
+                raise FusionInputError(f"{error} ({told})") from error
             sent += uids
         return sent
 
@@ -269,13 +280,16 @@ def _batches(files: Sequence[PathLike]) -> Iterator[list[PathLike]]:
         yield batch
 
 
-def _check_stored(answer: Any, uids: Sequence[str], name: str) -> None:
+def _outcome(answer: Any, uids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the UIDs of objects that an archive says it has stored, and of those it has not.
+
+    Where its answer names none at all (an empty one, or one of a media type that dicomweb-client does not read, as
+    "application/dicom+json; charset=utf-8"), nothing is known, and reading back tells.
+    """
     failed = [str(item.get("ReferencedSOPInstanceUID")) for item in answer.get("FailedSOPSequence") or []]
-    kept = {str(item.get("ReferencedSOPInstanceUID")) for item in answer.get("ReferencedSOPSequence") or []}
-    lost = failed or [uid for uid in uids if uid not in kept]
-    if lost:
-        found = f"{len(lost)} of {len(uids)} refused, the first: {lost[0]}"
-        raise FusionInputError(f"{name}: expected all objects to be stored, found {found}; ask who runs the archive")
+    named = {str(item.get("ReferencedSOPInstanceUID")) for item in answer.get("ReferencedSOPSequence") or []}
+    stored = [uid for uid in uids if uid in named]
+    return stored, failed or [uid for uid in uids if stored and uid not in named]
 
 
 def _content(dataset: Any) -> list[Any]:

@@ -69,8 +69,23 @@ def open_client(url: str, headers: Mapping[str, str]) -> Any:
         remedy = "run `pip install 'clinicalfmamba-nets[dicomweb]'`"
         raise FusionInputError(f"DICOMweb: expected the package dicomweb-client, found none; {remedy}") from None
     client = DICOMwebClient(url, _session(headers), timeout=TIMEOUT)
-    client.set_http_retry_params(max_attempts=_TRIES, wait_exponential_multiplier=_PAUSE)
+    _ask_again(client)
     return client
+
+
+def _ask_again(client: Any) -> None:
+    """Let a client put a question again that a busy archive has not answered."""
+    client.set_http_retry_params(max_attempts=_TRIES, wait_exponential_multiplier=_PAUSE)
+
+
+@contextlib.contextmanager
+def sent_once(client: Any) -> Iterator[None]:
+    """Let a client send what it sends once: a second try would send what is left of a generator."""
+    client.set_http_retry_params(retry=False)
+    try:
+        yield
+    finally:
+        _ask_again(client)
 
 
 def _session(headers: Mapping[str, str]) -> Any:
