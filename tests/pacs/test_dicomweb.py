@@ -41,6 +41,10 @@ def test_a_bad_header_is_told_without_its_value(line):
         ("file:///etc/passwd", "the URL of a DICOMweb service"),
         ("pacs.example/dicom-web", "the URL of a DICOMweb service"),
         ("", "the URL of a DICOMweb service"),
+        ("http://[::1/dicom-web", "the URL of a DICOMweb service"),
+        ("http://pacs:word41/dicom-web", "the URL of a DICOMweb service"),
+        ("http://pacs:99999/dicom-web", "the URL of a DICOMweb service"),
+        ("http://pacs one/dicom-web", "the URL of a DICOMweb service"),
     ],
 )
 def test_urls_that_are_refused_are_told_without_secrets(url, told):
@@ -259,3 +263,9 @@ def test_a_busy_archive_is_asked_again_after_something_was_sent(service, tmp_pat
     service.refuses = lambda method, number: 503 if (method, number) == ("GET", 1) else 0
     assert len(Archive(service.url).store("1.2.3", sorted((tmp_path / "study").iterdir()))) == 2
     assert [one.split()[0] for one in service.asked] == ["POST", "GET", "GET", "GET"]
+
+
+def test_a_page_where_a_list_was_asked_for(service, monkeypatch):
+    monkeypatch.setattr(service, "told", lambda method, path: ("text/html", b"<html>Log in</html>"))
+    with pytest.raises(FusionInputError, match="found one that is no JSON; check the URL, and whether it"):
+        Archive(service.url).series("1.2.3")

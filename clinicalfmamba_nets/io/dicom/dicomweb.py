@@ -84,9 +84,9 @@ class Archive:
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
         self.url = url.rstrip("/")
+        self._client = open_client(self.url, dict(headers or {}))
         self.name = urlsplit(self.url).netloc
         self.warning = ""
-        self._client = open_client(self.url, dict(headers or {}))
         if headers and self.url.startswith("http://") and urlsplit(self.url).hostname not in ("localhost", "127.0.0.1"):
             self.warning = f"{self.name}: http sends the password or token as it is; https would hide it"
 
