@@ -70,6 +70,16 @@ def test_storage_changes_no_picture_and_no_place(order, flipped):
     assert grid.caption(Plane(2, 10)) == f"axial, slice {number} of 20, S 30.0 mm"
 
 
+@pytest.mark.parametrize("tilt", [8, 15, 30, 44])
+def test_thick_slices_that_are_tilted_keep_their_sides(tilt):
+    """Slices of 5 mm with pixels of 0.45 mm, tilted by 8 degrees: right was drawn on the left, the face below."""
+    angle, affine = np.deg2rad(tilt), np.diag([-0.45, -0.45, 5.0, 1.0])
+    affine[1:3, 1:3] = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ affine[1:3, 1:3]
+    turned = np.flip(volume(), (0, 1)).copy()
+    affine[:3, 3] = -affine[:3, :3] @ [59, 59, 0]
+    assert np.array_equal(axial(sample(turned, affine), 0), axial(sample(), 0))
+
+
 def test_red_tells_what_became_brighter():
     difference = axial(sample(), 3)
     assert difference[45, 45].tolist() == [255, 0, 0] and difference[15, 15].max() == 0
