@@ -18,6 +18,11 @@ _ORDERS = tuple(itertools.permutations(range(3)))
 PATIENT, DIRECTIONS, OTHER, NONE = "patient", "directions", "other", "none"
 
 
+def has_sides(coordinates: str) -> bool:
+    """Tell whether left and right are known where an affine leads to "patient", "directions", "other" or "none"."""
+    return coordinates in (PATIENT, DIRECTIONS)
+
+
 def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 

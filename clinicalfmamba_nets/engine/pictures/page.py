@@ -64,7 +64,7 @@ def write_pages(path: Path, cases: Iterable[PageCase], facts: Mapping[str, Any],
 
 
 def _is_volume(told: Mapping[str, Any]) -> bool:
-    return bool(told.get("placed")) and min(told["shape"]) > 1
+    return bool(told.get("sided")) and min(told["shape"]) > 1
 
 
 def _kept(case: PageCase, file: Path) -> tuple[dict[str, Any], int, Path]:
@@ -92,9 +92,9 @@ def _parts(sizes: Sequence[int], largest: int) -> list[int]:
     return parts
 
 
-def _common(facts: Mapping[str, Any], placed: bool) -> dict[str, Any]:
+def _common(facts: Mapping[str, Any], volumes: bool) -> dict[str, Any]:
     """Return what all files of a page share."""
-    script, told = niivue_script() if placed else ("", "")
+    script, told = niivue_script() if volumes else ("", "")
     tables = {name: base64.b64encode(palette_table(name).tobytes()).decode() for name in PALETTES}
     return {"run": dict(facts) | {"niivue": told}, "palettes": tables, "niivue": script}
 

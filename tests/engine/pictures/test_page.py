@@ -23,7 +23,7 @@ def case(name="7", side=4, **facts) -> PageCase:
     values = np.random.default_rng(side).integers(0, 900, (side,) * 3)
     grid = Grid((side,) * 3, np.eye(4))
     layers = [grey_layer(letter, values, grid, [[0, 0], [64, 1]]) for letter in ("a", "b", "fused")]
-    shape = {"shape": [side] * 3, "placed": True, "picture": False, "labels": ["MRI", "CT"]}
+    shape = {"shape": [side] * 3, "sided": True, "placed": True, "picture": False, "labels": ["MRI", "CT"]}
     return PageCase({"name": name, "status": "done"} | shape | facts, layers)
 
 
