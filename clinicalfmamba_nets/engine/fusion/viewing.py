@@ -20,6 +20,7 @@ from clinicalfmamba_nets.engine.fusion.trust import trust_scores
 from clinicalfmamba_nets.engine.pictures.page import PageCase, write_pages
 from clinicalfmamba_nets.engine.pictures.page_case import page_case
 from clinicalfmamba_nets.engine.run.failures import find_input_error
+from clinicalfmamba_nets.engine.run.overrides import check_data
 from clinicalfmamba_nets.engine.run.record import RUN_FILE, Records
 from clinicalfmamba_nets.engine.run.workflows import read_bundle
 from clinicalfmamba_nets.errors import input_error
@@ -182,7 +183,7 @@ def load_pair(case: Case, record: Mapping[str, Any]) -> tuple[dict[str, Any], ND
 
     kept = record.get("settings") or {}
     asked = {name: kept[name] for name in (*BUNDLE_SETTINGS, "register") if kept.get(name) not in (None, False, "none")}
-    parsed = read_bundle(record["bundle"], "inference", overrides={"task": record["task"], **asked})
+    parsed = read_bundle(record["bundle"], "inference", overrides=check_data({"task": record["task"], **asked}))
     sample: dict[str, Any] = case.entry()
     raw = np.zeros(0)
     with user_errors_alone():

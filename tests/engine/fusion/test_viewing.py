@@ -127,3 +127,12 @@ def test_a_case_that_keeps_no_report_has_a_page_of_its_own(tmp_path):
     assert told["name"] == "7" and told["labels"] == ["MRI", "CT"] and told["record"]["weights"] == "w" * 64
     low, step = (told["layers"]["b"][key] for key in ("low", "step"))
     assert numbers["b"].max() * step + low == raw[1].max()
+
+
+def test_a_record_is_never_run(tmp_path):
+    run = f"$open({str(tmp_path / 'ran')!r}, 'w').close()"
+    settings = {"window_a": {"_target_": "builtins.open", "file": str(tmp_path / "ran"), "mode": "w"}}
+    for number, changed in enumerate([{"task": run}, {"settings": {"window_b": run}}, {"settings": settings}]):
+        run_json(tmp_path, [result(tmp_path, **changed)])
+        _, (cause,) = write_view(tmp_path)
+        assert "which a bundle would run" in cause and not (tmp_path / "ran").exists(), number
