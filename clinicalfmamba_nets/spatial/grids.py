@@ -56,8 +56,7 @@ def axis_order(affine: np.ndarray, reference: np.ndarray) -> tuple[list[int], li
         ([0, 1, 2], [0])
     """
     turn = np.linalg.solve(_directions(reference), _directions(affine))
-    fits = [np.prod([abs(turn[place, axis]) for place, axis in enumerate(order)]) for order in _ORDERS]
-    order = list(_ORDERS[int(np.argmax(fits))])
+    order = list(max(_ORDERS, key=lambda axes: sum(abs(turn[place, axis]) for place, axis in enumerate(axes))))
     return order, [place for place in range(3) if turn[place, order[place]] < 0]
 
 
