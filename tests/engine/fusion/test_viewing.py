@@ -136,3 +136,21 @@ def test_a_record_is_never_run(tmp_path):
         run_json(tmp_path, [result(tmp_path, **changed)])
         _, (cause,) = write_view(tmp_path)
         assert "which a bundle would run" in cause and not (tmp_path / "ran").exists(), number
+
+
+def test_a_result_of_another_case_is_not_shown(tmp_path):
+    run_json(tmp_path, [result(tmp_path, "7"), result(tmp_path, "8", seed=1)])
+    (tmp_path / "7_fused.nii.gz").write_bytes((tmp_path / "8_fused.nii.gz").read_bytes())
+    (path,), lost = write_view(tmp_path)
+    told = [case["status"] for case in page_of(path)[0]["cases"]]
+    assert len(lost) == 1 and "7_fused.nii.gz: expected the result of this case, found one that was changed" in lost[0]
+    assert sorted(told) == ["done", "not shown"]
+
+
+@pytest.mark.parametrize(
+    "report", ["[1]", '{"outputs": [1]}', '{"outputs": 3}', '{"outputs": [], "settings": [1]}', '{"outputs": {}}']
+)
+def test_a_report_of_another_kind_is_refused(tmp_path, report):
+    (tmp_path / "run.json").write_text(report)
+    with pytest.raises(FusionInputError, match=r"run\.json: expected the report of a fusion, found none"):
+        write_view(tmp_path)
