@@ -112,6 +112,14 @@ def test_many_cases_go_to_several_files_that_know_one_another(tmp_path):
     assert 'id="case-0-a"' in files[0].read_text() and 'id="case-0-a"' not in files[1].read_text()
 
 
+def test_further_files_of_an_earlier_page_go(tmp_path):
+    """A page without names lay beside the further files of one with names."""
+    write_pages(tmp_path / "view.html", [case(str(number), 12) for number in range(5)], {}, largest=30000)
+    (tmp_path / "view_4.html").write_text("mine")
+    write_pages(tmp_path / "view.html", [case()], {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["view.html", "view_4.html"]
+
+
 def test_a_page_that_cannot_be_made_leaves_the_earlier_one(tmp_path):
     (tmp_path / "view.html").write_text("earlier")
 
