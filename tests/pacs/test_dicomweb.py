@@ -168,12 +168,13 @@ class Service:
         self.asked: list[str] = []
         self.most, self.counted, self.refuses = 100, True, lambda method, number: 0
         self.answer = ("application/dicom+json", True)
-        self.url = ""
+        self.url, self.description = "", ""
 
     def rows(self, path):
         """The rows of a search, as many as one answer holds, from where it begins."""
         count = {"00201209": len(self.objects)} if self.counted else {}
-        series = [{"0020000E": uid, "00080060": "MR", **count} for uid in ("1.2.8", "1.2.9")]
+        known = {"00080060": "MR", "0008103E": self.description, **count}
+        series = [{"0020000E": uid, **known} for uid in ("1.2.8", "1.2.9")]
         named = series if path.endswith("/series") else [{"00080018": uid} for uid in sorted(self.objects)]
         begin = int(parse_qs(urlsplit(self.asked[-1]).query).get("offset", ["0"])[0])
         some = named[begin : begin + self.most]
@@ -269,3 +270,13 @@ def test_a_page_where_a_list_was_asked_for(service, monkeypatch):
     monkeypatch.setattr(service, "told", lambda method, path: ("text/html", b"<html>Log in</html>"))
     with pytest.raises(FusionInputError, match="found one that is no JSON; check the URL, and whether it"):
         Archive(service.url).series("1.2.3")
+
+
+@pytest.mark.parametrize(
+    ("description", "found"),
+    [("Not for diagnostic use: fused MR+CT", 0), ("Not for diagnostic use - CT AC", 2), ("T2 axial", 2)],
+)
+def test_fused_series_alone_are_left_out(service, description, found):
+    """Scanners write the notice too, as for the CT of a PET: such a series was not there for the choice."""
+    service.description = description
+    assert len(Archive(service.url).series("1.2.3")) == found

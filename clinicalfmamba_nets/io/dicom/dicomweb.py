@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
-from clinicalfmamba_nets.io.dicom.modules import NOTICE
+from clinicalfmamba_nets.io.dicom.modules import FUSED
 from clinicalfmamba_nets.io.dicom.web_session import answers_told, open_client, sent_once
 from clinicalfmamba_nets.io.files import PathLike, atomic_file, printable, to_path
 
@@ -254,7 +254,7 @@ def _plain(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _may_hold_images(row: Mapping[str, str]) -> bool:
-    return row["Modality"] not in _WITHOUT_PIXELS and not row["SeriesDescription"].startswith(NOTICE)
+    return row["Modality"] not in _WITHOUT_PIXELS and not row["SeriesDescription"].startswith(FUSED)
 
 
 def _check_room(folder: Path, taken: int, most: int, where: str) -> None:
