@@ -75,5 +75,5 @@ class FusionTask(PairTask):
         found = self.pipelines.pop(key, None) or FusionPipeline(task, device, bundle=self.bundle, settings=asked)
         self.pipelines[key] = found
         while len(self.pipelines) > MOST_PIPELINES:
-            del self.pipelines[next(iter(self.pipelines))]  # the one that was asked longest ago
+            self.pipelines.pop(next(iter(self.pipelines)), None)  # the one that was asked longest ago
         return found
