@@ -209,7 +209,8 @@ def service(head_study):
             code = state.refuses(self.command, number)
             kind, content = state.told(self.command, urlsplit(self.path).path)
             self.send_response(code or 200)
-            self.send_header("Content-Type", kind)
+            if kind:
+                self.send_header("Content-Type", kind)
             self.end_headers()
             self.wfile.write(b"" if code else content)
 
@@ -236,7 +237,7 @@ def test_a_list_that_comes_in_parts_is_whole(service, counted):
 
 
 @pytest.mark.parametrize(
-    "answer", [("application/dicom+json", False), ("application/dicom+json; charset=utf-8", True), ("text/plain", True)]
+    "answer", [("application/dicom+json", False), ("application/dicom+json; charset=utf-8", True), ("", True)]
 )
 def test_an_answer_that_names_nothing_is_no_refusal(service, tmp_path, answer):
     """dicomweb-client 0.61.2 reads no answer whose type has a charset: all was told to be refused, and lay there."""

@@ -108,6 +108,7 @@ def _session(headers: Mapping[str, str]) -> Any:
             given = settings.get("headers") or {}
             given.pop("Host", None)  # dicomweb-client leaves the port out
             answer = super().request(method, url, *arguments, **settings)
+            answer.headers.setdefault("Content-Type", "")  # dicomweb-client asks for it unseen
             if answer.is_redirect:
                 answer.close()
                 raise requests.TooManyRedirects("redirect", response=answer)
