@@ -56,12 +56,22 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
             say(f"sheet    {sheet}")
     say(f"report   {report.path}")
     lost = write_page(options.output) if options.html else []
+    if report.count("done") and not options.html:
+        tell_old_page(output)
     if options.dicomweb and options.html and not options.keep_fetched:
         clean_fetched(cases, [result.case for result in report.outputs if result.status != "failed"])
     failed = report.count("failed") + len(lost)
     if failed and len(cases) > 1:
         return fail(f"{failed} of {len(cases)} cases failed, the first: {report.first_error() or lost[0]}")
     return fail(str(report.first_error() or lost[0])) if failed else 0
+
+
+def tell_old_page(folder: Path) -> None:
+    """Tell that the page in a folder of results is older than they are."""
+    from clinicalfmamba_nets.engine.fusion.viewing import PAGE
+
+    if (folder / PAGE).is_file():
+        say(f"page     {folder / PAGE} shows earlier results; `{PROGRAM} view {folder}` writes it anew")
 
 
 def write_page(folder: str, anonymous: bool = False, browse: bool = False) -> list[str]:

@@ -66,7 +66,7 @@ def run_configured(
     settings |= free
     if not {"dataset_dir", "datalist"} & settings.keys():
         parser.error("expected --dataset_dir DIR or --datalist FILE, found neither")
-    from clinicalfmamba_nets.engine.run.overrides import check_override_names
+    from clinicalfmamba_nets.engine.run.overrides import check_override_names, literal
     from clinicalfmamba_nets.engine.run.settings import check_settings
     from clinicalfmamba_nets.engine.run.tasks import VOLUMES
     from clinicalfmamba_nets.engine.run.workflows import find_bundle, run_bundle
@@ -83,6 +83,7 @@ def run_configured(
         from clinicalfmamba_nets.engine.run.devices import named_device
 
         settings["device"] = named_device(device)
+    settings |= {name: literal(settings[name]) for name in ("dataset_dir", "datalist", "output_dir") if given[name]}
     run_bundle(bundle, workflow, overlays, settings)
     return 0
 

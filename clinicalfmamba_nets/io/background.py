@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
-from clinicalfmamba_nets.io.files import check_values
+from clinicalfmamba_nets.io.files import check_values, percent
 
 # Along an axis with fewer places, everything lies at the border.
 _LEAST_SIDE = 4
@@ -34,7 +34,7 @@ def fill_background(array: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarra
     if missing is None or count in (0, array.size) or np.isinf(array).any():
         check_values(array, name)
         return array, None, []
-    share = f"{count} NaN values ({100 * count / array.size:.2g} %)"
+    share = f"{count} NaN values ({percent(count, array.size)})"
     inside = count - int(_hangs_on_border(missing).sum())
     if inside:
         found = f"{share}, {inside} of them inside the image"

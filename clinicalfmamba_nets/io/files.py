@@ -118,6 +118,17 @@ def check_memory(path: PathLike, needed: int) -> None:
         raise input_error(printable(path), expected, found, "crop it or use a machine with more memory")
 
 
+def percent(part: int, whole: int) -> str:
+    """Return a share in percent for a message, with two digits or whole.
+
+    Example:
+        >>> percent(1, 30000), percent(1, 8), percent(997, 1000)
+        ('0.0033 %', '12 %', '100 %')
+    """
+    share = 100 * part / whole
+    return f"{share:.0f} %" if share >= 10 else f"{share:.2g} %"
+
+
 def check_values(array: Any, name: str) -> None:
     """Refuse pixels that cannot be fused: complex, structured, NaN, infinite, or too great for float32.
 
@@ -137,7 +148,7 @@ def check_values(array: Any, name: str) -> None:
     if array.dtype.kind == "f":
         bad = int(array.size - np.count_nonzero(np.isfinite(array)))
         if bad:
-            found = f"{bad} NaN or infinite values ({100 * bad / array.size:.2g} %)"
+            found = f"{bad} NaN or infinite values ({percent(bad, array.size)})"
             raise input_error(name, "finite values", found, "replace them, for example by the background value")
     if array.dtype.kind == "f" or array.dtype.itemsize > 3:
         _check_precision(float(array.min()), float(array.max()), name)

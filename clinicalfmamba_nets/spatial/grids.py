@@ -12,9 +12,15 @@ from clinicalfmamba_nets.errors import FusionInputError, input_error
 TOLERANCE = 0.05
 # Up to this part of that side, and at most this many mm, they are still one grid that was rounded, which is told.
 _ROUNDING, _ROUNDING_MM = 0.1, 0.1
+_ORDERS = tuple(itertools.permutations(range(3)))
 # What an affine leads to: mm in the patient, the same but for an unknown origin, mm in a space whose axes have no
 # anatomical names, or nothing that was measured.
 PATIENT, DIRECTIONS, OTHER, NONE = "patient", "directions", "other", "none"
+
+
+def has_sides(coordinates: str) -> bool:
+    """Tell whether left and right are known where an affine leads to "patient", "directions", "other" or "none"."""
+    return coordinates in (PATIENT, DIRECTIONS)
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -35,23 +41,28 @@ def _corner_distance(affine_a: np.ndarray, affine_b: np.ndarray, shape: tuple[in
 def axis_order(affine: np.ndarray, reference: np.ndarray) -> tuple[list[int], list[int]]:
     """Tell how the axes of a volume must be permuted and flipped to run as those of a reference affine.
 
+    The order is that in which the directions agree best, whatever the sides of the voxels: a tilted slice that is
+    many times as thick as its pixels are wide still has its own axes.
+
     Args:
         affine: 4 x 4, index to mm.
         reference: the affine whose order is wanted; the unit matrix for right, anterior, superior.
 
     Returns:
-        The axis of the volume that goes to each place, and the places that are then flipped; nothing to be done
-        where no order fits.
+        The axis of the volume that goes to each place, and the places that are then flipped.
 
     Example:
         >>> axis_order(np.diag([-1.0, 1.0, 2.0, 1.0]), np.eye(4))
         ([0, 1, 2], [0])
     """
-    turn = np.linalg.solve(reference[:3, :3], affine[:3, :3])
-    order = np.abs(turn).argmax(axis=1).tolist()
-    if sorted(order) != [0, 1, 2]:
-        return [0, 1, 2], []
+    turn = np.linalg.solve(_directions(reference), _directions(affine))
+    order = list(max(_ORDERS, key=lambda axes: sum(abs(turn[place, axis]) for place, axis in enumerate(axes))))
     return order, [place for place in range(3) if turn[place, order[place]] < 0]
+
+
+def _directions(affine: np.ndarray) -> np.ndarray:
+    """Return the directions of the axes of a 4 x 4 affine as unit vectors, in columns."""
+    return affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
 
 
 def reorder(array: np.ndarray, affine: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +74,7 @@ def reorder(array: np.ndarray, affine: np.ndarray, reference: np.ndarray) -> tup
         reference: the affine whose order is wanted.
 
     Returns:
-        The volume, and its affine in the new order; both as they were where no order fits.
+        The volume, and its affine in the new order.
     """
     order, backwards = axis_order(affine, reference)
     affine = affine[:, [*order, 3]]

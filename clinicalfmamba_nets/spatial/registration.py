@@ -26,6 +26,9 @@ _GOOD_OVERLAP = 0.5
 _LEAST_GAIN = 1.02
 _AIR = -1000.0  # HU; scanners fill what lies outside their field of view with less, as -2000 or -3024
 _FAR = (30.0, 50.0)  # degrees, mm
+# mm of the least side of a volume: of a template's uppermost 46 mm, registered to a whole CT, the result was 6 mm off
+# (mutual information .39, 2.1 times that 6 mm away), of a corner of 60 mm 15 mm.
+_DEEP = 80.0
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,11 @@ def register_rigid(
     if same_frame_of_reference and after.information < _LEAST_GAIN * before.information:
         matrix, after = np.eye(4), compare.with_sharpness(np.eye(4))
     _check_match(after, names)
-    return _judged(RigidAlignment(matrix, center, before, after))
+    aligned = _judged(RigidAlignment(matrix, center, before, after))
+    depths = {"first": _depth(fixed, fixed_affine), "second": _depth(moving, moving_affine)}
+    told = "may fit in more than one place: compare the rims of both skulls"
+    thin = [f"the {name} volume is only {mm:.0f} mm deep and {told}" for name, mm in depths.items() if mm < _DEEP]
+    return replace(aligned, warnings=(*aligned.warnings, *thin))
 
 
 def _refined(
@@ -192,6 +199,11 @@ def _judged(alignment: RigidAlignment) -> RigidAlignment:
     elif np.linalg.norm(alignment.shift) > _FAR[1]:  # as where two scanners count from two origins
         notes.append("the second volume was moved far: check sides and headers")
     return replace(alignment, warnings=tuple(warnings), notes=tuple(notes))
+
+
+def _depth(volume: np.ndarray, affine: np.ndarray) -> float:
+    """Return the least side of a volume in mm."""
+    return float((np.linalg.norm(affine[:3, :3], axis=0) * np.array(volume.shape)).min())
 
 
 def _starts(

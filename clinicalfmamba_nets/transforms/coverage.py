@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.spatial.grids import has_sides
 from clinicalfmamba_nets.transforms.sources import Source
 
 # A second image that covers less of the first one is refused unless asked for.
@@ -52,12 +53,12 @@ def check_coverage(first: Source, second: Source, covered: np.ndarray | None, al
     if of_head > 1 - _UNTOLD:
         return []
     names = first.modality or "first image", second.modality or "second image"
-    where = missing_text(covered, first.affine)
+    where = missing_text(covered, first.affine if has_sides(first.coordinates) else None)
     return [f"{names[1]} covers {100 * share:.0f} %: the rest shows the {names[0]} alone ({where})"]
 
 
 def missing_text(covered: np.ndarray, affine: np.ndarray | None) -> str:
-    """Tell on which sides whole slices are missing, with their depth in mm where the affine is known.
+    """Tell on which sides whole slices are missing, with their depth in mm where the affine and its sides are known.
 
     Example:
         >>> covered = np.ones((4, 4, 10), bool)

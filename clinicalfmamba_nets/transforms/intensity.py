@@ -18,6 +18,7 @@ from clinicalfmamba_nets.functional.layout import plain_tensor
 from clinicalfmamba_nets.functional.ranges import value_text
 from clinicalfmamba_nets.functional.voi import apply_curve, sample_values
 from clinicalfmamba_nets.io import printable
+from clinicalfmamba_nets.spatial.grids import PATIENT, has_sides
 from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, shown, source_modality
 from clinicalfmamba_nets.transforms.misfit import information_of, measure_fit
 from clinicalfmamba_nets.transforms.notes import add_notes
@@ -249,8 +250,8 @@ def _keep_uncovered(meta: dict[str, Any], image: MetaTensor, holes: torch.Tensor
 
 
 def _record_fit(image: MetaTensor) -> None:
-    covered = image.meta.get(COVERED_KEY)
-    fit = measure_fit(image.numpy(), image.affine.numpy(), None if covered is None else np.asarray(covered))
+    covered, sided = image.meta.get(COVERED_KEY), has_sides(str(image.meta.get("coordinates") or PATIENT))
+    fit = measure_fit(image.numpy(), image.affine.numpy(), None if covered is None else np.asarray(covered), sided)
     image.meta["mutual_information"] = information_of(image.numpy()) if fit is None else fit.information
     if fit is None:
         return

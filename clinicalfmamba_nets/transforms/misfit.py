@@ -53,13 +53,16 @@ class Fit(NamedTuple):
         return f"the two heads do not lie on each other ({told}): {remedy}"
 
 
-def measure_fit(pair: np.ndarray, affine: np.ndarray, covered: np.ndarray | None = None) -> Fit | None:
+def measure_fit(
+    pair: np.ndarray, affine: np.ndarray, covered: np.ndarray | None = None, sided: bool = True
+) -> Fit | None:
     """Compare two volumes in place, and with the second one turned and moved a little.
 
     Args:
         pair: (2, X, Y, Z) in [0, 1], as the network sees them.
         affine: 4 x 4, index to RAS mm.
         covered: where the second volume covers the first, bool (X, Y, Z), None for everywhere.
+        sided: whether the affine knows left and right; if not, a mirror image is told by the axis that is reversed.
 
     Returns:
         The fit; None for flat images and heads of too few voxels to tell.
@@ -89,7 +92,7 @@ def measure_fit(pair: np.ndarray, affine: np.ndarray, covered: np.ndarray | None
     information = found.information
     if found.entropy < _LEAST_ENTROPY:
         return None
-    moves = [*_moves(thinned[0], place), *_mirrors(thinned[0], place, np.asarray(affine, float))]
+    moves = [*_moves(thinned[0], place), *_mirrors(thinned[0], place, np.asarray(affine, float), sided)]
     moved = [(compare(matrix), words) for words, matrix in moves]
     # A slab that is turned out of its plane meets itself in a strip, which tells of the strip alone.
     best, words = max((one.information if one.overlap >= 0.5 else 0.0, words) for one, words in moved)
@@ -134,7 +137,7 @@ def _moves(volume: np.ndarray, place: np.ndarray) -> list[tuple[str, np.ndarray]
     return moves
 
 
-def _mirrors(volume: np.ndarray, place: np.ndarray, affine: np.ndarray) -> list[tuple[str, np.ndarray]]:
+def _mirrors(volume: np.ndarray, place: np.ndarray, affine: np.ndarray, sided: bool) -> list[tuple[str, np.ndarray]]:
     """Return mirror images that put voxels on voxels: interpolation smooths noise away, which looks like a better fit.
 
     About the middle of the grid, as voxels in another order lie; for left and right, which are hard to see, about that
@@ -149,7 +152,7 @@ def _mirrors(volume: np.ndarray, place: np.ndarray, affine: np.ndarray) -> list[
         for end in dict.fromkeys(ends):
             matrix = np.eye(4)
             matrix[axis, axis], matrix[axis, 3] = -1, end * step
-            mirrors.append((f"{_MIRRORED} {_SIDES[side]}", matrix))
+            mirrors.append((f"{_MIRRORED} {_SIDES[side] if sided else f'along axis {axis + 1}'}", matrix))
     return mirrors
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clinicalfmamba_nets.functional.ranges import HEAD_THRESHOLD
 from clinicalfmamba_nets.io.dicom.geometry import PLANES
+from clinicalfmamba_nets.spatial.grids import PATIENT, has_sides
 from clinicalfmamba_nets.transforms.notes import add_notes
 from clinicalfmamba_nets.transforms.restore import COVERED_KEY
 from clinicalfmamba_nets.transforms.save import SaveFused
@@ -109,14 +110,17 @@ class WarnOfStepsd(MapTransform):
             fused = d[key].as_tensor() if isinstance(d[key], MetaTensor) else d[key]
             step = worst_step(fused[0].to(pair.device), pair, None if covered is None else torch.as_tensor(covered))
             if step.share >= LEAST_SHARE:
-                add_notes(image.meta, "warnings", _text(step, image.meta.get("affine")))
+                add_notes(image.meta, "warnings", _text(step, image.meta))
         return d
 
 
-def _text(step: Step, affine: Any) -> str:
+def _text(step: Step, meta: Mapping[str, Any]) -> str:
+    affine, slices = meta.get("affine"), f"slices {step.number} and {step.number + 1}"
     turn = np.eye(3) if affine is None else np.abs(torch.as_tensor(affine).double().numpy()[:3, :3])
     plane = PLANES[int(np.argmax((turn / np.linalg.norm(turn, axis=0))[:, step.axis]))]
+    sided = has_sides(str(meta.get("coordinates") or PATIENT))
+    where = f"the {plane} {slices}" if sided else f"{slices} of axis {step.axis + 1}"
     return (
-        f"between the {plane} slices {step.number} and {step.number + 1} the fused volume steps in"
+        f"between {where} the fused volume steps in"
         f" {100 * step.share:.0f} % of the head where neither source does: look at the sources there"
     )

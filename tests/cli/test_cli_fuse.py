@@ -396,3 +396,12 @@ def test_kill_leaves_whole_files_and_the_next_run_goes_on(toy_bundles, tmp_path,
     output, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     assert report_of(out)["counts"] == {"done": count - done, "failed": 0, "skipped": done}
+
+
+def test_a_page_of_an_earlier_run_is_told_as_that(toy_cli, tmp_path):
+    """The page stood there as if it showed the new result."""
+    pair, out = write_pair(tmp_path, "one"), tmp_path / "out"
+    assert "shows earlier" not in toy_cli("fuse", *pair, "-o", out, "--html").out
+    told = f"{out / 'view.html'} shows earlier results; `clinicalfmamba view {out}` writes it anew"
+    assert told in toy_cli("fuse", *pair, "-o", out, "--overwrite").out
+    assert "shows earlier" not in toy_cli("fuse", *pair, "-o", out).out, "nothing was fused"

@@ -255,6 +255,9 @@ def test_what_cannot_be_fused_is_refused_with_the_cause(server, nifti_pair, shar
         ("fusion_2d", {"task": "x"}, 422, "one of ct_mri"),
         ("fusion_2d", {"device": "abacus"}, 422, "device 'abacus'"),
         ("fusion_2d", {"image2": 7}, 422, "found 7"),
+        ("fusion_2d", {"window_a": "$1 / 0"}, 422, "which a bundle would run"),
+        ("fusion_2d", {"allow_partial": "$1 / 0"}, 422, "which a bundle would run"),
+        ("fusion_2d", {"window_a": ["brain"]}, 422, "window: expected"),
         ("fusion_9d", {}, 404, "expected one of fusion_2d, fusion_3d"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import read_image
 from clinicalfmamba_nets.spatial import match_grids
+from clinicalfmamba_nets.spatial.grids import axis_order
 
 AFFINE = np.array([[-0.85, 0.31, 0, 12.5], [-0.31, -0.85, 0, -40], [0, 0, 5.5, 7], [0, 0, 0, 1]])
 SHAPE = (4, 5, 6)
@@ -33,6 +34,27 @@ def test_every_storage_order_is_put_right(order, flips):
     found, note = match_grids(other, affine, SHAPE, AFFINE)
     assert np.array_equal(found, array)
     assert bool(note) == (order != (0, 1, 2) or flips != ())
+
+
+@pytest.mark.parametrize("sides", [(0.45, 0.45, 5), (6, 0.3, 1), (1, 1, 1)])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_order_of_axes_is_that_of_their_directions(sides, order):
+    """The longest voxel side of a tilted stack stood for two directions: no order was found, and none told."""
+    from scipy.spatial.transform import Rotation
+
+    for turn in Rotation.from_euler("xyz", [(8, 0, 0), (0, -25, 10), (30, 20, -15)], degrees=True).as_matrix():
+        affine = np.eye(4)
+        affine[:3, :3] = (turn @ np.diag([-1, 1, -1]) * sides)[:, order]
+        found, backwards = axis_order(affine, np.eye(4))
+        assert [order[axis] for axis in found] == [0, 1, 2] and backwards == [0, 2]
+
+
+def test_an_order_is_found_for_every_turn():
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[2, -1, 2], [2, 2, -1], [-1, 2, 2]]) / 3 * [1, -1, 1]
+    order, backwards = axis_order(affine, np.eye(4))
+    turned = affine[:3, order] * [-1 if place in backwards else 1 for place in range(3)]
+    assert sorted(order) == [0, 1, 2] and (np.diag(turned) > 0.6).all()
 
 
 def test_flat_images_are_flipped_too():

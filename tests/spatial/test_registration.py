@@ -109,6 +109,14 @@ def test_the_center_of_mass_of_a_padded_ct_is_the_heads():
     assert np.linalg.norm(found.shift - shift) < 3
 
 
+def test_a_slab_of_a_head_is_warned_of():
+    fixed, moving = head(SHAPE, GRID)
+    slab, place = fixed[:, :, 25:40], GRID @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 25], [0, 0, 0, 1.0]])
+    told = "the first volume is only 60 mm deep and may fit in more than one place: compare the rims of both skulls"
+    assert told in register_rigid(slab, place, moving, GRID, ("a", "b"), levels=(8.0,)).warnings
+    assert not register_rigid(fixed, GRID, moving, GRID, ("a", "b"), levels=(8.0,)).warnings
+
+
 def test_volumes_without_common_structure_are_refused():
     fixed, _ = head(SHAPE, GRID)
     noise = np.random.default_rng(0).random(SHAPE).astype(np.float32)

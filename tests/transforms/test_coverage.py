@@ -80,6 +80,9 @@ def test_padding_counts_as_not_covered_where_the_head_is():
     placed = put_on_grid(first, second)
     assert np.array_equal(placed.covered, ~hole)
     assert placed.warnings == ["CT covers 75 %: the rest shows the MR alone (missing 25 mm at S)"]
+    first.coordinates, second = "none", Source(second.array, "ct", affine=AFFINE, background=hole, coordinates="none")
+    assert any("(missing 5 voxels at one end)" in text for text in put_on_grid(first, second).warnings)
+    first.coordinates = "patient"
     corners = Source(volume, "ct", affine=AFFINE, background=volume == 0)
     assert put_on_grid(first, corners).warnings == []
 

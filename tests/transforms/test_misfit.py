@@ -92,6 +92,8 @@ def test_a_second_image_that_is_mirrored_is_told_as_that(axis, side):
     told = measure_fit(np.stack([first, np.flip(second, axis)]), affine).warning
     assert told.startswith(f"the second image fits better mirrored {side} (mutual information ")
     assert "its sides may be exchanged, check its orientation" in told
+    lost = measure_fit(np.stack([first, np.flip(second, axis)]), affine, sided=False).warning
+    assert lost == told.replace(side, f"along axis {axis + 1}")
 
 
 def test_a_symmetric_noisy_head_is_not_taken_for_a_mirrored_one():

@@ -36,6 +36,9 @@ def test_a_border_between_slices_is_told_with_its_place(axis, words):
     fused = torch.where(torch.arange(pair.shape[1 + axis]).view(shape) < 12, pair[0], pair[1]).as_tensor()
     (told,) = warnings_of(pair, fused)
     assert words in told and "in 100 % of the head" in told
+    pair = a_pair()
+    pair.meta["coordinates"] = "none"
+    assert f"between slices 12 and 13 of axis {axis + 1} the fused" in warnings_of(pair, fused)[0]
 
 
 def test_a_border_in_a_part_of_the_slice_is_told_from_five_percent_on():

@@ -14,6 +14,7 @@ from clinicalfmamba_nets.engine.exporting.onnx_program import check_packages, wr
 from clinicalfmamba_nets.engine.exporting.torch_programs import write_aot_inductor, write_exported, write_torchscript
 from clinicalfmamba_nets.engine.grading.experiment import BUNDLE, CLASSIFIER
 from clinicalfmamba_nets.engine.grading.runs import IMAGE_SETTINGS, training_settings
+from clinicalfmamba_nets.engine.run.overrides import check_data
 from clinicalfmamba_nets.engine.run.tasks import FIRST_TASK, find_task
 from clinicalfmamba_nets.engine.run.weights import pretrained, with_weights
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
@@ -85,7 +86,7 @@ def grading_network(model_dir: str | os.PathLike) -> nn.Module:
     trained = training_settings(weights)
     parser = ConfigParser()
     parser.read_config(str(find_bundle(BUNDLE) / "configs" / "inference.json"))
-    parser.update({key: trained[key] for key in (*IMAGE_SETTINGS, *CLASSIFIER) if key in trained})
+    parser.update(check_data({key: trained[key] for key in (*IMAGE_SETTINGS, *CLASSIFIER) if key in trained}))
     return with_weights(parser.get_parsed_content("network_def"), weights)
 
 

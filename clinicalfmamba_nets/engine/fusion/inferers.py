@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -231,11 +230,8 @@ def _upright(inputs: Tensor) -> tuple[list[int], list[int], bool, list[float]]:
         The order of the axes, those then flipped, whether slices are sagittal, and the spacing in mm after it.
     """
     affine = inputs.affine.reshape(-1, 4, 4)[0].cpu().numpy() if isinstance(inputs, MetaTensor) else np.eye(4)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    turn = affine[:3, :3] / spacing  # columns: directions of X, Y, Z in right, anterior, superior
-    order = max(permutations(range(3)), key=lambda axes: sum(abs(turn[place, axis]) for place, axis in enumerate(axes)))
-    backwards = [place for place in range(3) if turn[place, order[place]] < 0]
-    spacing = spacing[list(order)]
+    order, backwards = axis_order(affine, np.eye(4))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[order]
     odd = [abs(math.log(spacing[axis] ** 3 / spacing.prod())) / 2 for axis in range(3)]
     across = int(np.argmax(odd)) if max(odd) > math.log(_UNLIKE) else 2
     sizes = [int(inputs.shape[2 + order[axis]]) for axis in range(3)]

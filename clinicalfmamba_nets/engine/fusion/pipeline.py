@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from clinicalfmamba_nets.engine.fusion.options import FuseOptions
 from clinicalfmamba_nets.engine.run.devices import named_device
 from clinicalfmamba_nets.engine.run.failures import find_input_error
+from clinicalfmamba_nets.engine.run.overrides import check_data, literal
 from clinicalfmamba_nets.engine.run.tasks import IMAGES as BUNDLE
 from clinicalfmamba_nets.engine.run.weights import require_weights
 from clinicalfmamba_nets.engine.run.workflows import read_bundle, show_progress
@@ -39,7 +40,8 @@ class FusionPipeline:
         settings: further settings of the bundle, by name.
 
     Raises:
-        FusionInputError: unknown bundle or task, weights that are missing or of another network, no such device.
+        FusionInputError: unknown bundle or task, weights that are missing or of another network, no such device, a
+            setting that a bundle would run as a program.
     """
 
     def __init__(
@@ -53,14 +55,14 @@ class FusionPipeline:
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.bundle = bundle
-        overrides: dict[str, Any] = {"task": task, **(settings or {})}
+        overrides: dict[str, Any] = check_data({"task": task, **(settings or {})})
         if register != "none":
             show_progress()
             overrides["register"] = register
         if device is not None:
             overrides["device"] = named_device(device)
         if output_dir is not None:
-            overrides["output_dir"] = os.fspath(output_dir)
+            overrides["output_dir"] = literal(os.fspath(output_dir))
         with user_errors_alone(), torch.random.fork_rng(devices=[]):  # building a network draws its first weights
             get = read_bundle(bundle, "inference", overrides=overrides).get_parsed_content
             plain_network, self.weights = get("network_def"), Path(get("ckpt_path"))

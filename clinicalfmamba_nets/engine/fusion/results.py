@@ -189,7 +189,8 @@ class Results:
     def _stale(self, case: Case, draft: Path) -> list[Path]:
         """Return what an earlier run made beside the image that is replaced, and this one does not make again."""
         colored = color_name(case.name, self.extension(case))
-        names = [colored, *(f"{safe_name(case.name)}_weights{ending}" for ending in (".png", ".nii.gz"))]
+        beside = ("_weights.png", "_weights.nii.gz", "_registration.tfm")
+        names = [colored, *(f"{safe_name(case.name)}{ending}" for ending in beside)]
         return [self.folder / name for name in names if not (draft / name).exists() and self._is_own(name)]
 
     def _is_own(self, name: str) -> bool:

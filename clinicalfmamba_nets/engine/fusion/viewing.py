@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from clinicalfmamba_nets import __version__
-from clinicalfmamba_nets.engine.fusion.case import Case
+from clinicalfmamba_nets.engine.fusion.case import Case, content_digest
 from clinicalfmamba_nets.engine.fusion.options import BUNDLE_SETTINGS
 from clinicalfmamba_nets.engine.fusion.trust import trust_scores
 from clinicalfmamba_nets.engine.pictures.page import PageCase, write_pages
 from clinicalfmamba_nets.engine.pictures.page_case import page_case
 from clinicalfmamba_nets.engine.run.failures import find_input_error
+from clinicalfmamba_nets.engine.run.overrides import check_data
 from clinicalfmamba_nets.engine.run.record import RUN_FILE, Records
 from clinicalfmamba_nets.engine.run.workflows import read_bundle
 from clinicalfmamba_nets.errors import input_error
@@ -30,6 +31,7 @@ from clinicalfmamba_nets.transforms.notes import split_notes
 
 PAGE = "view.html"
 RECORDED = ("task", "bundle", "settings", "version", "time", "weights", "sha256")
+_AGAIN = "fuse it again with --overwrite"
 NOTICE = "Research use only: not a medical device, not for diagnosis."
 
 
@@ -98,6 +100,8 @@ class Viewing:
         """Read the result on the grid of the pair: (1, *spatial), or (3, *spatial) in color."""
         path = self.folder / record["fused"]
         array, info = read_image(path)
+        if content_digest(path) != record.get("sha256", {}).get("fused"):
+            raise input_error(path, "the result of this case", "one that was changed since", _AGAIN)
         color = bool(info["color"])
         planes = np.moveaxis(array, -1, 0) if color else array[None]
         planes = _on_grid(planes, info, image, str(path))
@@ -182,7 +186,7 @@ def load_pair(case: Case, record: Mapping[str, Any]) -> tuple[dict[str, Any], ND
 
     kept = record.get("settings") or {}
     asked = {name: kept[name] for name in (*BUNDLE_SETTINGS, "register") if kept.get(name) not in (None, False, "none")}
-    parsed = read_bundle(record["bundle"], "inference", overrides={"task": record["task"], **asked})
+    parsed = read_bundle(record["bundle"], "inference", overrides=check_data({"task": record["task"], **asked}))
     sample: dict[str, Any] = case.entry()
     raw = np.zeros(0)
     with user_errors_alone():
@@ -214,8 +218,7 @@ def _check_unchanged(case: Case, record: Mapping[str, Any]) -> None:
     sums = record.get("sha256", {})
     for (key, value), source in zip(case.identity().items(), case.sources, strict=True):
         if sums.get(key) != value:
-            remedy = "fuse it again with --overwrite"
-            raise input_error(source.path, "the image that was fused", "one that was changed since", remedy)
+            raise input_error(source.path, "the image that was fused", "one that was changed since", _AGAIN)
 
 
 def _report(folder: Path) -> dict[str, Any]:
@@ -224,6 +227,13 @@ def _report(folder: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         report = None
-    if not isinstance(report, dict) or "outputs" not in report:
+    if not isinstance(report, dict) or not _is_told(report):
         raise input_error(path, "the report of a fusion", "none", "name the folder that fuse wrote to (-o)")
     return report
+
+
+def _is_told(report: Mapping[str, Any]) -> bool:
+    """Whether a report has outputs, and what else it has is of the right kind."""
+    outputs, groups = report.get("outputs"), [report.get(name, {}) for name in ("settings", "details")]
+    entries = outputs if isinstance(outputs, list) else [None]
+    return all(isinstance(part, Mapping) for part in (*entries, *groups))

@@ -18,6 +18,7 @@ from clinicalfmamba_nets.engine.grading.lists import Entry, user_case
 from clinicalfmamba_nets.engine.grading.log import GRADES
 from clinicalfmamba_nets.engine.grading.runs import IMAGE_SETTINGS, fusion_folder, fusion_weights, training_settings
 from clinicalfmamba_nets.engine.run.devices import named_device
+from clinicalfmamba_nets.engine.run.overrides import check_data, literal
 from clinicalfmamba_nets.engine.run.record import RUN_FILE
 from clinicalfmamba_nets.engine.run.workflows import find_bundle, open_bundle
 from clinicalfmamba_nets.errors import input_error
@@ -134,16 +135,18 @@ def grade_patient(
     """
     folder = Path(model_dir) if model_dir is not None else default_model_dir(name)
     trained = _trained(folder / "model.pt")
-    settings = {key: trained[key] for key in (*IMAGE_SETTINGS, *CLASSIFIER)}
+    settings = check_data({key: trained[key] for key in (*IMAGE_SETTINGS, *CLASSIFIER)})
     settings |= {"input": name} if name else {}
     fusion = fusion_folder(folder, settings["input"])
     if fusion is not None and is_fused(trained["input"]):
         found = _trained(Path(str(fusion_weights(fusion))))
-        settings |= {key: value for key, value in found.items() if key.startswith(("fusion_", "eh_dran_"))}
+        own = {key: value for key, value in found.items() if key.startswith(("fusion_", "eh_dran_"))}
+        settings |= check_data(own)
     output = make_folder(output_dir)
     _check_output(output, entry["case"])
-    settings |= {"t2": entry["image"], "flair": entry["image2"], "mask": entry.get("seg"), "case": entry["case"]}
-    settings |= {"model_dir": str(folder), "output_dir": str(output), "register": register}
+    named = {"t2": entry["image"], "flair": entry["image2"], "mask": entry.get("seg"), "case": entry["case"]}
+    named |= {"model_dir": str(folder), "output_dir": str(output)}
+    settings |= {key: literal(text) if text else None for key, text in named.items()} | {"register": register}
     settings |= {"device": named_device(device)} if device else {}
     with tempfile.TemporaryDirectory() as scratch, user_errors_alone():
         opened = open_bundle(BUNDLE, "inference", overrides={**settings, "cache_dir": scratch})

@@ -38,6 +38,8 @@ class PageCase:
 def write_pages(path: Path, cases: Iterable[PageCase], facts: Mapping[str, Any], largest: int = LARGEST) -> list[Path]:
     """Write the page of a run, whole or not at all; cases that are too much for one file go to further ones beside it.
 
+    Further files of an earlier, longer page are removed.
+
     Args:
         path: the HTML file.
         cases: what is shown; each is taken, packed and forgotten before the next one.
@@ -60,11 +62,27 @@ def write_pages(path: Path, cases: Iterable[PageCase], facts: Mapping[str, Any],
             with atomic_file(name) as partial, open(partial, "w", encoding="utf-8") as page:
                 for piece in _pieces(common, index, name.name, texts):
                     page.write(piece)
+    _remove_further(path, len(names) + 1)
     return names
 
 
+def _remove_further(path: Path, number: int) -> None:
+    """Remove the further files that a longer page had here before: nothing leads to them, and they may hold names."""
+    start = (_VIEWER / "page.html").read_text(encoding="utf-8").partition("<style>")[0].encode()
+    while True:
+        file = path.with_name(f"{path.stem}_{number}.html")
+        if file.is_symlink() or not file.is_file():
+            return
+        with open(file, "rb") as page:
+            own = page.read(len(start)) == start
+        if not own:
+            return
+        file.unlink()
+        number += 1
+
+
 def _is_volume(told: Mapping[str, Any]) -> bool:
-    return bool(told.get("placed")) and min(told["shape"]) > 1
+    return bool(told.get("sided")) and min(told["shape"]) > 1
 
 
 def _kept(case: PageCase, file: Path) -> tuple[dict[str, Any], int, Path]:
@@ -92,9 +110,9 @@ def _parts(sizes: Sequence[int], largest: int) -> list[int]:
     return parts
 
 
-def _common(facts: Mapping[str, Any], placed: bool) -> dict[str, Any]:
+def _common(facts: Mapping[str, Any], volumes: bool) -> dict[str, Any]:
     """Return what all files of a page share."""
-    script, told = niivue_script() if placed else ("", "")
+    script, told = niivue_script() if volumes else ("", "")
     tables = {name: base64.b64encode(palette_table(name).tobytes()).decode() for name in PALETTES}
     return {"run": dict(facts) | {"niivue": told}, "palettes": tables, "niivue": script}
 

@@ -94,7 +94,13 @@ def _geometry(shown: Shown) -> dict[str, Any]:
     """Return where the case lies: sides in voxels and mm, the matrix of the stored order, and the flips of rows."""
     if shown.picture_file:
         rows, columns = shown.pair.shape[1:]
-        return {"picture": True, "shape": [columns, rows, 1], "spacing": [1.0, 1.0, 1.0], "placed": False}
+        return {
+            "picture": True,
+            "shape": [columns, rows, 1],
+            "spacing": [1.0, 1.0, 1.0],
+            "sided": False,
+            "placed": False,
+        }
     grid = shown.grid
     turned = np.eye(4)[[*grid.order, 3]].T  # an index in the order of the page to one as stored
     for place in grid.backwards:
@@ -104,6 +110,7 @@ def _geometry(shown: Shown) -> dict[str, Any]:
         "picture": False,
         "shape": list(grid.shape),
         "spacing": [float(step) for step in grid.spacing],
+        "sided": bool(grid.sided),
         "placed": bool(grid.placed),
         "stored": turned.tolist(),
         "affine": (grid.affine @ turned).tolist(),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io.dicom.geometry import PLANES
-from clinicalfmamba_nets.spatial.grids import axis_order
+from clinicalfmamba_nets.spatial.grids import PATIENT, axis_order, has_sides
 
 _WORDS = (("L", "R"), ("P", "A"), ("I", "S"))
 _MOST = 24  # slices of a preview
@@ -33,12 +33,18 @@ class Grid:
     Args:
         shape: (X, Y, Z) as stored.
         affine: 4 x 4, index to RAS mm.
-        placed: whether the affine says where the volume lies; if not, no letters and no mm are told.
+        coordinates: what the affine leads to, see `match_grids`; no letters and names of planes are told where the
+            sides of the patient are not known, and no place in mm where the origin is not.
+
+    Attributes:
+        sided: whether left and right are known.
+        placed: whether the place in mm is known too.
     """
 
-    def __init__(self, shape: tuple[int, ...], affine: NDArray, placed: bool = True) -> None:
+    def __init__(self, shape: tuple[int, ...], affine: NDArray, coordinates: str = PATIENT) -> None:
         self.order, self.backwards = axis_order(np.asarray(affine, float), np.eye(4))
-        self.affine, self.placed = np.asarray(affine, float), placed
+        self.affine = np.asarray(affine, float)
+        self.sided, self.placed = has_sides(coordinates), coordinates == PATIENT
         self.shape = tuple(shape[axis] for axis in self.order)
         self.spacing = np.linalg.norm(self.affine[:3, :3], axis=0)[self.order]
         self.native = self._native()
@@ -87,15 +93,17 @@ class Grid:
     def caption(self, plane: Plane) -> str:
         """Tell which slice it is."""
         number, count = self.number(plane)
-        if not self.placed:
+        if not self.sided:
             return f"slice {number} of {count}"
+        if not self.placed:
+            return f"{PLANES[plane.axis]}, slice {number} of {count}"
         millimeters = self.position(plane)
         side = _WORDS[plane.axis][int(millimeters >= 0)]
         return f"{PLANES[plane.axis]}, slice {number} of {count}, {side} {abs(millimeters):.1f} mm"
 
     def letters(self, plane: Plane) -> tuple[str, str, str, str]:
         """Return the directions at the left, right, top and bottom of an upright picture."""
-        if not self.placed:
+        if not self.sided:
             return "", "", "", ""
         across, up = (axis for axis in range(3) if axis != plane.axis)
         return _WORDS[across][1], _WORDS[across][0], _WORDS[up][1], _WORDS[up][0]

@@ -20,6 +20,7 @@ from clinicalfmamba_nets.functional.ranges import value_text
 from clinicalfmamba_nets.functional.voi import apply_curve
 from clinicalfmamba_nets.io.dicom.colour import palette_table
 from clinicalfmamba_nets.io.files import atomic_file
+from clinicalfmamba_nets.spatial.grids import NONE, PATIENT
 from clinicalfmamba_nets.transforms.notes import split_notes
 from clinicalfmamba_nets.transforms.palette import shown_palette
 from clinicalfmamba_nets.transforms.restore import (
@@ -63,9 +64,10 @@ class Shown:
         sources = self.meta.get("sources") or []
         kinds = [str(one.get("kind")) for one in (json.loads(sources) if type(sources) is str else sources)]
         told = not kinds or kinds[0] in ("nifti", "nrrd", "dicom")
-        placed = told or not np.allclose(affine, np.eye(4))
-        self.picture_file = flat and not placed
-        self.grid = Grid((*self.pair.shape[1:], 1) if flat else self.pair.shape[1:], affine, placed)
+        known = told or not np.allclose(affine, np.eye(4))
+        self.picture_file = flat and not known
+        coordinates = str(self.meta.get("coordinates") or PATIENT) if known else NONE
+        self.grid = Grid((*self.pair.shape[1:], 1) if flat else self.pair.shape[1:], affine, coordinates)
 
     def _table(self) -> NDArray | None:
         """Return the colors of a grey PET or SPECT, (256, 3) uint8."""
@@ -208,7 +210,7 @@ def _row(shown: Shown, plane: Plane) -> Row:
     caption = "" if shown.picture_file else shown.grid.caption(plane)
     if covered is not None and covered.any() and not covered.all():
         caption += f"; orange line: end of {shown.labels[1]}"
-    return Row(caption, cells, scale if shown.grid.placed else 0.0)
+    return Row(caption, cells, scale if shown.grid.sided else 0.0)
 
 
 def _resized(panel: NDArray, size: tuple[int, int], sharp: bool) -> Image:

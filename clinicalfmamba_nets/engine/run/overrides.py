@@ -21,6 +21,58 @@ EXPRESSION_MARKS = ("$", "@", "%")
 KINDS = ((bool, "true or false"), (int, "a whole number"), (float, "a number"), (list, "a list"), (str, "a text"))
 
 
+def check_data(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse settings that a bundle would run: expressions, references and components, however deep in a value.
+
+    For whatever comes from a request, a file or a record: a configuration is a program, and what begins with `$` in it
+    is run, a `_target_` imported.
+
+    Args:
+        settings: ids and values.
+
+    Returns:
+        The settings.
+
+    Raises:
+        FusionInputError: a value that is no plain data.
+
+    Example:
+        >>> check_data({"window_b": "40/80", "roi_size": [8, 8]})
+        {'window_b': '40/80', 'roi_size': [8, 8]}
+    """
+    for name, value in settings.items():
+        if _runs(value):
+            found = f"{str(value)[:60]!r}, which a bundle would run"
+            raise input_error(
+                f"setting {name!r}", "a value without $, @ or % at its start", found, "give a plain value"
+            )
+    return dict(settings)
+
+
+def _runs(value: Any) -> bool:
+    """Whether a bundle runs a value, or a part of it."""
+    if isinstance(value, Mapping):
+        return any(str(key).startswith("_") for key in value) or any(map(_runs, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_runs, value))
+    return isinstance(value, str) and value.startswith(EXPRESSION_MARKS)
+
+
+def literal(text: str) -> str:
+    """Return a text, such as a path, as a bundle takes it for itself where it begins like an expression.
+
+    Example:
+        >>> literal("out"), literal("$out")
+        ('out', "$'\\\\x24out'")
+    """
+    if not text.startswith(EXPRESSION_MARKS):
+        return text
+    escaped = text.encode("unicode_escape", "surrogatepass").decode("ascii")
+    for char in ("'", *EXPRESSION_MARKS):
+        escaped = escaped.replace(char, f"\\x{ord(char):02x}")
+    return f"$'{escaped}'"
+
+
 def _kind(value: Any) -> str | None:
     value = list(value) if isinstance(value, tuple) else value
     return next((words for kind, words in KINDS if isinstance(value, kind)), None)

@@ -7,11 +7,12 @@ was sent is read back. Nothing but what the caller names is asked for: plain UID
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from urllib.parse import urlsplit
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.dicom.header import quiet_pydicom, read_dataset
-from clinicalfmamba_nets.io.dicom.modules import NOTICE
-from clinicalfmamba_nets.io.dicom.web_session import answers_told, open_client
+from clinicalfmamba_nets.io.dicom.modules import FUSED
+from clinicalfmamba_nets.io.dicom.web_session import answers_told, open_client, sent_once
 from clinicalfmamba_nets.io.files import PathLike, atomic_file, printable, to_path
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -83,9 +84,9 @@ class Archive:
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
         self.url = url.rstrip("/")
+        self._client = open_client(self.url, dict(headers or {}))
         self.name = urlsplit(self.url).netloc
         self.warning = ""
-        self._client = open_client(self.url, dict(headers or {}))
         if headers and self.url.startswith("http://") and urlsplit(self.url).hostname not in ("localhost", "127.0.0.1"):
             self.warning = f"{self.name}: http sends the password or token as it is; https would hide it"
 
@@ -100,27 +101,21 @@ class Archive:
             FusionInputError: no answer, half of one, or no such study.
         """
         check_uid(study)
+        ask = functools.partial(self._client.search_for_series, study, fields=_SERIES_FIELDS)
         with answers_told(self.name, f"study {study}"):
-            rows = self._client.search_for_series(study, fields=_SERIES_FIELDS) or []
-            found = [row for row in map(_plain, rows) if not only or row["SeriesInstanceUID"] in only]
+            rows = _all_rows(ask, "SeriesInstanceUID")
         if not rows:
             raise input_error(f"{self.name}: study {study}", "its series", "none", "check the UID and the rights")
-        wanted = [row for row in found if _may_hold_images(row)]
-        return [self._whole(study, row) for row in wanted]
+        found = [row for row in rows if not only or row["SeriesInstanceUID"] in only]
+        return [self._whole(study, row) for row in found if _may_hold_images(row)]
 
     def _whole(self, study: str, row: Mapping[str, str]) -> RemoteSeries:
         """Return a series with all its instances, or refuse an answer that lacks some."""
         uid, stated = check_uid(row["SeriesInstanceUID"], "series"), row["NumberOfSeriesRelatedInstances"]
-        named: dict[str, None] = {}
+        ask = functools.partial(self._client.search_for_instances, study, uid, fields=["SOPInstanceUID"])
         with answers_told(self.name, f"series {uid}"):
-            while True:
-                begin, fields = len(named) or None, ["SOPInstanceUID"]
-                more = self._client.search_for_instances(study, uid, offset=begin, fields=fields)
-                new = [_plain(item)["SOPInstanceUID"] for item in more or []]
-                new = [check_uid(item, "instance") for item in new if item not in named]
-                named.update(dict.fromkeys(new))
-                if not new or not stated.isdigit() or len(named) >= int(stated):
-                    break
+            rows = _all_rows(ask, "SOPInstanceUID", int(stated) if stated.isdigit() else None)
+        named = [check_uid(item["SOPInstanceUID"], "instance") for item in rows]
         if stated.isdigit() and len(named) != int(stated) or not named:
             found = f"{len(named)}"
             raise input_error(f"{self.name}: series {uid}", f"{stated or 'some'} images", found, "run it again")
@@ -181,16 +176,27 @@ class Archive:
         Raises:
             FusionInputError: no answer, a refusal, or something else comes back than was sent.
         """
-        sent = []
+        sent: list[str] = []
         for batch in _batches(files):
             objects = [read_dataset(file, pixels=True) for file in batch]
-            with answers_told(self.name, f"study {study}", sending=True):
-                self._client.set_http_retry_params(retry=False)  # a second try would send what is left of a generator
-                answer = self._client.store_instances(objects, study)
             uids = [str(item.SOPInstanceUID) for item in objects]
-            _check_stored(answer, uids, self.name)
-            for item in objects:
-                self._compare(study, item)
+            kept = len(sent)
+            try:
+                with answers_told(self.name, f"study {study}", sending=True), sent_once(self._client):
+                    answer = self._client.store_instances(objects, study)
+                stored, refused = _outcome(answer, uids)
+                kept += len(stored)
+                if refused:
+                    found = f"{len(refused)} of {len(uids)} refused, the first: {refused[0]}"
+                    where, remedy = f"{self.name}: study {study}", "ask who runs the archive"
+                    raise input_error(where, "all objects to be stored", found, remedy)
+                for item in objects:
+                    self._compare(study, item)
+            except FusionInputError as error:
+                if not kept:
+                    raise
+                told = f"{kept} of {len(files)} objects were stored, the same line again sends all of them"
+                raise FusionInputError(f"{error} ({told})") from error
             sent += uids
         return sent
 
@@ -217,6 +223,25 @@ def listing_digest(series: Sequence[RemoteSeries]) -> str:
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
+def _all_rows(
+    ask: Callable[..., Sequence[Mapping[str, Any]] | None], key: str, stated: int | None = None
+) -> list[dict[str, str]]:
+    """Return what a search finds, each once; archives give so many at a time, and ignore or heed where to begin.
+
+    Args:
+        ask: searches from the row `offset` on, None for the first.
+        key: keyword of the UID that tells rows apart.
+        stated: how many there are; None where nothing tells, so that it is asked until nothing new comes.
+    """
+    found: dict[str, dict[str, str]] = {}
+    while True:
+        rows = [_plain(row) for row in ask(offset=len(found) or None) or []]
+        new = {row[key]: row for row in rows if row[key] not in found}
+        found |= new
+        if not new or (stated is not None and len(found) >= stated):
+            return list(found.values())
+
+
 def _plain(row: Mapping[str, Any]) -> dict[str, str]:
     """Return the fields of an answer as texts, "" where one is absent."""
     from pydicom.datadict import tag_for_keyword
@@ -229,7 +254,7 @@ def _plain(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _may_hold_images(row: Mapping[str, str]) -> bool:
-    return row["Modality"] not in _WITHOUT_PIXELS and not row["SeriesDescription"].startswith(NOTICE)
+    return row["Modality"] not in _WITHOUT_PIXELS and not row["SeriesDescription"].startswith(FUSED)
 
 
 def _check_room(folder: Path, taken: int, most: int, where: str) -> None:
@@ -255,13 +280,16 @@ def _batches(files: Sequence[PathLike]) -> Iterator[list[PathLike]]:
         yield batch
 
 
-def _check_stored(answer: Any, uids: Sequence[str], name: str) -> None:
+def _outcome(answer: Any, uids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the UIDs of objects that an archive says it has stored, and of those it has not.
+
+    Where its answer names none at all (an empty one, or one of a media type that dicomweb-client does not read, as
+    "application/dicom+json; charset=utf-8"), nothing is known, and reading back tells.
+    """
     failed = [str(item.get("ReferencedSOPInstanceUID")) for item in answer.get("FailedSOPSequence") or []]
-    kept = {str(item.get("ReferencedSOPInstanceUID")) for item in answer.get("ReferencedSOPSequence") or []}
-    lost = failed or [uid for uid in uids if uid not in kept]
-    if lost:
-        found = f"{len(lost)} of {len(uids)} refused, the first: {lost[0]}"
-        raise FusionInputError(f"{name}: expected all objects to be stored, found {found}; ask who runs the archive")
+    named = {str(item.get("ReferencedSOPInstanceUID")) for item in answer.get("ReferencedSOPSequence") or []}
+    stored = [uid for uid in uids if uid in named]
+    return stored, failed or [uid for uid in uids if stored and uid not in named]
 
 
 def _content(dataset: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from clinicalfmamba_nets.io.dicom.kinds import MODEL
 from clinicalfmamba_nets.io.dicom.series import Series
 
 NOTICE = "Not for diagnostic use"
+FUSED = f"{NOTICE}: fused "  # what the SeriesDescription of a fused series begins with
 CT, MR, SECONDARY = (f"1.2.840.10008.5.1.4.1.1.{number}" for number in (2, 4, 7))
 _NUMBER, _COLOR_NUMBER = 10000, 11000  # of a derived series: that of its source and this
 
@@ -108,7 +109,7 @@ def new_series(source: Series, others: Sequence[Series], color: bool, version: s
         min(number + (_COLOR_NUMBER if color else _NUMBER), 2**31 - 1),
         version,
         datetime.now(),
-        f"{NOTICE}: fused {modalities}{' in color' if color else ''}"[:64],
+        f"{FUSED}{modalities}{' in color' if color else ''}"[:64],
         derivation[:1024],
     )
 

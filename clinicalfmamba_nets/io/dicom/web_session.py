@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.files import printable
@@ -55,9 +55,10 @@ def open_client(url: str, headers: Mapping[str, str]) -> Any:
     Raises:
         FusionInputError: no URL of a service, or the package is not installed.
     """
-    parts = urlsplit(url)
-    shown = printable(f"{parts.scheme}://{parts.hostname or ''}{parts.path}")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    parts = _parts(url)
+    shown = printable(f"{parts.scheme}://{parts.hostname or ''}{parts.path}") if parts else "of no host or port"
+    hosted = parts is not None and parts.scheme in ("http", "https") and parts.hostname
+    if parts is None or not hosted or parts.query or parts.fragment:
         remedy = "name it as https://pacs.example/dicom-web"
         raise input_error(f"--dicomweb {shown}", "the URL of a DICOMweb service", "something else", remedy)
     if parts.username or parts.password:
@@ -69,8 +70,32 @@ def open_client(url: str, headers: Mapping[str, str]) -> Any:
         remedy = "run `pip install 'clinicalfmamba-nets[dicomweb]'`"
         raise FusionInputError(f"DICOMweb: expected the package dicomweb-client, found none; {remedy}") from None
     client = DICOMwebClient(url, _session(headers), timeout=TIMEOUT)
-    client.set_http_retry_params(max_attempts=_TRIES, wait_exponential_multiplier=_PAUSE)
+    _ask_again(client)
     return client
+
+
+def _ask_again(client: Any) -> None:
+    """Let a client put a question again that a busy archive has not answered."""
+    client.set_http_retry_params(max_attempts=_TRIES, wait_exponential_multiplier=_PAUSE)
+
+
+@contextlib.contextmanager
+def sent_once(client: Any) -> Iterator[None]:
+    """Let a client send what it sends once: a second try would send what is left of a generator."""
+    client.set_http_retry_params(retry=False)
+    try:
+        yield
+    finally:
+        _ask_again(client)
+
+
+def _parts(url: str) -> SplitResult | None:
+    """Return the parts of a URL, None where host or port cannot be any."""
+    try:
+        parts = urlsplit(url)
+        return None if parts.port == 0 or any(char.isspace() for char in parts.netloc) else parts
+    except ValueError:  # a bracket without its other one, a port that is no number or above 65535
+        return None
 
 
 def _session(headers: Mapping[str, str]) -> Any:
@@ -83,6 +108,7 @@ def _session(headers: Mapping[str, str]) -> Any:
             given = settings.get("headers") or {}
             given.pop("Host", None)  # dicomweb-client leaves the port out
             answer = super().request(method, url, *arguments, **settings)
+            answer.headers.setdefault("Content-Type", "")  # dicomweb-client asks for it unseen
             if answer.is_redirect:
                 answer.close()
                 raise requests.TooManyRedirects("redirect", response=answer)
@@ -134,6 +160,9 @@ def answers_told(name: str, what: str, sending: bool = False) -> Iterator[None]:
         found = "half of one" if half else "none"
         remedy = "run it again" if half else "check the URL, and whether the archive runs"
         raise input_error(where, expected, found, remedy) from None
+    except requests.exceptions.JSONDecodeError:
+        remedy = "check the URL, and whether it asks for a login first"
+        raise input_error(where, expected, "one that is no JSON", remedy) from None
     except requests.exceptions.RequestException as error:
         raise input_error(where, expected, type(error).__name__, "check the URL") from None
     except OSError:

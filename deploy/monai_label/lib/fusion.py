@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 import uuid
@@ -20,6 +21,7 @@ from clinicalfmamba_nets.transforms.notes import split_notes
 from lib.pairs import PairTask, device_of, metadata
 
 _logger = logging.getLogger(__name__)
+MOST_PIPELINES = 8  # kept open; each has a network of its own
 
 
 class FusionTask(PairTask):
@@ -37,7 +39,7 @@ class FusionTask(PairTask):
     """
 
     def __init__(self, bundle: str, image_uri: Callable[[str], str], conf: Mapping[str, str]) -> None:
-        self.pipelines: dict[tuple[Any, ...], FusionPipeline] = {}
+        self.pipelines: dict[str, FusionPipeline] = {}
         dimension = len(metadata(bundle)["network_data_format"]["inputs"]["image"]["spatial_shape"])
         super().__init__(bundle, image_uri, InferType.OTHERS, {}, dimension, {"task": bundle_tasks(bundle)})
 
@@ -69,7 +71,9 @@ class FusionTask(PairTask):
         return (task, [note]) if task in known else (known[0], [f"taken as {known[0]}; task names another"])
 
     def _pipeline(self, task: str, device: str | None, asked: Mapping[str, Any]) -> FusionPipeline:
-        key = (task, device, *sorted(asked.items()))
-        if key not in self.pipelines:
-            self.pipelines[key] = FusionPipeline(task, device, bundle=self.bundle, settings=asked)
-        return self.pipelines[key]
+        key = json.dumps([task, device, asked], sort_keys=True)
+        found = self.pipelines.pop(key, None) or FusionPipeline(task, device, bundle=self.bundle, settings=asked)
+        self.pipelines[key] = found
+        while len(self.pipelines) > MOST_PIPELINES:
+            self.pipelines.pop(next(iter(self.pipelines)), None)  # the one that was asked longest ago
+        return found

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import clinicalfmamba_nets
+from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
 
 
@@ -97,3 +98,22 @@ def test_what_the_loader_tells_comes_as_warnings(monkeypatch):
     monkeypatch.setattr("clinicalfmamba_nets.transforms.load.from_array", told)
     with pytest.warns(FusionWarning, match="image2: something is missing"):
         clinicalfmamba_nets.fuse(*pair())
+
+
+@pytest.mark.parametrize("name", ["window_a", "window_b", "allow_partial"])
+def test_a_setting_is_never_run(tmp_path, name):
+    """A configuration of MONAI runs what begins with $: a request to a server could run any program."""
+    run = f"$open({str(tmp_path / 'ran')!r}, 'w').close()"
+    with pytest.raises(FusionInputError, match=name):
+        FusionPipeline("ct_mri", settings={name: run})
+    with pytest.raises(FusionInputError):
+        clinicalfmamba_nets.fuse(*pair(), **{name: run})
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_may_be_named_like_an_expression(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, array in zip("ab", pair(), strict=True):
+        Image.fromarray(array).save(f"{name}.png")
+    FusionPipeline("ct_mri", output_dir="$open('ran', 'w')")({"image": "a.png", "image2": "b.png", "case": "c"})
+    assert [path.name for path in Path("$open('ran', 'w')").iterdir()] == ["c_fused.png"] and not Path("ran").exists()

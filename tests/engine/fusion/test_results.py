@@ -43,11 +43,13 @@ def test_a_colored_result_of_an_earlier_run_goes_with_the_grey_one_it_belonged_t
     assert made(out, images, False) == ["7_fused.png", "7_preview.png"]
 
 
-@pytest.mark.parametrize("name", ["7_weights.png", "7_weights.nii.gz"])
-def test_a_weight_map_of_an_earlier_run_goes_too(tmp_path, images, name):
-    (tmp_path / "out" / name).write_bytes(b"earlier")
+@pytest.mark.parametrize("end", ["_weights.png", "_weights.nii.gz", "_registration.tfm"])
+def test_what_an_earlier_run_made_beside_its_result_goes_too(tmp_path, images, end):
+    """A transform of a registered pair lay beside the result of another one that was not registered."""
+    for case in "78":
+        (tmp_path / "out" / f"{case}{end}").write_bytes(b"earlier")
     made(tmp_path / "out", images, False)
-    assert not (tmp_path / "out" / name).exists()
+    assert not (tmp_path / "out" / f"7{end}").exists() and (tmp_path / "out" / f"8{end}").exists()
 
 
 def test_a_failed_run_keeps_the_colored_result_too(tmp_path, images):

@@ -127,3 +127,30 @@ def test_a_case_that_keeps_no_report_has_a_page_of_its_own(tmp_path):
     assert told["name"] == "7" and told["labels"] == ["MRI", "CT"] and told["record"]["weights"] == "w" * 64
     low, step = (told["layers"]["b"][key] for key in ("low", "step"))
     assert numbers["b"].max() * step + low == raw[1].max()
+
+
+def test_a_record_is_never_run(tmp_path):
+    run = f"$open({str(tmp_path / 'ran')!r}, 'w').close()"
+    settings = {"window_a": {"_target_": "builtins.open", "file": str(tmp_path / "ran"), "mode": "w"}}
+    for number, changed in enumerate([{"task": run}, {"settings": {"window_b": run}}, {"settings": settings}]):
+        run_json(tmp_path, [result(tmp_path, **changed)])
+        _, (cause,) = write_view(tmp_path)
+        assert "which a bundle would run" in cause and not (tmp_path / "ran").exists(), number
+
+
+def test_a_result_of_another_case_is_not_shown(tmp_path):
+    run_json(tmp_path, [result(tmp_path, "7"), result(tmp_path, "8", seed=1)])
+    (tmp_path / "7_fused.nii.gz").write_bytes((tmp_path / "8_fused.nii.gz").read_bytes())
+    (path,), lost = write_view(tmp_path)
+    told = [case["status"] for case in page_of(path)[0]["cases"]]
+    assert len(lost) == 1 and "7_fused.nii.gz: expected the result of this case, found one that was changed" in lost[0]
+    assert sorted(told) == ["done", "not shown"]
+
+
+@pytest.mark.parametrize(
+    "report", ["[1]", '{"outputs": [1]}', '{"outputs": 3}', '{"outputs": [], "settings": [1]}', '{"outputs": {}}']
+)
+def test_a_report_of_another_kind_is_refused(tmp_path, report):
+    (tmp_path / "run.json").write_text(report)
+    with pytest.raises(FusionInputError, match=r"run\.json: expected the report of a fusion, found none"):
+        write_view(tmp_path)

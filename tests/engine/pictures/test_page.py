@@ -23,7 +23,7 @@ def case(name="7", side=4, **facts) -> PageCase:
     values = np.random.default_rng(side).integers(0, 900, (side,) * 3)
     grid = Grid((side,) * 3, np.eye(4))
     layers = [grey_layer(letter, values, grid, [[0, 0], [64, 1]]) for letter in ("a", "b", "fused")]
-    shape = {"shape": [side] * 3, "placed": True, "picture": False, "labels": ["MRI", "CT"]}
+    shape = {"shape": [side] * 3, "sided": True, "placed": True, "picture": False, "labels": ["MRI", "CT"]}
     return PageCase({"name": name, "status": "done"} | shape | facts, layers)
 
 
@@ -110,6 +110,14 @@ def test_many_cases_go_to_several_files_that_know_one_another(tmp_path):
     places = [told["file"] for told in facts_of(files[1])["cases"]]
     assert places == sorted(places, key=lambda name: (len(name), name)) and set(places) == {file.name for file in files}
     assert 'id="case-0-a"' in files[0].read_text() and 'id="case-0-a"' not in files[1].read_text()
+
+
+def test_further_files_of_an_earlier_page_go(tmp_path):
+    """A page without names lay beside the further files of one with names."""
+    write_pages(tmp_path / "view.html", [case(str(number), 12) for number in range(5)], {}, largest=30000)
+    (tmp_path / "view_4.html").write_text("mine")
+    write_pages(tmp_path / "view.html", [case()], {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["view.html", "view_4.html"]
 
 
 def test_a_page_that_cannot_be_made_leaves_the_earlier_one(tmp_path):

@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from PIL import Image, ImageDraw
 
 from clinicalfmamba_nets.engine.pictures.contact_sheet import write_sheet_of_previews
+from clinicalfmamba_nets.engine.pictures.page_case import page_case
 from clinicalfmamba_nets.engine.pictures.planes import Grid, Plane, choose_planes, slice_numbers
 from clinicalfmamba_nets.engine.pictures.preview import Shown, draw_preview, write_preview_of
 from clinicalfmamba_nets.errors import FusionInputError
@@ -68,6 +69,16 @@ def test_storage_changes_no_picture_and_no_place(order, flipped):
     number, count = grid.number(Plane(2, 10))
     assert (number, count) == ((10 if 2 in flipped else 11), 20) and grid.plane_of(2, number) == Plane(2, 10)
     assert grid.caption(Plane(2, 10)) == f"axial, slice {number} of 20, S 30.0 mm"
+
+
+@pytest.mark.parametrize("tilt", [8, 15, 30, 44])
+def test_thick_slices_that_are_tilted_keep_their_sides(tilt):
+    """Slices of 5 mm with pixels of 0.45 mm, tilted by 8 degrees: right was drawn on the left, the face below."""
+    angle, affine = np.deg2rad(tilt), np.diag([-0.45, -0.45, 5.0, 1.0])
+    affine[1:3, 1:3] = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ affine[1:3, 1:3]
+    turned = np.flip(volume(), (0, 1)).copy()
+    affine[:3, 3] = -affine[:3, :3] @ [59, 59, 0]
+    assert np.array_equal(axial(sample(turned, affine), 0), axial(sample(), 0))
 
 
 def test_red_tells_what_became_brighter():
@@ -144,6 +155,25 @@ def test_words_keep_apart(monkeypatch):
         assert left >= 0 and top >= 0 and right <= sheet.width and bottom <= sheet.height
         for other in boxes[:number]:
             assert right <= other[0] or left >= other[2] or bottom <= other[1] or top >= other[3]
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "caption", "letters"),
+    [
+        ("patient", "axial, slice 11 of 20, S 30.0 mm", "RLAP"),
+        ("directions", "axial, slice 11 of 20", "RLAP"),
+        ("other", "slice 11 of 20", ""),
+        ("none", "slice 11 of 20", ""),
+    ],
+)
+def test_no_side_is_marked_where_none_is_known(coordinates, caption, letters):
+    """A NIfTI with both codes 0 had R, L and mm by the affine that is made up for it, and an NRRD without a space."""
+    entry = sample(coordinates=coordinates, sources=[{"kind": "nifti"}] * 2)
+    shown = Shown(entry, LABELS)
+    assert shown.grid.caption(Plane(2, 10)) == caption and "".join(shown.grid.letters(Plane(2, 10))) == letters
+    told = page_case(entry, np.asarray(entry["image"]), {"labels": LABELS}).facts
+    assert (told["sided"], told["placed"]) == (bool(letters), coordinates == "patient")
+    draw_preview(entry, LABELS)
 
 
 def test_pictures_without_a_place_tell_none(tmp_path):

@@ -9,10 +9,10 @@ import types
 
 import fire
 import pytest
-from monai.bundle import ConfigWorkflow, create_workflow, run
+from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run
 
 from clinicalfmamba_nets.engine.run.failures import find_input_error
-from clinicalfmamba_nets.engine.run.overrides import check_override_names
+from clinicalfmamba_nets.engine.run.overrides import check_data, check_override_names, literal
 from clinicalfmamba_nets.errors import FusionInputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
@@ -221,3 +221,19 @@ def test_words_inside_a_setting_are_refused_where_they_would_count_as_true(tmp_p
 
 def test_words_inside_a_setting_are_truth_values_where_the_workflow_checks_itself(config):
     assert started(config, **{"train#loader#shuffle": "false"}).parser["train::loader::shuffle"] is False
+
+
+@pytest.mark.parametrize(
+    "value", ["$1 + 1", "@task", "%task", ["a", "$1"], {"_target_": "os.getcwd"}, {"a": [{"b": "$1"}]}], ids=str
+)
+def test_what_a_bundle_would_run_is_no_data(value):
+    with pytest.raises(FusionInputError, match=r"setting 'window_b': expected a value .* which a bundle would run"):
+        check_data({"window_a": "40/80", "window_b": value})
+    plain = {"window_a": "40/80", "roi_size": [8, 8], "refine": False, "palette": None, "text": "a $b"}
+    assert check_data(plain) == plain
+
+
+@pytest.mark.parametrize("text", ["out", "$out", "@task", "%task", "$it's", '$\\ "x" @task %task', "$\n\u00e9\udcff"])
+def test_a_text_is_taken_for_itself(text):
+    parser = ConfigParser({"task": "ct_mri", "output_dir": literal(text), "folder": "@output_dir"})
+    assert parser.get_parsed_content("output_dir") == parser.get_parsed_content("folder") == text

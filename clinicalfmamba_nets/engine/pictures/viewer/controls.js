@@ -77,7 +77,7 @@ CFM.fillChoices = function (view) {
   view.kase.shape.forEach((count, axis) => {
     if (view.kase.picture || count < 2) return;
     const label = places.appendChild(document.createElement("label"));
-    label.append(view.kase.placed ? PLANES[axis] : `axis ${axis + 1}`);
+    label.append(view.kase.sided ? PLANES[axis] : `axis ${axis + 1}`);
     const slider = label.appendChild(document.createElement("input"));
     Object.assign(slider, { type: "range", min: 0, max: count - 1, value: view.cross[axis] });
     slider.dataset.axis = axis;

@@ -44,7 +44,7 @@ CFM.Pane = class {
   // Find where the slice lies on the canvas, in its pixels.
   place() {
     const { view, plane, canvas } = this;
-    const margin = (view.kase.placed ? 2 * LETTER_SIZE : 4) * this.ratio;
+    const margin = (view.kase.sided ? 2 * LETTER_SIZE : 4) * this.ratio;
     const sides = [plane.width * view.kase.spacing[plane.across], plane.height * view.kase.spacing[plane.up]];
     const room = [Math.max(8, canvas.width - 2 * margin), Math.max(8, canvas.height - 2 * margin)];
     this.scale = Math.min(room[0] / sides[0], room[1] / sides[1]) * view.zoom;
@@ -87,7 +87,7 @@ CFM.Pane = class {
     context.fillStyle = context.strokeStyle = "#e1e1e4";
     context.textAlign = "center";
     context.textBaseline = "middle";
-    if (view.kase.placed) {
+    if (view.kase.sided) {
       const [left, right] = SIDES[plane.across];
       const [top, bottom] = SIDES[plane.up];
       const inset = LETTER_SIZE * ratio;
@@ -135,7 +135,7 @@ CFM.Pane = class {
     const count = kase.shape[this.axis];
     const stored = CFM.storedOf(kase, cross);
     const axis = kase.stored.findIndex((row) => Math.abs(row[this.axis]) > 0.5);
-    return `${kase.placed ? PLANES[this.axis] + ", " : ""}slice ${stored[axis] + 1} of ${count}`;
+    return `${kase.sided ? PLANES[this.axis] + ", " : ""}slice ${stored[axis] + 1} of ${count}`;
   }
 
   listen() {

@@ -3,7 +3,7 @@
 
 const VIEWS = { render: 4, axial: 0, coronal: 1, sagittal: 2, multi: 3 };
 
-CFM.canShowVolume = (view) => Boolean($("program-3d")) && view.kase.placed && Math.min(...view.kase.shape) > 1;
+CFM.canShowVolume = (view) => Boolean($("program-3d")) && view.kase.sided && Math.min(...view.kase.shape) > 1;
 
 // Start NiiVue's program, which the page holds as text until it is wanted.
 CFM.startNiivue = function () {
