@@ -121,6 +121,10 @@ def test_registered_operators_refuse_tangents() -> None:
         torch.ops.clinicalfmamba.gated_norm(forward_ad.make_dual(tensors[0], tensors[0]), *tensors[1:], 1.0)
 
 
+def _negative(x):
+    return torch._neg_view(-x)
+
+
 def _reversed_strides(x):
     """The same numbers, the first axis next to each other in memory."""
     axes = list(reversed(range(x.dim())))
@@ -138,7 +142,7 @@ def _results(function, tensors, upstream=lambda g: g) -> list[torch.Tensor]:
     return [function(*tensors), y.detach(), *torch.autograd.grad(y, leaves, upstream(y.detach().cos()))]
 
 
-@pytest.mark.parametrize("view", [_reversed_strides, _every_second])
+@pytest.mark.parametrize("view", [_negative, _reversed_strides, _every_second])
 @every_operator
 def test_views_count_by_their_numbers_not_by_their_memory(function, shapes, view) -> None:
     tensors = _inputs(shapes)
@@ -147,6 +151,16 @@ def test_views_count_by_their_numbers_not_by_their_memory(function, shapes, view
         found = _results(function, [view(t) if i == j else t for j, t in enumerate(tensors)])
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(_results(function, tensors, view), expected)
+
+
+@every_operator
+def test_zeros_without_memory_count_as_zeros(function, shapes) -> None:
+    tensors = _inputs(shapes)
+    zeros = [torch.zeros_like(tensors[0]), *tensors[1:]]
+    without = [torch._efficientzerotensor(tensors[0].shape), *tensors[1:]]
+    torch.testing.assert_close(_results(function, without), _results(function, zeros))
+    found = _results(function, tensors, lambda g: torch._efficientzerotensor(g.shape))
+    assert all(not g.any() for g in found[2:])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
