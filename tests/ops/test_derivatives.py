@@ -177,3 +177,14 @@ def test_half_precision_is_computed_in_float32(backend, dtype) -> None:
         results.append([y.detach(), *grads])
     for found, expected in zip(*results, strict=True):
         assert (found.double() - expected).norm() < 5e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference"])
+@pytest.mark.parametrize("name", ["scan", "conv", "permuted"])
+def test_autocast_rounds_nothing_within_a_scan(name, backend) -> None:
+    function, shapes = OPERATORS[name]
+    tensors = _inputs(shapes)
+    with scan_backend(backend):
+        expected = _results(function, tensors)
+        found = _results(torch.autocast("cpu", torch.bfloat16)(function), tensors)
+    torch.testing.assert_close(found, expected)
