@@ -8,7 +8,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-
 from clinicalfmamba_nets.data import write_brats_phantoms
 from clinicalfmamba_nets.engine.grading.images import GradingImages, LoadGradingImaged, RandMirrord
 from clinicalfmamba_nets.engine.grading.lists import (
@@ -88,6 +87,14 @@ def test_the_region_by_hand():
     region = tumor_region(image, mask, (4, 2, 2))
     assert torch.equal(region[:, :3], image[:, 2:5, 2:4, 0:2])
     assert not region[:, 3].any()
+
+
+def test_every_label_but_0_is_tumor():
+    """255 in a signed byte is -1."""
+    mask = np.zeros((5, 6, 4), np.int8)
+    mask[3:5, 2:4, 0:2] = -1
+    image = torch.rand(2, 5, 6, 4)
+    assert torch.equal(tumor_region(image, mask, (2, 2, 2)), tumor_region(image, -mask, (2, 2, 2)))
 
 
 def test_without_a_mask_the_brain_is_resized():
