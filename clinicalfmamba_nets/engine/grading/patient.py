@@ -43,7 +43,7 @@ def patient_entry(inputs: Sequence[str], mask: str | None = None, series: Sequen
         As `user_case`.
 
     Raises:
-        FusionInputError: no folder of these kinds, series that cannot be told apart, the two contrasts the wrong way.
+        FusionInputError: no folder of these kinds, series that cannot be told apart.
 
     Example:
         >>> patient_entry(["p1_t2.nii.gz", "p1_flair.nii.gz"])["case"]
@@ -51,8 +51,6 @@ def patient_entry(inputs: Sequence[str], mask: str | None = None, series: Sequen
     """
     if len(inputs) == 2:
         t2, flair = inputs
-        if modality_of(t2) == "flair" and modality_of(flair) == "t2":
-            raise input_error(printable(t2), "T2 first, FLAIR second", "FLAIR first", "change their order")
         name = case_name(split_selector(t2)[0])
         if series:
             t2, flair = (f"{path}{SELECTOR}{chosen}" for path, chosen in zip(inputs, series, strict=True))

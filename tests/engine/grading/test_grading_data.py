@@ -97,6 +97,18 @@ def test_every_label_but_0_is_tumor():
     assert torch.equal(tumor_region(image, mask, (2, 2, 2)), tumor_region(image, -mask, (2, 2, 2)))
 
 
+def test_a_contrast_in_the_place_of_another_is_told(root, tmp_path, caplog):
+    entry, images = grading_datalist(root)[0], GradingImages("t2", 3, ROI, tmp_path / "kept")
+    case = user_case(entry["image2"], entry["image"], entry["seg"])
+    with pytest.raises(FusionInputError, match="_flair.nii.gz: expected T2 first, FLAIR second, found FLAIR first"):
+        images(case)
+    other = shutil.copy(entry["image2"], tmp_path / "p_t1ce.nii.gz")
+    (item,) = images(user_case(entry["image"], other, entry["seg"]))
+    assert "p_t1ce.nii.gz: an image of T1CE, by its name or header: FLAIR is expected here" in item["warnings"]
+    (item,) = images([entry])
+    assert item["warnings"] == ""
+
+
 def test_without_a_mask_the_brain_is_resized():
     image = torch.zeros(2, 8, 8, 8)
     image[:, 2:6, 2:6, 2:6] = 0.5
