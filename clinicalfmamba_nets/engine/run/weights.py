@@ -65,6 +65,11 @@ def _check_fit(state: dict[str, torch.Tensor], network: nn.Module, path: str | o
             found = f"{_name_in_file(path, name)} of shape {given.get(name, 'none')} where the network has {expected}"
             remedy = "choose the task, or the network's options, that the weights were trained with"
             raise input_error(f"{option} {path}", "weights of this network", found, remedy)
+    for name, value in state.items():
+        if not value.isfinite().all():
+            remedy = "train again with a lower learning rate, or copy the file again"
+            found = f"NaN or infinite ones in {_name_in_file(path, name)}"
+            raise input_error(f"{option} {path}", "finite numbers", found, remedy)
 
 
 def _name_in_file(path: str | os.PathLike, name: str) -> str:
@@ -84,7 +89,7 @@ def require_weights(network: nn.Module, path: str | os.PathLike) -> dict[str, to
         The state_dict.
 
     Raises:
-        FusionInputError: no such file, not a state_dict, or names and shapes that differ.
+        FusionInputError: no such file, not a state_dict, names and shapes that differ, or numbers that are not finite.
     """
     state = read_weights(path)
     _check_fit(state, network, path, "ckpt_path")

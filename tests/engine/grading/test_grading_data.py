@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
+
 from clinicalfmamba_nets.data import write_brats_phantoms
 from clinicalfmamba_nets.engine.grading.images import GradingImages, LoadGradingImaged, RandMirrord
 from clinicalfmamba_nets.engine.grading.lists import (
@@ -20,6 +22,7 @@ from clinicalfmamba_nets.engine.grading.lists import (
     training_patients,
     user_case,
 )
+from clinicalfmamba_nets.engine.grading.log import GradingLog
 from clinicalfmamba_nets.engine.grading.regions import tumor_region
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import write_image
@@ -107,6 +110,13 @@ def test_a_contrast_in_the_place_of_another_is_told(root, tmp_path, caplog):
     assert "p_t1ce.nii.gz: an image of T1CE, by its name or header: FLAIR is expected here" in item["warnings"]
     (item,) = images([entry])
     assert item["warnings"] == ""
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path):
+    engine = Engine(lambda engine, batch: None)
+    engine.state.batch, engine.state.output = [{"case": "p1_z003", "patient": "p1"}], [{"pred": torch.tensor(np.nan)}]
+    with pytest.raises(FusionInputError, match="p1_z003: expected a probability, found nan"):
+        GradingLog(tmp_path).collect(engine)
 
 
 def test_without_a_mask_the_brain_is_resized():
