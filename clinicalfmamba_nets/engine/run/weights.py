@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +36,8 @@ def read_weights(path: str | os.PathLike, option: str = "ckpt_path") -> dict[str
         remedy = "add --bundle_root with the bundle's folder, or name a file of weights or train them"
         raise input_error(f"{option} {file}", "a file of weights", "no such file", remedy)
     try:
+        if damaged := damaged_part(file):
+            raise ValueError(f"{damaged} does not fit its checksum")
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise input_error(
@@ -42,6 +46,24 @@ def read_weights(path: str | os.PathLike, option: str = "ckpt_path") -> dict[str
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise input_error(f"{option} {file}", "a raw state_dict", "something else", "name the model.pt beside it")
     return without_prefixes(state)
+
+
+def damaged_part(path: str | os.PathLike) -> str:
+    """Name what in an archive, as torch writes, does not fit its checksum, which torch's loaders do not look at.
+
+    Args:
+        path: a file; one that is no archive has no checksums.
+
+    Returns:
+        The first damaged part, "" for none.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return ""
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() or ""
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        return f"a part ({error})"
 
 
 def without_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

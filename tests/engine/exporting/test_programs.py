@@ -130,6 +130,16 @@ def test_another_format_size_or_kind_of_number_is_refused(tmp_path) -> None:
         export_network(network, "t2_flair", "fusion_2d", "onnx", tmp_path / "x", portable=True)
 
 
+@pytest.mark.parametrize("file_format", ["ts", pytest.param("onnx", marks=pytest.mark.hour)])
+def test_a_pair_counts_by_its_numbers_and_in_its_own_precision(file_format, tmp_path) -> None:
+    program, pair = load_program(export("mix", file_format, tmp_path)[1]), torch.rand(1, 2, 24, 24)
+    expected = program(pair)
+    for same in (torch._neg_view(-pair), pair.clone().requires_grad_(), pair.to_sparse()):
+        assert torch.equal(program(same), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(program(pair), expected)
+
+
 @pytest.mark.parametrize("white", [255.0, float("nan")])
 def test_values_that_no_program_knows_warn(white, tmp_path) -> None:
     program = load_program(export("mix", "ts", tmp_path)[1])
@@ -166,6 +176,41 @@ def test_files_that_are_no_program_are_refused(tmp_path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.ReLU()), plain)
     with pytest.raises(FusionInputError, match="expected a program of clinicalfmamba export"):
         load_program(plain)
+
+
+def test_a_program_with_a_damaged_byte_is_refused(tmp_path) -> None:
+    """torch itself loads it, with another weight."""
+    _, path = export("mix", "ts", tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda item: item.file_size * (item.compress_type == zipfile.ZIP_STORED))
+    content = bytearray(path.read_bytes())
+    content[largest.header_offset + 200 + largest.file_size // 2] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(FusionInputError, match=f"a whole program, found {re.escape(largest.filename)} damaged"):
+        load_program(path)
+
+
+def test_facts_without_a_program_are_refused(tmp_path) -> None:
+    network = network_of("mix")
+    for change, told in (({}, "in the form of TorchScript"), ({"format": "exe"}, "one of the formats ts, pt2")):
+        facts = json.loads(facts_of(network, "t2_flair", "fusion_2d", "ts", portable=True).text())
+        with zipfile.ZipFile(tmp_path / "program.ts", "w") as archive:
+            archive.writestr(f"program/extra/{FACTS_FILE}", json.dumps(facts | {"of a later version": 1} | change))
+        with pytest.raises(FusionInputError, match=told) as caught:
+            load_program(tmp_path / "program.ts")
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_program_is_not_written_over(tmp_path) -> None:
+    network, path = export("mix", "ts", tmp_path)
+    weights = tmp_path / "model.pt"
+    torch.save(network.state_dict(), weights)
+    before = weights.read_bytes()
+    with pytest.raises(FusionInputError, match="model.pt: expected a free name, or an earlier program"):
+        export_network(network, "t2_flair", "fusion_2d", "ts", weights)
+    assert weights.read_bytes() == before
+    export_network(network, "t2_flair", "fusion_2d", "ts", path, portable=True)
+    assert read_facts(path).operators_version == 0
 
 
 def change_facts(path, **changes) -> None:
