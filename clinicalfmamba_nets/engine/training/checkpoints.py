@@ -14,6 +14,7 @@ from torch import nn
 
 from clinicalfmamba_nets.engine.run.ranks import gather_objects, is_main_process, own_index
 from clinicalfmamba_nets.engine.run.seen_pairs import other_list, pair_names
+from clinicalfmamba_nets.engine.run.weights import damaged_part
 from clinicalfmamba_nets.engine.training.averaging import WeightAverage
 from clinicalfmamba_nets.engine.training.random_state import capture_random_state, restore_random_state
 from clinicalfmamba_nets.errors import input_error
@@ -144,6 +145,8 @@ class TrainingCheckpoint:
 
     def _load(self, engine: Engine) -> None:
         try:
+            if damaged := damaged_part(self.path):
+                raise ValueError(f"{damaged} damaged")
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             self.network.load_state_dict(saved["network"])
             self.optimizer.load_state_dict(saved["optimizer"])

@@ -152,6 +152,16 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")} == before
 
 
+def test_a_damaged_checkpoint_is_not_resumed(tmp_path):
+    make_trainer(tmp_path, 1).run()
+    content = bytearray((tmp_path / "checkpoint.pt").read_bytes())
+    place = content.index(final_state(tmp_path)[1]["network"]["0.weight"].numpy().tobytes())
+    content[place + 2] ^= 64
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(FusionInputError, match="expected a checkpoint .* damaged; resume with"):
+        make_trainer(tmp_path, 2, resume=True).run()
+
+
 def test_nothing_to_resume_starts_anew(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "clinicalfmamba"):
         make_trainer(tmp_path, 1, resume=True).run()
