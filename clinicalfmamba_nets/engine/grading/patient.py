@@ -131,7 +131,7 @@ def grade_patient(
         FusionInputError: no trained weights, images that cannot be graded, a folder with another patient's results.
     """
     folder = Path(model_dir) if model_dir is not None else default_model_dir(name)
-    trained = _trained(folder / "model.pt")
+    trained = _trained(folder / "model.pt", (*IMAGE_SETTINGS, *CLASSIFIER))
     settings = {key: trained[key] for key in (*IMAGE_SETTINGS, *CLASSIFIER)}
     settings |= {"input": name} if name else {}
     fusion = fusion_folder(folder, settings["input"])
@@ -150,9 +150,14 @@ def grade_patient(
     return json.loads((output / GRADES).read_text(encoding="utf-8"))["patients"][0]
 
 
-def _trained(path: Path) -> dict[str, Any]:
+def _trained(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     """Return the settings of the training of a file of weights, or refuse weights of which nothing tells them."""
     settings = training_settings(path)
+    missing = [name for name in needed if name not in settings]
+    if settings and missing:
+        where, found = printable(path.parent / RUN_FILE), f"none named {missing[0]}"
+        remedy = "name the folder of a training by train.json of glioma_grading"
+        raise input_error(where, "the settings of a training that grades", found, remedy)
     if not settings:
         where = printable(path.parent / RUN_FILE)
         raise input_error(where, "the settings of the training", "none", "name the whole folder of a training")
