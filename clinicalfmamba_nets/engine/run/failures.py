@@ -10,6 +10,7 @@ import signal
 import sys
 from types import FrameType, TracebackType
 
+from clinicalfmamba_nets.engine.run.stopping import raise_until_heard
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.files import printable
 
@@ -133,4 +134,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for other in (signal.SIGINT, signal.SIGTERM):
         signal.signal(other, signal.SIG_IGN)  # once is enough
     print(f"error: {STOPPED}", file=sys.stderr, flush=True)
-    sys.exit(1)
+    raise_until_heard(SystemExit(1))
