@@ -33,7 +33,8 @@ def selective_scan(
     Source: "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", arXiv 2312.00752, equation 2.
     Same arguments and meaning as mamba-ssm's ``selective_scan_fn``, with any real dtype on any device. float16 and
     bfloat16 are scanned in float32. Where derivatives are asked for that the kernels do not have (forward mode, the
-    transforms of ``torch.func``, gradients of gradients), the torch form runs.
+    transforms of ``torch.func``, gradients of gradients), the torch form runs. What overflows its type is infinite, and
+    NaN from there on, in that channel; the AVX-512 kernels give NaN for products delta A beyond 1e15 already.
 
     Args:
         u: input, (B, D, L).
