@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,15 +179,22 @@ def test_files_that_are_no_program_are_refused(tmp_path) -> None:
         load_program(plain)
 
 
+def damage(path) -> str:
+    """Change one byte of the largest part of an archive that is not compressed; returns the part's name."""
+    with zipfile.ZipFile(path) as archive:
+        stored = [item for item in archive.infolist() if item.compress_type == zipfile.ZIP_STORED]
+    largest = max(stored, key=lambda item: item.file_size)
+    content = bytearray(Path(path).read_bytes())
+    content[largest.header_offset + 200 + largest.file_size // 2] ^= 64
+    Path(path).write_bytes(content)
+    return largest.filename
+
+
 def test_a_program_with_a_damaged_byte_is_refused(tmp_path) -> None:
     """torch itself loads it, with another weight."""
     _, path = export("mix", "ts", tmp_path)
-    with zipfile.ZipFile(path) as archive:
-        largest = max(archive.infolist(), key=lambda item: item.file_size * (item.compress_type == zipfile.ZIP_STORED))
-    content = bytearray(path.read_bytes())
-    content[largest.header_offset + 200 + largest.file_size // 2] ^= 64
-    path.write_bytes(content)
-    with pytest.raises(FusionInputError, match=f"a whole program, found {re.escape(largest.filename)} damaged"):
+    part = damage(path)
+    with pytest.raises(FusionInputError, match=f"a whole program, found {re.escape(part)} damaged"):
         load_program(path)
 
 
@@ -311,11 +319,13 @@ def test_a_plain_host_tells_wrong_files_in_one_line(tmp_path, checkout) -> None:
     np.save(tmp_path / "pair.npy", images_of("mix")[0].numpy())
     (tmp_path / "text").write_text("no program")
     (tmp_path / "half.ts").write_bytes(path.read_bytes()[:20000])
+    damage(shutil.copy(path, tmp_path / "damaged.ts"))
     library, pair = native.library_path("torch"), tmp_path / "pair.npy"
     program = "expected a program of clinicalfmamba export, found "
     for words, told in [
         ((tmp_path / "nothing.ts", library, pair, "f.npy"), program + "no such file"),
         ((tmp_path / "half.ts", library, pair, "f.npy"), "half.ts: " + program + "another file, or a part"),
+        ((tmp_path / "damaged.ts", library, pair, "f.npy"), "damaged.ts: expected a whole program, found "),
         ((tmp_path / "text", library, pair, "f.npy"), "text: " + program + "another file, or a part of one"),
         ((path, tmp_path / "text", pair, "f.npy"), "text: expected the operators' library, version 2, found"),
         ((path, native.library_path("onnxruntime"), pair, "f.npy"), "found a library without them"),
@@ -326,6 +336,9 @@ def test_a_plain_host_tells_wrong_files_in_one_line(tmp_path, checkout) -> None:
         done = plain_host(words[0], "--library", words[1], "--pair", words[2], "-o", words[3], cwd=tmp_path)
         assert done.returncode == 1 and told in done.stderr.splitlines()[-1], done.stderr
         assert "Traceback" not in done.stderr and not (tmp_path / words[3]).exists()
+    before = pair.read_bytes()
+    done = plain_host(path, "--library", library, "--pair", pair, "-o", pair, cwd=tmp_path)
+    assert done.returncode == 1 and "found one of the inputs" in done.stderr and pair.read_bytes() == before
 
 
 @pytest.mark.hour
