@@ -171,24 +171,26 @@ class GradingImages:
 
     def _prepared(self, entry: Mapping[str, Any]) -> tuple[Path, dict[str, list]]:
         files = [_contents(entry[key]) for key in ("image", "image2", "seg") if key in entry]
-        facts = [_FORM, self.spatial_dims, self.roi_size, self.least_shown, self.register, files]
+        facts = [_FORM, self.spatial_dims, self.roi_size, self.least_shown, self.other_grid, self.register, files]
         plain = self._place(entry, facts)
-        if not plain.with_suffix(".json").is_file():
+        kept = _kept(plain)
+        if kept is None:
             region, told = read_region(entry, self.roi_size, self.other_grid, self.register)
             images, places = (
                 region_slices(region, self.least_shown, str(entry["case"]))
                 if self.spatial_dims == 2
                 else (region[None], [0])
             )
-            _keep(plain, images, {"places": places, **told})
+            kept = {"places": places, **told}
+            _keep(plain, images, kept)
         path = plain
         if self.fusion is not None:
             path = self._place(entry, [*facts, self.name, self.fusion_key])
-            if not path.with_suffix(".json").is_file():
+            if _kept(path) is None:
                 images = torch.from_numpy(np.load(plain)).float()
-                _keep(path, self._fused(images), _kept(plain))
+                _keep(path, self._fused(images), kept)
                 _logger.info("%s: fused by %s", printable(entry["case"]), self.name)
-        return path, _kept(path)
+        return path, kept
 
     def _place(self, entry: Mapping[str, Any], facts: list[Any]) -> Path:
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -207,8 +209,13 @@ def _keep(path: Path, images: Tensor, about: dict[str, list]) -> None:
         partial.write_text(json.dumps(about), encoding="utf-8")
 
 
-def _kept(path: Path) -> dict[str, list]:
-    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+def _kept(path: Path) -> dict[str, list] | None:
+    """Return what is kept about an image, or None where it, or the image, is not there or not whole."""
+    try:
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return about if path.is_file() and about.keys() >= {"places", *KINDS} else None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 class LoadGradingImaged(MapTransform):

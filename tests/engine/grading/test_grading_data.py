@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from ignite.engine import Engine
 
 from clinicalfmamba_nets.data import write_brats_phantoms
+from clinicalfmamba_nets.engine.grading.experiment import GradingExperiment
 from clinicalfmamba_nets.engine.grading.images import GradingImages, LoadGradingImaged, RandMirrord
 from clinicalfmamba_nets.engine.grading.lists import (
     check_apart,
@@ -24,6 +26,7 @@ from clinicalfmamba_nets.engine.grading.lists import (
 )
 from clinicalfmamba_nets.engine.grading.log import GradingLog
 from clinicalfmamba_nets.engine.grading.regions import tumor_region
+from clinicalfmamba_nets.engine.grading.runs import stage_network
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import write_image
 from clinicalfmamba_nets.nets import EHDRAN, AverageFusion
@@ -110,6 +113,27 @@ def test_a_contrast_in_the_place_of_another_is_told(root, tmp_path, caplog):
     assert "p_t1ce.nii.gz: an image of T1CE, by its name or header: FLAIR is expected here" in item["warnings"]
     (item,) = images([entry])
     assert item["warnings"] == ""
+
+
+def test_kept_images_that_are_not_whole_are_made_anew(root, tmp_path):
+    entry = grading_datalist(root)[0]
+    (item,) = GradingImages("t2", 3, ROI, tmp_path)([entry])
+    image, about = Path(item["image"]), Path(item["image"]).with_suffix(".json")
+    before = image.read_bytes()
+    for spoil in (lambda: about.write_text("{"), lambda: about.write_text("[]"), image.unlink):
+        spoil()
+        assert GradingImages("t2", 3, ROI, tmp_path)([entry]) == [item] and image.read_bytes() == before
+
+
+def test_an_experiment_names_what_it_cannot_use(root, tmp_path):
+    for given in ({"inputs": []}, {"runs": []}, {"inputs": ["t2", "t2"]}):
+        with pytest.raises(FusionInputError, match=f"{next(iter(given))}: expected one name or more, each once"):
+            GradingExperiment(root, tmp_path, **given)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(FusionInputError, match="settings.json: expected a file of this experiment, found none that"):
+        GradingExperiment(root, tmp_path, ["t2"]).run()
+    with pytest.raises(FusionInputError, match="input: expected one that is fused: eh_dran, clinicalfmamba"):
+        stage_network(None)
 
 
 def test_a_score_that_is_no_number_is_refused(tmp_path):
