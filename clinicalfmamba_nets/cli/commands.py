@@ -23,6 +23,7 @@ from clinicalfmamba_nets.cli.arguments import PARSERS, PROGRAM, Parser, nearest,
 from clinicalfmamba_nets.cli.checks import check_fuse_inputs, check_grade_inputs
 from clinicalfmamba_nets.cli.measuring import run_evaluate, run_score, run_train
 from clinicalfmamba_nets.cli.programs import run_export
+from clinicalfmamba_nets.engine.run.stopping import raise_until_heard
 
 
 def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
@@ -291,7 +292,7 @@ def stop(number: int, frame: FrameType | None) -> NoReturn:
     """Handle a signal: everything is cleaned up on the way, and a second signal changes nothing."""
     for other in signals():
         signal.signal(other, signal.SIG_IGN)
-    raise Stopped
+    raise_until_heard(Stopped())
 
 
 def wait_briefly() -> None:

@@ -81,11 +81,22 @@ def read_list_file(path: PathLike) -> Any:
     """Return the content of a JSON list file, in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-        FusionInputError: missing, empty, or not JSON.
+        FusionInputError: missing, empty, not JSON, or with a key that is there twice.
     """
     target = check_file(path, "a data list (JSON)")
+
+    def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # JSON keeps the last of them alone
+        names = [name for name, _ in pairs]
+        twin = next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None
+        if twin is not None:
+            remedy = "name it once: the first would be left out"
+            raise input_error(printable(path), f"the key {printable(twin)!r} once", "it twice in one object", remedy)
+        return dict(pairs)
+
     try:
-        return json.loads(target.read_bytes())  # which tells the encoding
+        return json.loads(target.read_bytes(), object_pairs_hook=without_twins)  # which tells the encoding
+    except FusionInputError:
+        raise
     except (ValueError, RecursionError) as error:
         found = f"text that is not JSON ({error})"
         raise input_error(printable(path), "a data list (JSON)", found, "correct or write the list again") from error

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .gradients import pad_edges
+from .precision import without_autocast
 
 
 class LocalMoments(NamedTuple):
@@ -65,6 +66,7 @@ def box_window(size: int, dtype: torch.dtype = torch.float32, device=None) -> Te
     return torch.full((size,), 1.0 / size, dtype=dtype, device=device)
 
 
+@without_autocast
 def filter_separable(image: Tensor, window: Tensor, padding_mode: str = "valid") -> Tensor:
     """Correlate an image with one window along every spatial axis.
 

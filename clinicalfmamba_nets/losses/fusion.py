@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.functional.gradients import sobel_gradients
+from clinicalfmamba_nets.functional.precision import without_autocast
 from clinicalfmamba_nets.functional.ranges import BatchCheck
 from clinicalfmamba_nets.losses.correlation import difference_correlation
 from clinicalfmamba_nets.losses.edges import edge_overshoot, edge_preservation
@@ -156,6 +157,7 @@ class FusionLoss(nn.Module):
         terms = self.terms(pred, image)
         return torch.stack([self.weights[name] * value for name, value in terms.items()]).sum()
 
+    @without_autocast
     def terms(self, pred: Tensor, image: Tensor) -> dict[str, Tensor]:
         """The unweighted terms by name, each a scalar; arguments as in :meth:`forward`."""
         check_pair(pred, image)

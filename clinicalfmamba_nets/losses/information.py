@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.windows import filter_separable, gaussian_window, local_moments
 from clinicalfmamba_nets.losses.shapes import check_pair
 
@@ -61,8 +62,7 @@ def information_fidelity(fused: Tensor, image: Tensor) -> Tensor:
         (B, 2), the fidelity towards each source, about 1 for a copy.
 
     Raises:
-        FusionInputError: shapes that do not fit.
-        ValueError: a side below 17.
+        FusionInputError: shapes that do not fit, or a side below 17.
 
     Example:
         >>> image = torch.rand(1, 2, 32, 32)
@@ -72,7 +72,9 @@ def information_fidelity(fused: Tensor, image: Tensor) -> Tensor:
     check_pair(fused, image)
     source, fused = image.float() * 255, (fused.float() * 255).expand_as(image)
     if min(source.shape[2:]) < WINDOWS[0]:
-        raise ValueError(f"VIF needs at least {WINDOWS[0]} pixels along each axis, found {tuple(source.shape[2:])}")
+        found = " x ".join(map(str, source.shape[2:]))
+        remedy = "give larger images (patch_size, val_size), or the weight 0 to this term"
+        raise input_error("loss term information", f"at least {WINDOWS[0]} pixels along each axis", found, remedy)
     kept = present = source.new_zeros(source.shape[:2])
     for scale, size in enumerate(WINDOWS):
         if scale:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clinicalfmamba_nets.functional.precision import without_autocast
 from clinicalfmamba_nets.functional.windows import gaussian_window, local_moments
 from clinicalfmamba_nets.losses.fusion import SIGMA, WINDOW, FusionLoss, check_weights
 from clinicalfmamba_nets.losses.reconstruction import ReconstructionLoss
@@ -49,6 +50,7 @@ def multi_scale_similarity(image: Tensor, other: Tensor) -> Tensor:
     return product
 
 
+@without_autocast
 def energy_shares(image: Tensor) -> Tensor:
     """Share of each source by its detail: softmax of the mean squared Laplacian, in grey levels of 255, over 3000.
 
@@ -130,6 +132,7 @@ class AutoEncoderLoss(ReconstructionLoss):
         super().__init__()
         self.weights = check_weights({"pixel": 1.0, "ssim": ssim_weight})
 
+    @without_autocast
     def terms(self, pred: Tensor, image: Tensor) -> dict[str, Tensor]:
         """Return the unweighted terms `pixel` and `ssim`, scalars, for two (B, C, H, W)."""
         from pytorch_msssim import ssim

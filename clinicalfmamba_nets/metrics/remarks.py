@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.errors import FusionWarning
+from clinicalfmamba_nets.functional.precision import without_autocast
 from clinicalfmamba_nets.functional.ranges import SLACK, nearest_range, value_limits
 
 from .checks import SOURCES, as_image, intensity_range
@@ -127,7 +128,7 @@ def scored(compute: Callable[P, Scores]) -> Callable[P, Scores]:
         The same function, with `FusionWarning` where there is something to tell.
     """
     name = compute.__name__.removeprefix("compute_")
-    call: Callable[..., Scores] = compute
+    call: Callable[..., Scores] = without_autocast(compute)
     signature = inspect.signature(compute)
 
     @wraps(compute)

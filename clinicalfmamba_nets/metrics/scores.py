@@ -105,7 +105,8 @@ def prepare(
         The images in float64 on [0, 1] and the regions.
 
     Raises:
-        FusionInputError: if the shapes disagree, a value is not finite or of another range than `data_range`.
+        FusionInputError: if the shapes disagree, a value is not finite or of another range than `data_range`, or the
+            regions are none.
     """
     if fused.dim() not in (4, 5) or fused.shape[1] != 1 or not fused.numel():
         raise FusionInputError(f"fused must be (B, 1, H, W) or (B, 1, H, W, D), got shape {tuple(fused.shape)}")
@@ -118,10 +119,19 @@ def prepare(
     images = [image.double() / unit for image in given]
     if regions is None:
         regions = torch.ones_like(fused, dtype=torch.bool)
-    elif regions.shape[0] != fused.shape[0] or regions.shape[2:] != fused.shape[2:]:
-        raise FusionInputError(f"regions must be (B, R, {tuple(fused.shape[2:])}), got shape {tuple(regions.shape)}")
+    _check_regions(regions, fused)
     fused, image_a, image_b = (round_to_8_bit(image) if rounded else image for image in images)
     return Inputs(fused, image_a, image_b, regions.bool())
+
+
+def _check_regions(regions: Tensor, fused: Tensor) -> None:
+    expected = f"regions must be (B, R, {tuple(fused.shape[2:])})"
+    if not isinstance(regions, Tensor):
+        raise FusionInputError(f"{expected}, a bool tensor, got {type(regions).__name__}")
+    if regions.shape[0] != fused.shape[0] or regions.shape[2:] != fused.shape[2:]:
+        raise FusionInputError(f"{expected}, got shape {tuple(regions.shape)}")
+    if regions.isnan().any():
+        raise FusionInputError(f"{expected}, true or false, got NaN, which is neither")
 
 
 def region_sum(values: Tensor, regions: Tensor) -> Tensor:

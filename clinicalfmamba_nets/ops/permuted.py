@@ -13,7 +13,14 @@ from clinicalfmamba_nets.ops import native
 from clinicalfmamba_nets.ops.backends import resolve_backend
 from clinicalfmamba_nets.ops.cuda import selective_scan_cuda
 from clinicalfmamba_nets.ops.derivatives import beyond_kernels
-from clinicalfmamba_nets.ops.plain import add_at_tokens, conv1d_silu_plain, permuted_scan_plain, time_steps, widened
+from clinicalfmamba_nets.ops.plain import (
+    add_at_tokens,
+    conv1d_silu_plain,
+    not_rounded,
+    permuted_scan_plain,
+    time_steps,
+    widened,
+)
 from clinicalfmamba_nets.ops.recording import recording
 from clinicalfmamba_nets.ops.reference import selective_scan_reference
 
@@ -47,9 +54,11 @@ def permuted_conv1d_silu(
         name = resolve_backend(x, 8, tensors=(x, weight, bias, x_proj))
         if name == "native" and weight.shape[3] in native.TAPS:
             return native.permuted_conv1d_silu(x, weight, bias, x_proj, order)
-        if torch.is_grad_enabled() and not recording() and not beyond_kernels(x, weight, bias, x_proj):
-            # One map for each tap, and the projection's input: recompute them in the backward pass instead.
-            return checkpoint(conv1d_silu_plain, x, weight, bias, x_proj, order, use_reentrant=False)
+        with not_rounded(x):
+            if torch.is_grad_enabled() and not recording() and not beyond_kernels(x, weight, bias, x_proj):
+                # One map for each tap, and the projection's input: recompute them in the backward pass instead.
+                return checkpoint(conv1d_silu_plain, x, weight, bias, x_proj, order, use_reentrant=False)
+            return conv1d_silu_plain(x, weight, bias, x_proj, order)
     return conv1d_silu_plain(x, weight, bias, x_proj, order)
 
 
@@ -88,11 +97,15 @@ def permuted_selective_scan(
         name = resolve_backend(u, A.shape[3], tensors=tensors)
         if name == "native":
             return native.permuted_selective_scan(u, projected, dt_weight, A, D, delta_bias, order)
-        if name == "cuda" or name == "reference":
+        if name == "cuda":
             return _scan_grouped(name, u, projected, dt_weight, A, D, delta_bias, order)
-        if torch.is_grad_enabled() and not recording() and not beyond_kernels(*tensors):
-            # The chunked scan keeps a state per token: recompute it in the backward pass instead.
-            return checkpoint(permuted_scan_plain, *tensors, order, use_reentrant=False)
+        with not_rounded(u):
+            if name == "reference":
+                return _scan_grouped(name, u, projected, dt_weight, A, D, delta_bias, order)
+            if torch.is_grad_enabled() and not recording() and not beyond_kernels(*tensors):
+                # The chunked scan keeps a state per token: recompute it in the backward pass instead.
+                return checkpoint(permuted_scan_plain, *tensors, order, use_reentrant=False)
+            return permuted_scan_plain(u, projected, dt_weight, A, D, delta_bias, order)
     return permuted_scan_plain(u, projected, dt_weight, A, D, delta_bias, order)
 
 

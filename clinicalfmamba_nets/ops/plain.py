@@ -5,6 +5,8 @@ Half precision is widened to float32 here as in the kernels: a scan adds up thou
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,6 +22,20 @@ def widened(x: Tensor) -> Tensor:
         (torch.float32, torch.float64)
     """
     return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x
+
+
+def not_rounded(x: Tensor) -> contextlib.AbstractContextManager[None]:
+    """Switch autocast off on the device of a tensor, within the block: the products of a scan stay in its own type.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16), not_rounded(torch.ones(1)):
+        ...     torch.ones(2, 2).matmul(torch.ones(2, 2)).dtype
+        torch.float32
+    """
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return contextlib.nullcontext()
 
 
 def selective_scan_plain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from clinicalfmamba_nets.ops.backends import resolve_backend
 from clinicalfmamba_nets.ops.cuda import selective_scan_cuda
 from clinicalfmamba_nets.ops.native.scan_ops import selective_scan as selective_scan_native
-from clinicalfmamba_nets.ops.plain import selective_scan_plain, widened
+from clinicalfmamba_nets.ops.plain import not_rounded, selective_scan_plain, widened
 from clinicalfmamba_nets.ops.reference import selective_scan_reference
 
 
@@ -32,7 +33,8 @@ def selective_scan(
     Source: "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", arXiv 2312.00752, equation 2.
     Same arguments and meaning as mamba-ssm's ``selective_scan_fn``, with any real dtype on any device. float16 and
     bfloat16 are scanned in float32. Where derivatives are asked for that the kernels do not have (forward mode, the
-    transforms of ``torch.func``, gradients of gradients), the torch form runs.
+    transforms of ``torch.func``, gradients of gradients), the torch form runs. What overflows its type is infinite, and
+    NaN from there on, in that channel; the AVX-512 kernels give NaN for products delta A beyond 1e15 already.
 
     Args:
         u: input, (B, D, L).
@@ -69,10 +71,20 @@ def selective_scan(
         return (y, last) if return_last_state else y
     wide = [x if x is None else widened(x) for x in tensors]
     run: Any = {"reference": selective_scan_reference, "native": selective_scan_native}.get(name, selective_scan_plain)
-    y, last = run(*wide, delta_softplus, *([return_last_state] if name == "native" else []))
-    if y.dtype != widened(u).dtype:  # float64 weights of float32 sequences
-        y = y.to(widened(u).dtype)
-    return (y, last) if return_last_state else y
+    if name == "native":
+        y, last = run(*wide, delta_softplus, return_last_state)
+    else:
+        with not_rounded(u):
+            y, last = run(*_of_one_type(wide), delta_softplus)
+    own = widened(u).dtype  # float64 weights of float32 sequences give float64
+    return (y.to(own), last.to(own)) if return_last_state else y.to(own)
+
+
+def _of_one_type(tensors: list[Tensor | None]) -> list[Tensor | None]:
+    """The tensors in the type that holds the numbers of all."""
+    given = [x for x in tensors if x is not None]
+    wide = functools.reduce(torch.promote_types, (x.dtype for x in given))
+    return [x if x is None else x.to(wide) for x in tensors]
 
 
 def _check_shapes(

@@ -11,7 +11,7 @@ from clinicalfmamba_nets.io import case_name, printable
 # What stands before the number or name of a subject, or of a session, in the name of a file or folder.
 _SUBJECT = (
     r"(?<![a-z])(?:sub-([a-z0-9]+)|(?:subject|subj|sub|patient|pat|case)[-_ ]?(\d[a-z0-9]*)"
-    r"|(brats.+?)(?=[_-](?:t1|t2|flair)))"
+    r"|(brats.+?)(?=[_-](?:t1|t2|flair|seg)))"
 )
 _SESSION = r"(?<![a-z])(?:ses-([a-z0-9]+)|(?:ses|session|visit)[-_ ]?(\d[a-z0-9]*))"
 # Words of a name that say what an image shows, and those whose numbers count images of one patient.

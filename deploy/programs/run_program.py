@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -33,6 +34,14 @@ def fail(where: object, expected: str, found: object, remedy: str) -> NoReturn:
     sys.exit(f"error: {where}: expected {expected}, found {lines[0][:200]}; {remedy}")
 
 
+def damaged_part(archive: zipfile.ZipFile) -> str:
+    """What in an archive does not fit its checksum, which torch does not look at; "" for nothing."""
+    try:
+        return archive.testzip() or ""
+    except (zipfile.BadZipFile, zlib.error) as error:
+        return f"a part ({error})"
+
+
 def facts_of(path: Path) -> dict:
     """What a TorchScript, torch.export or AOTInductor file tells of itself; an ONNX file tells when it is loaded."""
     if not path.is_file():
@@ -46,6 +55,8 @@ def facts_of(path: Path) -> dict:
             )
         return {"format": "onnx", "operators_version": 0}
     with zipfile.ZipFile(path) as archive:
+        if damaged := damaged_part(archive):
+            fail(path, "a whole program", f"{damaged} damaged", "copy the file again, or export it again")
         for name in archive.namelist():
             if name.endswith(f"extra/{FACTS}"):
                 return json.loads(archive.read(name))
@@ -146,6 +157,9 @@ def main() -> None:
     parser.add_argument("--pair", type=Path, required=True, help="float32 (B, 2, *S) in [0, 1], as .npy")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the result, as .npy")
     options = parser.parse_args()
+    for given in (options.program, options.pair, *([Path(options.library)] if options.library else [])):
+        if options.output.exists() and given.exists() and options.output.samefile(given):
+            fail(options.output, "a name of its own for the result", "one of the inputs", "name another one by -o")
     facts = facts_of(options.program)
     if facts["format"] == "onnx":
         run, facts = load_onnx(options.program, options.library)

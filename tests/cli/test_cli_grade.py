@@ -248,6 +248,9 @@ def test_weights_of_another_training_are_refused(run_cli, model, patient, tmp_pa
     shutil.copy(model / "model.pt", tmp_path)
     done = run_cli("grade", *patient[:2], "--model_dir", tmp_path, "-o", tmp_path / "out")
     assert done.code == 1 and "run.json: expected the settings of the training, found none" in done.cause
+    (tmp_path / "run.json").write_text('{"settings": {"epochs": 3, "patch_size": [96, 96]}}')
+    done = run_cli("grade", *patient[:2], "--model_dir", tmp_path, "-o", tmp_path / "out")
+    assert done.code == 1 and "run.json: expected the settings of a training that grades, found none" in done.cause
 
 
 def test_a_folder_with_another_patient_is_refused(run_cli, model, patient, tmp_path):

@@ -59,6 +59,11 @@ def test_lists_as_editors_of_windows_write_them(pairs, encoding):
     [
         ('{"testing": [ {"image": ', "list.json: expected a data list .* not JSON"),
         ("", "0 bytes"),
+        ('{"testing": [], "testing": [{"image": "c0/m1.png"}]}', "list.json: expected the key 'testing' once"),
+        (
+            '{"testing": [{"image": "c0/m1.png", "image2": "c0/m1.png", "image2": "c0/ct.png"}]}',
+            "the key 'image2' once",
+        ),
         ({"testing": []}, "expected pairs under the key 'testing', found an empty list"),
         ({"other": []}, "expected a list under the key 'testing', found the keys 'other'"),
         ({"testing": {"image": "a"}}, "found a dict"),

@@ -136,6 +136,10 @@ def test_unknown_options_are_named(triple):
         metrics.compute_fsim(*triple, variant="piq")
     with pytest.raises(ValueError, match=r"regions must be \(B, R, \(64, 64\)\)"):
         metrics.compute_psnr(*triple, regions=torch.ones(1, 1, 3, 3))
+    with pytest.raises(ValueError, match=r"regions must be \(B, R, \(64, 64\)\), a bool tensor, got str"):
+        metrics.compute_psnr(*triple, regions="head")
+    with pytest.raises(ValueError, match=r"regions must be .*, true or false, got NaN"):
+        metrics.compute_psnr(*triple, regions=torch.full((1, 1, 64, 64), torch.nan))
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_range_that_is_no_number_is_refused(bad, triple):
 def test_negative_and_unfinished_images_are_refused(triple):
     with pytest.raises(FusionInputError, match="image_a: expected values from 0 to 4095, found -1024 to .*shift"):
         compute_all(triple.fused * 4095, triple.image_a * 3000 - 1024, triple.image_b * 4095, data_range=4095)
-    with pytest.raises(FusionInputError, match="must be finite"):
+    with pytest.raises(FusionInputError, match="fused: expected finite values, found NaN .*must be finite"):
         compute_all(triple.fused / 0, *triple[1:])
     with pytest.raises(FusionInputError, match="real numbers, found complex"):
         compute_all(triple.fused * 1j, *triple[1:])

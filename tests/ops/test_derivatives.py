@@ -121,6 +121,48 @@ def test_registered_operators_refuse_tangents() -> None:
         torch.ops.clinicalfmamba.gated_norm(forward_ad.make_dual(tensors[0], tensors[0]), *tensors[1:], 1.0)
 
 
+def _negative(x):
+    return torch._neg_view(-x)
+
+
+def _reversed_strides(x):
+    """The same numbers, the first axis next to each other in memory."""
+    axes = list(reversed(range(x.dim())))
+    return x.permute(axes).contiguous().permute(axes)
+
+
+def _every_second(x):
+    return x.repeat_interleave(2, dim=-1)[..., ::2]
+
+
+def _results(function, tensors, upstream=lambda g: g) -> list[torch.Tensor]:
+    """The output without and with gradients, and the gradient of each tensor."""
+    leaves = [t.detach().requires_grad_() for t in tensors]
+    y = function(*leaves)
+    return [function(*tensors), y.detach(), *torch.autograd.grad(y, leaves, upstream(y.detach().cos()))]
+
+
+@pytest.mark.parametrize("view", [_negative, _reversed_strides, _every_second])
+@every_operator
+def test_views_count_by_their_numbers_not_by_their_memory(function, shapes, view) -> None:
+    tensors = _inputs(shapes)
+    expected = _results(function, tensors)
+    for i in range(len(tensors)):
+        found = _results(function, [view(t) if i == j else t for j, t in enumerate(tensors)])
+        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(_results(function, tensors, view), expected)
+
+
+@every_operator
+def test_zeros_without_memory_count_as_zeros(function, shapes) -> None:
+    tensors = _inputs(shapes)
+    zeros = [torch.zeros_like(tensors[0]), *tensors[1:]]
+    without = [torch._efficientzerotensor(tensors[0].shape), *tensors[1:]]
+    torch.testing.assert_close(_results(function, without), _results(function, zeros))
+    found = _results(function, tensors, lambda g: torch._efficientzerotensor(g.shape))
+    assert all(not g.any() for g in found[2:])
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("backend", ["auto", "torch", "reference"])
 def test_half_precision_is_computed_in_float32(backend, dtype) -> None:
@@ -135,3 +177,14 @@ def test_half_precision_is_computed_in_float32(backend, dtype) -> None:
         results.append([y.detach(), *grads])
     for found, expected in zip(*results, strict=True):
         assert (found.double() - expected).norm() < 5e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference"])
+@pytest.mark.parametrize("name", ["scan", "conv", "permuted"])
+def test_autocast_rounds_nothing_within_a_scan(name, backend) -> None:
+    function, shapes = OPERATORS[name]
+    tensors = _inputs(shapes)
+    with scan_backend(backend):
+        expected = _results(function, tensors)
+        found = _results(torch.autocast("cpu", torch.bfloat16)(function), tensors)
+    torch.testing.assert_close(found, expected)

@@ -64,6 +64,15 @@ def test_the_descent_is_that_by_torch():
     assert (expected - fused)[:, 0].abs().mean() > 0.01
 
 
+def test_negative_views_count_by_their_numbers():
+    pair, share = pair_and_share(32, 32)
+    bounds = torch.zeros_like(share), torch.ones_like(share)
+    options = 3, asdict(Refinement(**ALL))
+    expected = refined_shares(pair, share, *bounds, *options)
+    tensors = [torch._neg_view(-t) for t in (pair, share, *bounds)]
+    assert torch.equal(refined_shares(*tensors, *options), expected)
+
+
 def test_images_of_a_batch_give_what_they_give_alone():
     pairs = [pair_and_share(32, 40, seed) for seed in range(3)]
     pair, share = (torch.cat(parts) for parts in zip(*pairs, strict=True))

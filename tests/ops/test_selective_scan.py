@@ -220,3 +220,17 @@ def test_what_is_no_plain_tensor_is_named(make, message) -> None:
         if given is not None or name not in ("D", "z", "delta_bias"):
             with pytest.raises(ValueError, match=f"^{name}: {message}"):
                 selective_scan(**(values | {name: given}))
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tensors_of_two_types_are_scanned_in_the_wider(backend, dtype) -> None:
+    values = {k: v.detach() for k, v in _inputs(1, 3, 9, 4, None).items()}
+    expected = selective_scan(**values, delta_softplus=True, backend="reference", return_last_state=True)
+    single = {name: value.float() for name, value in values.items()}
+    other = torch.float64 if dtype == torch.float32 else torch.float32
+    for name in NAMES:
+        mixed = {k: v.to(other if k == name else dtype) for k, v in single.items()}
+        y, last = selective_scan(**mixed, delta_softplus=True, backend=backend, return_last_state=True)
+        assert y.dtype == last.dtype == mixed["u"].dtype
+        torch.testing.assert_close((y.double(), last.double()), expected, rtol=1e-4, atol=1e-5)

@@ -18,6 +18,7 @@ from clinicalfmamba_nets.transforms.names import other_patient
         ("TCGA-02-0001_mr.nii.gz", "TCGA-02-0003_ct.nii.gz", "number"),
         ("IXI002-Guys-0828-T1.nii.gz", "IXI012-HH-1211-T2.nii.gz", "number"),
         ("MRI/16003.png", "CT/16004.png", "number"),
+        ("BraTS19_CBICA_AAB_1_t2.nii.gz", "BraTS19_CBICA_AAG_1_seg.nii.gz", "subject"),
         ("20200101_mr.nii.gz", "20230101_ct.nii.gz", "number"),
     ],
 )

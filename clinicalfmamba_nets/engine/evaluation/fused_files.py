@@ -123,6 +123,9 @@ class FusedFiles(nn.Module):
         low, high = float(fused.min()), float(fused.max())
         limits = meta.get("intensity_scale")
         start, top = 0.0, self.data_range or float(facts["value_range"] or 0.0)
+        if self.data_range and 0 < float(facts["value_range"] or 0.0) < self.data_range:
+            found = f"a file whose white is {facts['value_range']:g}"
+            raise input_error(name, f"values up to {self.data_range:g}", found, "leave --range out, or correct it")
         if not self.data_range and top == 65535 and 0 < high < _TWELVE_BITS:
             found = f"{low:g} to {high:g} of 16 bits"
             remedy = "give --range with the value that is white: 4095 for 12 bits, 65535 where it is so dark"

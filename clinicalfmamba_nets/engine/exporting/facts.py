@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -65,13 +65,20 @@ class ProgramFacts:
         """Read what `text` wrote.
 
         Raises:
-            FusionInputError: the file was not written by `clinicalfmamba export`.
+            FusionInputError: the file was not written by `clinicalfmamba export`, or by one that is newer.
         """
         try:
-            return cls(**json.loads(text))
+            given = dict(json.loads(text))
+            facts = cls(**{item.name: given[item.name] for item in fields(cls) if item.name in given})
+            facts.channels_and_dims()
+            int(facts.operators_version), int(facts.smallest)
         except (ValueError, TypeError) as error:
             expected = "a program of clinicalfmamba export"
             raise input_error(path, expected, "a file without its facts", "export it again") from error
+        if facts.format not in FORMATS:
+            known = f"one of the formats {', '.join(FORMATS)}"
+            raise input_error(path, known, repr(facts.format), "install a newer clinicalfmamba")
+        return facts
 
 
 def facts_of(network: nn.Module, task: str, bundle: str, file_format: str, portable: bool) -> ProgramFacts:

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, OPERATORS_VERSION, ProgramFacts
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, FORMATS, OPERATORS_VERSION, ProgramFacts
+from clinicalfmamba_nets.engine.run.weights import damaged_part
+from clinicalfmamba_nets.errors import FusionInputError, input_error
+from clinicalfmamba_nets.functional.layout import plain_tensor
 from clinicalfmamba_nets.functional.ranges import InputCheck
 from clinicalfmamba_nets.ops import native
 
@@ -52,11 +54,12 @@ class Program:
         if image.dim() != dims or image.shape[1] != channels or not image.numel():
             # a recorded program may take three channels for two images
             raise input_error("image", self.facts.input, f"shape {tuple(image.shape)}", "give a batch of that shape")
+        image = plain_tensor(image).detach().resolve_neg()
         self.check(image)
         if min(image.shape[2:], default=0) < self.facts.smallest:
             smallest = f"sizes of {self.facts.smallest} or more"
             raise input_error("image", smallest, str(tuple(image.shape)), "give a larger image")
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
             return self.run(image)
 
 
@@ -105,7 +108,8 @@ def load_program(path: str | os.PathLike) -> Program:
         The program; it takes every batch and size.
 
     Raises:
-        FusionInputError: another file, operators of another version, no library of operators, another processor.
+        FusionInputError: another or a damaged file, operators of another version, no library of operators, another
+            processor.
 
     Example:
         >>> from clinicalfmamba_nets.engine.exporting.write import export_program
@@ -121,7 +125,17 @@ def load_program(path: str | os.PathLike) -> Program:
         raise input_error(file, expected, f"version {facts.operators_version}", "install a newer clinicalfmamba")
     if facts.operators_version and facts.format != "onnx" and not native.available():
         raise input_error(file, "the operators' library", native.reason(), "load a portable program")
-    return Program(facts, _LOADERS[facts.format](file, facts))
+    if damaged := damaged_part(file):
+        raise input_error(file, "a whole program", f"{damaged} damaged", "copy the file again, or export it again")
+    try:
+        return Program(facts, _LOADERS[facts.format](file, facts))
+    except FusionInputError:
+        raise
+    except Exception as error:
+        found = " ".join(str(error).split())[:160] or type(error).__name__
+        raise input_error(
+            file, f"a program in the form of {FORMATS[facts.format]}", found, "export it again"
+        ) from error
 
 
 def _load_torchscript(file: Path, facts: ProgramFacts) -> Callable[[Tensor], Tensor]:

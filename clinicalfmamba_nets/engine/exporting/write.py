@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from clinicalfmamba_nets.engine.exporting.facts import FORMATS, ProgramFacts, facts_of
+from clinicalfmamba_nets.engine.exporting.loading import read_facts
 from clinicalfmamba_nets.engine.exporting.onnx_program import check_packages, write_onnx
 from clinicalfmamba_nets.engine.exporting.torch_programs import write_aot_inductor, write_exported, write_torchscript
 from clinicalfmamba_nets.engine.grading.experiment import BUNDLE, CLASSIFIER
@@ -18,7 +19,7 @@ from clinicalfmamba_nets.engine.run.overrides import check_data
 from clinicalfmamba_nets.engine.run.tasks import FIRST_TASK, find_task
 from clinicalfmamba_nets.engine.run.weights import pretrained, with_weights
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.files import atomic_file
 from clinicalfmamba_nets.ops import native
 
@@ -52,7 +53,8 @@ def export_program(
         The path.
 
     Raises:
-        FusionInputError: an unknown task or format, no weights, a package or a compiler that is missing.
+        FusionInputError: an unknown task or format, no weights, a package or a compiler that is missing, another file
+            in the place of the program.
     """
     check_format(file_format, portable)
     home = bundle or find_task(task).bundles[0]
@@ -108,12 +110,23 @@ def check_format(file_format: str, portable: bool = False) -> None:
 def export_network(
     network: nn.Module, task: str, bundle: str, file_format: str, path: str | os.PathLike, portable: bool = False
 ) -> Path:
-    """Write the program of a network that has its weights; see `export_program`."""
+    """Write the program of a network that has its weights, in the place of an earlier one; see `export_program`."""
     check_format(file_format, portable)
+    _check_free(Path(path))
     facts = facts_of(network, task, bundle, file_format, portable)
     with atomic_file(path) as partial:
         WRITERS[file_format](network.eval(), facts, partial)
     return Path(path)
+
+
+def _check_free(path: Path) -> None:
+    """Refuse to write over what is no program, such as the weights that are exported."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    try:
+        read_facts(path)
+    except FusionInputError as error:
+        raise input_error(path, "a free name, or an earlier program", "another file", "name another") from error
 
 
 def copy_library(folder: str | os.PathLike, host: str = "torch") -> Path:

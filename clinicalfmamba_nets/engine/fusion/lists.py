@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clinicalfmamba_nets.data import aanlib_datalist, brats_datalist, folder_datalist, load_datalist, slice_datalist
 from clinicalfmamba_nets.data.aanlib import TASKS
 from clinicalfmamba_nets.data.brats import is_brats
-from clinicalfmamba_nets.data.datalists import MODALITIES
+from clinicalfmamba_nets.data.datalists import MODALITIES, modality_of
 from clinicalfmamba_nets.engine.run.tasks import TASKS as TABLE
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.engine.run.tasks import exchanged
+from clinicalfmamba_nets.errors import FusionWarning, input_error
+from clinicalfmamba_nets.io import printable
 
 # Runs that the configurations name where nobody did.
 DEFAULT_RUNS = ("run1", "held_out")
@@ -58,16 +62,35 @@ def pair_datalist(
         slice_step: take every slice, every second, ...
         strict: refuse a data list for one bad entry; if not, that entry has the message under `error`.
 
+    Where the names of the images say that they stand in the other order than the task has them, that is a warning.
+
     Raises:
         FusionInputError: nothing is there, an entry is bad, or a run is named of what has no runs.
     """
-    if slices_dir is not None and _of_volumes(task):
-        pairs = _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
-        return slice_datalist(pairs, slices_dir, step=slice_step)
-    if datalist is not None and not strict:
+    if datalist is not None and not strict and not (slices_dir is not None and _of_volumes(task)):
         check_run(datalist, split_run)
-        return load_datalist(datalist, section, strict=False)
-    return _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
+        pairs = load_datalist(datalist, section, strict=False)
+    else:
+        pairs = _listed_pairs(dataset_dir, task, datalist, split, split_run, section)
+    _warn_of_order(pairs, task)
+    if slices_dir is not None and _of_volumes(task):
+        return slice_datalist(pairs, slices_dir, step=slice_step)
+    return pairs
+
+
+def _warn_of_order(pairs: Sequence[Mapping[str, Any]], task: str) -> None:
+    """Warn of pairs whose names say that their images stand in the other order than the task has them."""
+    if task not in TABLE:
+        return
+    words = [tuple(modality_of(pair.get(key) or "") or "" for key in ("image", "image2")) for pair in pairs]
+    turned = [str(pair["case"]) for pair, (a, b) in zip(pairs, words, strict=True) if exchanged(task, (a, b))]
+    if turned:
+        first, second = TABLE[task].labels
+        told = f"{second} first and {first} second: {task} takes them in the other order, exchange them"
+        text = (
+            f"{len(turned)} of {len(pairs)} pairs ({printable(turned[0])}), by the names of their images, have {told}"
+        )
+        warnings.warn(text, FusionWarning, stacklevel=3)
 
 
 def _of_volumes(task: str) -> bool:

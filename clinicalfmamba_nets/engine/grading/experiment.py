@@ -50,7 +50,7 @@ class GradingExperiment:
         train_settings: ids of the classifier's training; those of its network go to the test as well.
 
     Raises:
-        FusionInputError: an unknown input.
+        FusionInputError: no input or run, one that is named twice, or an unknown input.
     """
 
     def __init__(
@@ -68,6 +68,9 @@ class GradingExperiment:
         fusion_settings: Mapping[str, Any] | None = None,
         train_settings: Mapping[str, Any] | None = None,
     ) -> None:
+        for what, names in (("inputs", inputs), ("runs", runs)):
+            if not names or len(set(names)) < len(names):
+                raise input_error(what, "one name or more, each once", f"{list(names)}", "correct the list")
         for name in inputs:
             is_fused(name)
         self.output_dir, self.inputs, self.runs = Path(output_dir), list(inputs), list(runs)
@@ -103,7 +106,7 @@ class GradingExperiment:
         path, own = self.output_dir / "settings.json", self._settings()
         if not path.is_file():
             write_json(own, path)
-        elif (before := json.loads(path.read_text(encoding="utf-8"))) != own:
+        elif (before := _read_json(path)) != own:
             changed = {name for part in own for name in own[part] if own[part][name] != before[part].get(name)}
             changed |= {name for part in before for name in before[part] if name not in own.get(part, {})}
             found = f"another {', '.join(sorted(changed))}"
@@ -131,11 +134,11 @@ class GradingExperiment:
             run_bundle(BUNDLE, workflow, overrides={**settings, **network, "output_dir": str(folder), "resume": True})
 
     def _metrics(self, run: str, name: str, shuffle: bool = False) -> dict[str, Any]:
-        return json.loads((self._folder(run, name, shuffle) / "testing" / METRICS).read_text(encoding="utf-8"))
+        return _read_json(self._folder(run, name, shuffle) / "testing" / METRICS)
 
     def _loading_share(self, run: str, name: str) -> float:
         """Return the share of a classifier's training that was spent waiting for batches."""
-        return json.loads((self._folder(run, name) / RUN_FILE).read_text(encoding="utf-8")).get("loading_share", 0.0)
+        return _read_json(self._folder(run, name) / RUN_FILE).get("loading_share", 0.0)
 
     def _summary(self) -> dict[str, Any]:
         inputs: dict[str, Any] = {}
@@ -218,6 +221,19 @@ class GradingExperiment:
             axis.legend(fontsize=8)
         with atomic_file(self.output_dir / "roc.png") as partial:
             figure.savefig(partial, format="png", dpi=90)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a file of an earlier call.
+
+    Raises:
+        FusionInputError: it is not there, or not whole.
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        found = f"none that can be read ({error})"
+        raise input_error(printable(path), "a file of this experiment", found, "remove it, and run again") from error
 
 
 def _is_done(folder: Path) -> bool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.data.slices import LEAST_SHOWN
+from clinicalfmamba_nets.engine.fusion.case import Source
 from clinicalfmamba_nets.engine.grading.regions import BRAIN, TUMOR, read_region, region_slices
 from clinicalfmamba_nets.engine.run.weights import require_weights
 from clinicalfmamba_nets.errors import FusionInputError, input_error
@@ -52,6 +53,30 @@ def input_channels(name: str) -> int:
         (2, 1)
     """
     return 1 if is_fused(name) else len(CHANNELS[name])
+
+
+def contrast_warnings(entry: Mapping[str, Any]) -> list[str]:
+    """Return the warnings about images that show another contrast than the one they are taken for.
+
+    Args:
+        entry: `image`, taken for T2, and `image2`, taken for FLAIR.
+
+    Raises:
+        FusionInputError: each is in the place of the other.
+
+    Example:
+        >>> contrast_warnings({"image": "p1_t2.nii.gz", "image2": "p1_t1ce.nii.gz"})
+        ['p1_t1ce.nii.gz: an image of T1CE, by its name or header: FLAIR is expected here']
+    """
+    paths, expected = (entry["image"], entry["image2"]), ("t2", "flair")
+    words = tuple(Source(path).word for path in paths)
+    if words == expected[::-1]:
+        raise input_error(printable(paths[0]), "T2 first, FLAIR second", "FLAIR first", "change their order")
+    return [
+        f"{printable(path)}: an image of {word.upper()}, by its name or header: {own.upper()} is expected here"
+        for path, word, own in zip(paths, words, expected, strict=True)
+        if word not in ("", "mri", own)
+    ]
 
 
 def _contents(path: str | os.PathLike) -> str:
@@ -122,12 +147,14 @@ class GradingImages:
         a user should know, `warnings` what speaks against the images; those are logged too.
 
         Raises:
-            FusionInputError: images that cannot be read or paired, a mask that does not fit; naming the case.
+            FusionInputError: images that cannot be read or paired, a mask that does not fit, T2 and FLAIR in each
+                other's place; naming the case.
         """
         items = []
         for entry in entries:
             try:
                 path, kept = self._prepared(entry)
+                kept["warnings"] += contrast_warnings(entry)
             except FusionInputError as error:
                 case = printable(entry["case"])
                 raise error if case in str(error) else FusionInputError(f"{case}: {error}") from error
@@ -144,24 +171,26 @@ class GradingImages:
 
     def _prepared(self, entry: Mapping[str, Any]) -> tuple[Path, dict[str, list]]:
         files = [_contents(entry[key]) for key in ("image", "image2", "seg") if key in entry]
-        facts = [_FORM, self.spatial_dims, self.roi_size, self.least_shown, self.register, files]
+        facts = [_FORM, self.spatial_dims, self.roi_size, self.least_shown, self.other_grid, self.register, files]
         plain = self._place(entry, facts)
-        if not plain.with_suffix(".json").is_file():
+        kept = _kept(plain)
+        if kept is None:
             region, told = read_region(entry, self.roi_size, self.other_grid, self.register)
             images, places = (
                 region_slices(region, self.least_shown, str(entry["case"]))
                 if self.spatial_dims == 2
                 else (region[None], [0])
             )
-            _keep(plain, images, {"places": places, **told})
+            kept = {"places": places, **told}
+            _keep(plain, images, kept)
         path = plain
         if self.fusion is not None:
             path = self._place(entry, [*facts, self.name, self.fusion_key])
-            if not path.with_suffix(".json").is_file():
+            if _kept(path) is None:
                 images = torch.from_numpy(np.load(plain)).float()
-                _keep(path, self._fused(images), _kept(plain))
+                _keep(path, self._fused(images), kept)
                 _logger.info("%s: fused by %s", printable(entry["case"]), self.name)
-        return path, _kept(path)
+        return path, kept
 
     def _place(self, entry: Mapping[str, Any], facts: list[Any]) -> Path:
         digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -180,8 +209,13 @@ def _keep(path: Path, images: Tensor, about: dict[str, list]) -> None:
         partial.write_text(json.dumps(about), encoding="utf-8")
 
 
-def _kept(path: Path) -> dict[str, list]:
-    return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+def _kept(path: Path) -> dict[str, list] | None:
+    """Return what is kept about an image, or None where it, or the image, is not there or not whole."""
+    try:
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return about if path.is_file() and about.keys() >= {"places", *KINDS} else None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 class LoadGradingImaged(MapTransform):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from ignite.engine import Engine, Events
 from clinicalfmamba_nets import __version__
 from clinicalfmamba_nets.engine.grading.runs import trained_cases, training_note
 from clinicalfmamba_nets.engine.run.record import machine_facts, write_json
+from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import atomic_file, case_name, printable
 from clinicalfmamba_nets.metrics.grading import POOLS, THRESHOLD, grading_scores, patient_scores, reliability
 from clinicalfmamba_nets.metrics.roc import auc_interval, roc_points
@@ -61,9 +63,12 @@ class GradingLog:
         self.rows, self.about = [], {}
 
     def collect(self, engine: Engine) -> None:
-        """Keep the scores of a step."""
+        """Keep the scores of a step; one that is no number, which would count as low grade, is refused."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             row = {"case": item["case"], "patient": item["patient"], "score": float(output["pred"])}
+            if not math.isfinite(row["score"]):
+                remedy = "train the network again with a lower learning rate"
+                raise input_error(printable(row["case"]), "a probability", str(row["score"]), remedy)
             self.about[item["patient"]] = {key: item[key] for key in ("region", *KINDS) if key in item}
             label = item.get("label")
             self.rows.append(row | ({} if label is None else {"label": int(label)}))

@@ -44,7 +44,7 @@ def patient_entry(inputs: Sequence[str], mask: str | None = None, series: Sequen
         As `user_case`.
 
     Raises:
-        FusionInputError: no folder of these kinds, series that cannot be told apart, the two contrasts the wrong way.
+        FusionInputError: no folder of these kinds, series that cannot be told apart.
 
     Example:
         >>> patient_entry(["p1_t2.nii.gz", "p1_flair.nii.gz"])["case"]
@@ -52,8 +52,6 @@ def patient_entry(inputs: Sequence[str], mask: str | None = None, series: Sequen
     """
     if len(inputs) == 2:
         t2, flair = inputs
-        if modality_of(t2) == "flair" and modality_of(flair) == "t2":
-            raise input_error(printable(t2), "T2 first, FLAIR second", "FLAIR first", "change their order")
         name = case_name(split_selector(t2)[0])
         if series:
             t2, flair = (f"{path}{SELECTOR}{chosen}" for path, chosen in zip(inputs, series, strict=True))
@@ -134,7 +132,7 @@ def grade_patient(
         FusionInputError: no trained weights, images that cannot be graded, a folder with another patient's results.
     """
     folder = Path(model_dir) if model_dir is not None else default_model_dir(name)
-    trained = _trained(folder / "model.pt")
+    trained = _trained(folder / "model.pt", (*IMAGE_SETTINGS, *CLASSIFIER))
     settings = check_data({key: trained[key] for key in (*IMAGE_SETTINGS, *CLASSIFIER)})
     settings |= {"input": name} if name else {}
     fusion = fusion_folder(folder, settings["input"])
@@ -155,9 +153,14 @@ def grade_patient(
     return json.loads((output / GRADES).read_text(encoding="utf-8"))["patients"][0]
 
 
-def _trained(path: Path) -> dict[str, Any]:
+def _trained(path: Path, needed: Sequence[str] = ()) -> dict[str, Any]:
     """Return the settings of the training of a file of weights, or refuse weights of which nothing tells them."""
     settings = training_settings(path)
+    missing = [name for name in needed if name not in settings]
+    if settings and missing:
+        where, found = printable(path.parent / RUN_FILE), f"none named {missing[0]}"
+        remedy = "name the folder of a training by train.json of glioma_grading"
+        raise input_error(where, "the settings of a training that grades", found, remedy)
     if not settings:
         where = printable(path.parent / RUN_FILE)
         raise input_error(where, "the settings of the training", "none", "name the whole folder of a training")

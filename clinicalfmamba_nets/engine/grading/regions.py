@@ -39,7 +39,7 @@ def tumor_region(image: Tensor, mask: NDArray | None, roi_size: Sequence[int], c
     Raises:
         FusionInputError: an empty mask, or an empty image.
     """
-    shown = image.amax(0).numpy() > 0 if mask is None else np.asarray(mask) > 0
+    shown = image.amax(0).numpy() > 0 if mask is None else np.asarray(mask) != 0
     places = np.argwhere(shown)
     if not len(places):
         what = "image" if mask is None else "tumor mask"

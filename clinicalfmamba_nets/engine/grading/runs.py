@@ -12,7 +12,7 @@ from torch import nn
 
 from clinicalfmamba_nets.data.brats import HELD_OUT
 from clinicalfmamba_nets.data.brats_phantoms import PHANTOM
-from clinicalfmamba_nets.engine.grading.images import is_fused
+from clinicalfmamba_nets.engine.grading.images import FUSED, is_fused
 from clinicalfmamba_nets.engine.grading.lists import Entry, grading_datalist, require_unseen, seen_cases, user_case
 from clinicalfmamba_nets.engine.run.record import RUN_FILE
 from clinicalfmamba_nets.engine.run.weights import require_weights
@@ -36,8 +36,15 @@ def fusion_weights(fusion_dir: str | os.PathLike | None) -> str | None:
     return None if fusion_dir is None else str(Path(fusion_dir) / "model.pt")
 
 
-def stage_network(network: nn.Module) -> nn.Module:
-    """Return what is trained of a fusion network: EH-DRAN as an auto-encoder of single images, others as they are."""
+def stage_network(network: nn.Module | None) -> nn.Module:
+    """Return what is trained of a fusion network: EH-DRAN as an auto-encoder of single images, others as they are.
+
+    Raises:
+        FusionInputError: None, the network of an input that is not fused.
+    """
+    if network is None:
+        remedy = "train its classifier by train.json: it needs no fusion network"
+        raise input_error("input", f"one that is fused: {', '.join(FUSED)}", "one that is not", remedy)
     return SingleImageReconstruction(network) if isinstance(network, EHDRAN) else network
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clinicalfmamba_nets.io.files import atomic_file
+from clinicalfmamba_nets.io.files import atomic_file, printable
 
 MARGIN, HEADER, SIDE = 4, 20, 96
 PAPER, INK = (18, 18, 20), (225, 225, 228)
@@ -61,7 +61,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[NDArray]]], titles: Sequenc
 
 def _shortened(draw: Any, words: str, width: float, font: Any) -> str:
     """Words that the font can draw, cut at the end until they fit into a width in pixels."""
-    words = words.encode("ascii", "replace").decode("ascii")
+    words = printable(words).encode("ascii", "replace").decode("ascii")
     while words and draw.textlength(words, font) > width:
         words = words[:-1]
     return words

@@ -10,6 +10,7 @@ import signal
 import sys
 from types import FrameType, TracebackType
 
+from clinicalfmamba_nets.engine.run.stopping import raise_until_heard
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io.files import printable
 
@@ -32,6 +33,7 @@ _NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|
 # How MONAI wraps what a component or an expression of a configuration raises; not the run itself.
 _WRAPPED = re.compile(r"Failed to (?:instantiate component|evaluate ConfigExpression)(?!.*\.run\(\))", re.DOTALL)
 _NO_TARGET = re.compile(r"Cannot locate class or function path: '(.*)'")
+_ONE_VALUE = re.compile(r"more than 1 (?:value per channel|spatial element) when training")
 _NO_ROOM = re.compile(r"PytorchStreamWriter failed writing|No space left on device")
 
 
@@ -74,6 +76,9 @@ def _system_error(error: BaseException) -> FusionInputError | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(words)):
         remedy = "crop the images, close other programs, name another --device, or use a machine with more memory"
         return input_error("memory", "enough of it", words or "none left", remedy)
+    if isinstance(error, ValueError) and _ONE_VALUE.search(words):
+        remedy = "enlarge the images that are trained on (patch_size, roi_size), or batch_size so that none is alone"
+        return input_error("batch normalization", "more than one value of a channel in each step", words, remedy)
     if isinstance(error, RuntimeError) and _NO_ROOM.search(words):
         return input_error("a file", _ROOM[0], "No space left on device", _ROOM[1])
     return None
@@ -129,4 +134,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
     for other in (signal.SIGINT, signal.SIGTERM):
         signal.signal(other, signal.SIG_IGN)  # once is enough
     print(f"error: {STOPPED}", file=sys.stderr, flush=True)
-    sys.exit(1)
+    raise_until_heard(SystemExit(1))

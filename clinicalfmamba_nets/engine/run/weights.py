@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +36,8 @@ def read_weights(path: str | os.PathLike, option: str = "ckpt_path") -> dict[str
         remedy = "add --bundle_root with the bundle's folder, or name a file of weights or train them"
         raise input_error(f"{option} {file}", "a file of weights", "no such file", remedy)
     try:
+        if damaged := damaged_part(file):
+            raise ValueError(f"{damaged} does not fit its checksum")
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise input_error(
@@ -42,6 +46,24 @@ def read_weights(path: str | os.PathLike, option: str = "ckpt_path") -> dict[str
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise input_error(f"{option} {file}", "a raw state_dict", "something else", "name the model.pt beside it")
     return without_prefixes(state)
+
+
+def damaged_part(path: str | os.PathLike) -> str:
+    """Name what in an archive, as torch writes, does not fit its checksum, which torch's loaders do not look at.
+
+    Args:
+        path: a file; one that is no archive has no checksums.
+
+    Returns:
+        The first damaged part, "" for none.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return ""
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() or ""
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        return f"a part ({error})"
 
 
 def without_prefixes(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -65,6 +87,11 @@ def _check_fit(state: dict[str, torch.Tensor], network: nn.Module, path: str | o
             found = f"{_name_in_file(path, name)} of shape {given.get(name, 'none')} where the network has {expected}"
             remedy = "choose the task, or the network's options, that the weights were trained with"
             raise input_error(f"{option} {path}", "weights of this network", found, remedy)
+    for name, value in state.items():
+        if not value.isfinite().all():
+            remedy = "train again with a lower learning rate, or copy the file again"
+            found = f"NaN or infinite ones in {_name_in_file(path, name)}"
+            raise input_error(f"{option} {path}", "finite numbers", found, remedy)
 
 
 def _name_in_file(path: str | os.PathLike, name: str) -> str:
@@ -84,7 +111,7 @@ def require_weights(network: nn.Module, path: str | os.PathLike) -> dict[str, to
         The state_dict.
 
     Raises:
-        FusionInputError: no such file, not a state_dict, or names and shapes that differ.
+        FusionInputError: no such file, not a state_dict, names and shapes that differ, or numbers that are not finite.
     """
     state = read_weights(path)
     _check_fit(state, network, path, "ckpt_path")

@@ -14,6 +14,7 @@ from torch import nn
 
 from clinicalfmamba_nets.engine.run.ranks import gather_objects, is_main_process, own_index
 from clinicalfmamba_nets.engine.run.seen_pairs import other_list, pair_names
+from clinicalfmamba_nets.engine.run.weights import damaged_part
 from clinicalfmamba_nets.engine.training.averaging import WeightAverage
 from clinicalfmamba_nets.engine.training.random_state import capture_random_state, restore_random_state
 from clinicalfmamba_nets.errors import input_error
@@ -144,6 +145,8 @@ class TrainingCheckpoint:
 
     def _load(self, engine: Engine) -> None:
         try:
+            if damaged := damaged_part(self.path):
+                raise ValueError(f"{damaged} damaged")
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             self.network.load_state_dict(saved["network"])
             self.optimizer.load_state_dict(saved["optimizer"])
@@ -169,6 +172,16 @@ class TrainingCheckpoint:
             if other is not None:
                 self.logger.warning(other)
             self.logger.info("resumed %s after epoch %d of %d", self.path, saved["epoch"], engine.state.max_epochs)
+            if not (self.output_dir / WEIGHTS_NAME).is_file():
+                self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Write the weights that were resumed where those of the best epoch are gone, and look for the best anew."""
+        file = self.output_dir / WEIGHTS_NAME
+        save_atomic(plain_state_dict(self.average.module), file)
+        if self.evaluator is not None:
+            self.evaluator.state.best_metric, self.evaluator.state.best_metric_epoch = -1, -1
+        self.logger.warning("%s was gone: it holds the resumed weights until an epoch is validated", file)
 
     def _load_schedule(self, saved: dict[str, Any]) -> None:
         """Take over the place in the schedule; its length and ends, and the learning rate, stay as they are now set."""
@@ -186,11 +199,21 @@ class TrainingCheckpoint:
     def _is_best(self, engine: Engine) -> bool:
         return self.evaluator is None or self.evaluator.state.best_metric_epoch in (-1, engine.state.epoch)
 
+    def _check_finite(self, engine: Engine) -> None:
+        if not all(value.isfinite().all() for value in self.network.state_dict().values()):
+            remedy = "lower learning_rate and go on with --resume true"
+            raise input_error(f"weights after epoch {engine.state.epoch}", "finite numbers", "NaN or infinity", remedy)
+
     def save(self, engine: Engine) -> None:
-        """Write both files; every process of a distributed training takes part, the first one writes."""
+        """Write both files; every process of a distributed training takes part, the first one writes.
+
+        Raises:
+            FusionInputError: weights that are not finite; the files of the epoch before stay.
+        """
         random_states = gather_objects(capture_random_state(self.transform))
         if not is_main_process():
             return
+        self._check_finite(engine)
         if self._is_best(engine):
             save_atomic(plain_state_dict(self.average.module), self.output_dir / WEIGHTS_NAME)
         best = self.evaluator.state if self.evaluator is not None else None

@@ -51,7 +51,7 @@ class TrackedLoss(nn.Module):
         return total
 
     def _named_sum(self, pred: Tensor, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        terms = self.loss.terms(pred, image)
+        terms = self._result(self.loss.terms, pred, image)
         missing = sorted(terms.keys() - self.loss.weights.keys())
         if missing:
             found = f"none for {', '.join(missing)}"
@@ -59,17 +59,21 @@ class TrackedLoss(nn.Module):
         return torch.stack([self.loss.weights[name] * value for name, value in terms.items()]).sum(), terms
 
     def _own(self, pred: Tensor, image: Tensor) -> Tensor:
-        try:
-            total = self.loss(pred, image)
-        except FusionInputError:
-            raise
-        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-            remedy = "mend the loss; CLINICALFMAMBA_DEBUG=1 shows where it failed"
-            raise input_error("fusion_loss", INTERFACE, reason, remedy) from error
+        total = self._result(self.loss, pred, image)
         if not isinstance(total, Tensor) or total.numel() != 1 or (torch.is_grad_enabled() and not total.requires_grad):
             shape = f"a tensor of shape {tuple(total.shape)}" if isinstance(total, Tensor) else repr(total)[:60]
             lost = isinstance(total, Tensor) and total.numel() == 1
             found = "a number without a gradient" if lost else shape
             raise input_error("fusion_loss", INTERFACE, found, "average its result, and compute it by torch alone")
         return total.reshape(())
+
+    @staticmethod
+    def _result(function: Any, pred: Tensor, image: Tensor) -> Any:
+        try:
+            return function(pred, image)
+        except FusionInputError:
+            raise
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            remedy = "mend the loss; CLINICALFMAMBA_DEBUG=1 shows where it failed"
+            raise input_error("fusion_loss", INTERFACE, reason, remedy) from error

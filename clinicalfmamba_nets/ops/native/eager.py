@@ -10,14 +10,15 @@ _BATCHED = torch._C._dispatch_key_parse("Batched")
 
 
 def is_plain(*tensors: Tensor | None) -> bool:
-    """Whether tensors hold real numbers and nobody is recording what happens to them.
+    """Whether tensors hold real numbers, as they are read, and nobody is recording what happens to them.
 
     Args:
         tensors: arguments of an operator; None is passed over.
 
     Returns:
-        False under tracing, export, compilation, a dispatch mode or a functional transform, or for a subclass of
-        tensor: there the registered operators must be seen.
+        False under tracing, export, compilation, a dispatch mode or a functional transform, for a subclass of
+        tensor, and for one whose memory tells something else than its numbers (the negative of another tensor, zeros
+        without memory): there the registered operators must be seen.
 
     Example:
         >>> is_plain(torch.ones(2), None)
@@ -25,7 +26,7 @@ def is_plain(*tensors: Tensor | None) -> bool:
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or _is_watched():
         return False
-    return all(t is None or type(t) in _PLAIN for t in tensors)
+    return all(t is None or (type(t) in _PLAIN and not t.is_neg() and not t._is_zerotensor()) for t in tensors)
 
 
 def is_plain_gradient(*tensors: Tensor | None) -> bool:

@@ -22,6 +22,10 @@ def _check(pair: Tensor, **shares: Tensor) -> None:
             raise ValueError(f"refined_shares: {name}: expected {shape}, found {tuple(x.shape)}")
 
 
+def _dense(x: Tensor) -> Tensor:
+    return x.float().resolve_neg().contiguous()
+
+
 def _fields(pair: Tensor, share: Tensor, steps: int, weights: Mapping[str, float]) -> list[int]:
     numbers = struct.unpack(f"{len(_WEIGHTS)}q", struct.pack(f"{len(_WEIGHTS)}d", *(weights[w] for w in _WEIGHTS)))
     batch, _, rows, columns = pair.shape
@@ -48,7 +52,7 @@ def refined_shares(
         ValueError: a tensor of another shape, or on another device.
     """
     _check(pair, share=share, least=least, most=most)
-    pair, share, least, most = (t.float().contiguous() for t in (pair, share.clone(), least, most))
+    pair, share, least, most = (_dense(t) for t in (pair, share.clone(), least, most))
     abi.call("cfm_mix_refine", [*_fields(pair, share, steps, weights), abi.address(least), abi.address(most)])
     return share
 
@@ -56,7 +60,7 @@ def refined_shares(
 def loss_slopes(pair: Tensor, share: Tensor, weights: Mapping[str, float]) -> Tensor:
     """The slopes of the loss by the pixels of the mix, (B, 1, H, W); arguments as of `refined_shares`."""
     _check(pair, share=share)
-    pair, share = pair.float().contiguous(), share.float().contiguous()
+    pair, share = _dense(pair), _dense(share)
     slope = torch.empty_like(share)
     abi.call("cfm_mix_slope", [*_fields(pair, share, 0, weights), 0, 0, abi.address(slope)])
     return slope

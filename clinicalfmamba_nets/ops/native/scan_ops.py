@@ -116,7 +116,8 @@ def _gradients(
     """Room for the gradients of u, delta, A, B, C, D, z, delta_bias; empty for those that are None."""
     dD, dbias = (u.new_empty((u.shape[1] if x is not None else 0,)) for x in (D, delta_bias))
     dz = u.new_empty((0,)) if z is None else torch.empty_like(z, dtype=u.dtype)
-    du, ddelta, dA, dB, dC = (torch.empty_like(x) for x in (u, delta, A, B, B))
+    du, ddelta, dB, dC = (torch.empty_like(x) for x in (u, delta, B, B))
+    dA = A.new_empty(A.shape)  # the kernel writes it without strides
     return du, ddelta, dA, dB, dC, dD, dz, dbias
 
 

@@ -191,6 +191,16 @@ def test_twelve_bits_in_sixteen_are_refused_without_a_range(data):
         score_folders([str(data / "out")], data / "in" / "list.json", data / "scores", metrics=["ssim"])
 
 
+def test_a_range_that_the_files_cannot_hold_is_refused(data):
+    """Scored as 12 bits, pictures of 8 bits were nearly black."""
+    for number in range(2):
+        save(data / "out" / f"c{number}.png", average(number).astype(np.uint8))
+    with pytest.raises(FusionInputError, match="c0.png: expected values up to 4095, found a file whose white is 255"):
+        score_folders(
+            [str(data / "out")], data / "in" / "list.json", data / "scores", metrics=["ssim"], data_range=4095
+        )
+
+
 def test_names_by_rule_and_by_list(data):
     for number in range(2):
         save(data / "out" / f"res-{number}_mri-x.png", average(number))

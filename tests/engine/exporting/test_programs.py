@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +135,16 @@ def test_another_format_size_or_kind_of_number_is_refused(tmp_path) -> None:
         export_network(network, "t2_flair", "fusion_2d", "onnx", tmp_path / "x", portable=True)
 
 
+@pytest.mark.parametrize("file_format", ["ts", pytest.param("onnx", marks=pytest.mark.hour)])
+def test_a_pair_counts_by_its_numbers_and_in_its_own_precision(file_format, tmp_path) -> None:
+    program, pair = load_program(export("mix", file_format, tmp_path)[1]), torch.rand(1, 2, 24, 24)
+    expected = program(pair)
+    for same in (torch._neg_view(-pair), pair.clone().requires_grad_(), pair.to_sparse()):
+        assert torch.equal(program(same), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(program(pair), expected)
+
+
 @pytest.mark.parametrize("white", [255.0, float("nan")])
 def test_values_that_no_program_knows_warn(white, tmp_path) -> None:
     program = load_program(export("mix", "ts", tmp_path)[1])
@@ -170,6 +181,48 @@ def test_files_that_are_no_program_are_refused(tmp_path) -> None:
     torch.jit.save(torch.jit.script(torch.nn.ReLU()), plain)
     with pytest.raises(FusionInputError, match="expected a program of clinicalfmamba export"):
         load_program(plain)
+
+
+def damage(path) -> str:
+    """Change one byte of the largest part of an archive that is not compressed; returns the part's name."""
+    with zipfile.ZipFile(path) as archive:
+        stored = [item for item in archive.infolist() if item.compress_type == zipfile.ZIP_STORED]
+    largest = max(stored, key=lambda item: item.file_size)
+    content = bytearray(Path(path).read_bytes())
+    content[largest.header_offset + 200 + largest.file_size // 2] ^= 64
+    Path(path).write_bytes(content)
+    return largest.filename
+
+
+def test_a_program_with_a_damaged_byte_is_refused(tmp_path) -> None:
+    """torch itself loads it, with another weight."""
+    _, path = export("mix", "ts", tmp_path)
+    part = damage(path)
+    with pytest.raises(FusionInputError, match=f"a whole program, found {re.escape(part)} damaged"):
+        load_program(path)
+
+
+def test_facts_without_a_program_are_refused(tmp_path) -> None:
+    network = network_of("mix")
+    for change, told in (({}, "in the form of TorchScript"), ({"format": "exe"}, "one of the formats ts, pt2")):
+        facts = json.loads(facts_of(network, "t2_flair", "fusion_2d", "ts", portable=True).text())
+        with zipfile.ZipFile(tmp_path / "program.ts", "w") as archive:
+            archive.writestr(f"program/extra/{FACTS_FILE}", json.dumps(facts | {"of a later version": 1} | change))
+        with pytest.raises(FusionInputError, match=told) as caught:
+            load_program(tmp_path / "program.ts")
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_program_is_not_written_over(tmp_path) -> None:
+    network, path = export("mix", "ts", tmp_path)
+    weights = tmp_path / "model.pt"
+    torch.save(network.state_dict(), weights)
+    before = weights.read_bytes()
+    with pytest.raises(FusionInputError, match="model.pt: expected a free name, or an earlier program"):
+        export_network(network, "t2_flair", "fusion_2d", "ts", weights)
+    assert weights.read_bytes() == before
+    export_network(network, "t2_flair", "fusion_2d", "ts", path, portable=True)
+    assert read_facts(path).operators_version == 0
 
 
 def change_facts(path, **changes) -> None:
@@ -270,11 +323,13 @@ def test_a_plain_host_tells_wrong_files_in_one_line(tmp_path, checkout) -> None:
     np.save(tmp_path / "pair.npy", images_of("mix")[0].numpy())
     (tmp_path / "text").write_text("no program")
     (tmp_path / "half.ts").write_bytes(path.read_bytes()[:20000])
+    damage(shutil.copy(path, tmp_path / "damaged.ts"))
     library, pair = native.library_path("torch"), tmp_path / "pair.npy"
     program = "expected a program of clinicalfmamba export, found "
     for words, told in [
         ((tmp_path / "nothing.ts", library, pair, "f.npy"), program + "no such file"),
         ((tmp_path / "half.ts", library, pair, "f.npy"), "half.ts: " + program + "another file, or a part"),
+        ((tmp_path / "damaged.ts", library, pair, "f.npy"), "damaged.ts: expected a whole program, found "),
         ((tmp_path / "text", library, pair, "f.npy"), "text: " + program + "another file, or a part of one"),
         ((path, tmp_path / "text", pair, "f.npy"), "text: expected the operators' library, version 2, found"),
         ((path, native.library_path("onnxruntime"), pair, "f.npy"), "found a library without them"),
@@ -285,6 +340,9 @@ def test_a_plain_host_tells_wrong_files_in_one_line(tmp_path, checkout) -> None:
         done = plain_host(words[0], "--library", words[1], "--pair", words[2], "-o", words[3], cwd=tmp_path)
         assert done.returncode == 1 and told in done.stderr.splitlines()[-1], done.stderr
         assert "Traceback" not in done.stderr and not (tmp_path / words[3]).exists()
+    before = pair.read_bytes()
+    done = plain_host(path, "--library", library, "--pair", pair, "-o", pair, cwd=tmp_path)
+    assert done.returncode == 1 and "found one of the inputs" in done.stderr and pair.read_bytes() == before
 
 
 @pytest.mark.hour

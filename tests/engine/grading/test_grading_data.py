@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Engine
 
 from clinicalfmamba_nets.data import write_brats_phantoms
+from clinicalfmamba_nets.engine.grading.experiment import GradingExperiment
 from clinicalfmamba_nets.engine.grading.images import GradingImages, LoadGradingImaged, RandMirrord
 from clinicalfmamba_nets.engine.grading.lists import (
     check_apart,
@@ -21,7 +24,9 @@ from clinicalfmamba_nets.engine.grading.lists import (
     training_patients,
     user_case,
 )
+from clinicalfmamba_nets.engine.grading.log import GradingLog
 from clinicalfmamba_nets.engine.grading.regions import tumor_region
+from clinicalfmamba_nets.engine.grading.runs import stage_network
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import write_image
 from clinicalfmamba_nets.nets import EHDRAN, AverageFusion
@@ -88,6 +93,54 @@ def test_the_region_by_hand():
     region = tumor_region(image, mask, (4, 2, 2))
     assert torch.equal(region[:, :3], image[:, 2:5, 2:4, 0:2])
     assert not region[:, 3].any()
+
+
+def test_every_label_but_0_is_tumor():
+    """255 in a signed byte is -1."""
+    mask = np.zeros((5, 6, 4), np.int8)
+    mask[3:5, 2:4, 0:2] = -1
+    image = torch.rand(2, 5, 6, 4)
+    assert torch.equal(tumor_region(image, mask, (2, 2, 2)), tumor_region(image, -mask, (2, 2, 2)))
+
+
+def test_a_contrast_in_the_place_of_another_is_told(root, tmp_path, caplog):
+    entry, images = grading_datalist(root)[0], GradingImages("t2", 3, ROI, tmp_path / "kept")
+    case = user_case(entry["image2"], entry["image"], entry["seg"])
+    with pytest.raises(FusionInputError, match="_flair.nii.gz: expected T2 first, FLAIR second, found FLAIR first"):
+        images(case)
+    other = shutil.copy(entry["image2"], tmp_path / "p_t1ce.nii.gz")
+    (item,) = images(user_case(entry["image"], other, entry["seg"]))
+    assert "p_t1ce.nii.gz: an image of T1CE, by its name or header: FLAIR is expected here" in item["warnings"]
+    (item,) = images([entry])
+    assert item["warnings"] == ""
+
+
+def test_kept_images_that_are_not_whole_are_made_anew(root, tmp_path):
+    entry = grading_datalist(root)[0]
+    (item,) = GradingImages("t2", 3, ROI, tmp_path)([entry])
+    image, about = Path(item["image"]), Path(item["image"]).with_suffix(".json")
+    before = image.read_bytes()
+    for spoil in (lambda: about.write_text("{"), lambda: about.write_text("[]"), image.unlink):
+        spoil()
+        assert GradingImages("t2", 3, ROI, tmp_path)([entry]) == [item] and image.read_bytes() == before
+
+
+def test_an_experiment_names_what_it_cannot_use(root, tmp_path):
+    for given in ({"inputs": []}, {"runs": []}, {"inputs": ["t2", "t2"]}):
+        with pytest.raises(FusionInputError, match=f"{next(iter(given))}: expected one name or more, each once"):
+            GradingExperiment(root, tmp_path, **given)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(FusionInputError, match="settings.json: expected a file of this experiment, found none that"):
+        GradingExperiment(root, tmp_path, ["t2"]).run()
+    with pytest.raises(FusionInputError, match="input: expected one that is fused: eh_dran, clinicalfmamba"):
+        stage_network(None)
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path):
+    engine = Engine(lambda engine, batch: None)
+    engine.state.batch, engine.state.output = [{"case": "p1_z003", "patient": "p1"}], [{"pred": torch.tensor(np.nan)}]
+    with pytest.raises(FusionInputError, match="p1_z003: expected a probability, found nan"):
+        GradingLog(tmp_path).collect(engine)
 
 
 def test_without_a_mask_the_brain_is_resized():

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image, ImageDraw
 
-from clinicalfmamba_nets.engine.pictures.contact_sheet import write_sheet_of_previews
+from clinicalfmamba_nets.engine.pictures.contact_sheet import contact_sheet, write_sheet_of_previews
 from clinicalfmamba_nets.engine.pictures.page_case import page_case
 from clinicalfmamba_nets.engine.pictures.planes import Grid, Plane, choose_planes, slice_numbers
 from clinicalfmamba_nets.engine.pictures.preview import Shown, draw_preview, write_preview_of
@@ -135,6 +135,11 @@ def test_uptake_is_shown_in_color_with_a_bar():
     assert shown.columns()[2].bar is None, "the lightness of the fused image is not uptake alone"
     assert Shown(sample(), LABELS).columns()[1].bar is None
     assert Shown(sample(modality="PT", palette="grey"), LABELS).columns()[1].bar is None
+
+
+def test_a_name_of_two_lines_is_written_in_one():
+    sheet = contact_sheet([("one\ntwo", [np.zeros((30, 40))])], ["fused"])
+    assert np.array_equal(sheet, contact_sheet([("one\\ntwo", [np.zeros((30, 40))])], ["fused"]))
 
 
 def test_words_keep_apart(monkeypatch):

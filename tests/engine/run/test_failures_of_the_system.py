@@ -25,6 +25,10 @@ from clinicalfmamba_nets.io import atomic_file
             RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"),
             "expected room on the disk",
         ),
+        (
+            ValueError("Expected more than 1 value per channel when training, got input size torch.Size([1, 8, 1, 1])"),
+            "batch normalization: expected more than one value of a channel in each step",
+        ),
     ],
     ids=str,
 )

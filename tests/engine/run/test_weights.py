@@ -37,6 +37,29 @@ def test_weights_that_do_not_fit_are_told(tmp_path, check):
         check(network, tmp_path / "model.pt")
 
 
+def test_a_damaged_byte_is_found(tmp_path):
+    """torch.load takes it for another weight."""
+    path, network = tmp_path / "model.pt", nn.Linear(64, 64)
+    torch.save(network.state_dict(), path)
+    content = bytearray(path.read_bytes())
+    place = content.index(network.weight.detach().numpy().tobytes())
+    content[place + 5002] ^= 64
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True)["weight"], network.weight)
+    with pytest.raises(FusionInputError, match="found another or damaged file"):
+        require_weights(network, path)
+
+
+@pytest.mark.parametrize("check", [require_weights, start_from_weights])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, check, number):
+    state = nn.Linear(2, 1).state_dict()
+    state["weight"][0, 1] = number
+    torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "model.pt")
+    with pytest.raises(FusionInputError, match="expected finite numbers, found NaN or infinite ones in module.weight"):
+        check(nn.Linear(2, 1), tmp_path / "model.pt")
+
+
 def test_a_training_starts_from_weights(tmp_path):
     torch.save(nn.Linear(2, 1).state_dict(), tmp_path / "model.pt")
     network = nn.Linear(2, 1)

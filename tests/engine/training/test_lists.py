@@ -10,7 +10,7 @@ from clinicalfmamba_nets.data import write_phantom_pair
 from clinicalfmamba_nets.engine.fusion.lists import pair_datalist
 from clinicalfmamba_nets.engine.training import lists as module
 from clinicalfmamba_nets.engine.training.lists import add_phantoms, training_datalist
-from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
 from clinicalfmamba_nets.io import read_image
 
 
@@ -22,6 +22,19 @@ def test_a_data_list_goes_first(tmp_path):
     (pair,) = pair_datalist("nowhere", "ct_mri", tmp_path / "list.json")
     assert pair["case"] == "a"
     assert pair["image"] == str(tmp_path / "mri.png")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_pairs_in_the_other_order_are_told(tmp_path, strict, recwarn):
+    write_phantom_pair(tmp_path, size=32)
+    entries = [{"image": "ct.png", "image2": "mri.png", "case": "a"}, {"image": "mri.png", "image2": "ct.png"}]
+    (tmp_path / "list.json").write_text(json.dumps({"testing": entries}))
+    with pytest.warns(FusionWarning, match=r"1 of 2 pairs \(a\), by the names .* have CT first and MRI second: ct_mri"):
+        pair_datalist("nowhere", "ct_mri", tmp_path / "list.json", strict=strict)
+    (tmp_path / "list.json").write_text(json.dumps({"testing": entries[1:]}))
+    recwarn.clear()
+    pair_datalist("nowhere", "ct_mri", tmp_path / "list.json", strict=strict)
+    assert not recwarn.list
 
 
 def test_any_other_folder_is_read_by_name(tmp_path):

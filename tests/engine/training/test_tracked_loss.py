@@ -54,6 +54,15 @@ def test_what_a_loss_must_return_is_told(result, told):
         TrackedLoss(Own(result))(PRED, IMAGE)
 
 
+def test_terms_that_fail_are_told_in_one_line():
+    with pytest.raises(FusionInputError, match="loss term information: expected at least 17 pixels .* found 16 x 16"):
+        TrackedLoss(FusionLoss(information_weight=1.0))(PRED, IMAGE)
+    loss = FusionLoss()
+    loss.terms = lambda pred, image: image.mask
+    with pytest.raises(FusionInputError, match="fusion_loss: expected .* found AttributeError: "):
+        TrackedLoss(loss)(PRED, IMAGE)
+
+
 def test_half_an_interface_is_refused():
     half = FusionLoss()
     half.weights = None

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
 from PIL import Image
@@ -120,6 +120,46 @@ def test_an_earlier_training_is_set_aside(tmp_path, caplog):
     assert torch.load(tmp_path / "previous_checkpoint.pt")["epoch"] == first["epoch"] == 1
     assert (tmp_path / "previous_model.pt").is_file()
     assert "kept the earlier" in caplog.text
+
+
+def test_weights_that_are_gone_are_written_when_a_training_is_resumed(tmp_path, caplog):
+    for epochs in (2, 3):
+        make_trainer(tmp_path, 2).run()
+        (tmp_path / "model.pt").unlink()
+        trainer = make_trainer(tmp_path, epochs, resume=True)
+        checkpoint = trainer._event_handlers[Events.STARTED][-1][0].__self__
+        checkpoint.evaluator = Engine(lambda engine, batch: None)
+        checkpoint.evaluator.state.best_metric, checkpoint.evaluator.state.best_metric_epoch = 2.0, 1
+        with caplog.at_level(logging.WARNING, "clinicalfmamba"):
+            trainer.run()
+        assert "model.pt was gone" in caplog.text and checkpoint.evaluator.state.best_metric_epoch == -1
+        weights, saved = torch.load(tmp_path / "model.pt"), final_state(tmp_path)[1]
+        assert all(torch.equal(weights[name], value) for name, value in saved["average"]["module"].items())
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path):
+    make_trainer(tmp_path, 1).run()
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
+    trainer = make_trainer(tmp_path, 3, resume=True)
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def diverge(engine):
+        if engine.state.iteration == 6:
+            engine.network[0].bias.data.fill_(torch.nan)
+
+    with pytest.raises(FusionInputError, match="weights after epoch 2: expected finite numbers, found NaN"):
+        trainer.run()
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")} == before
+
+
+def test_a_damaged_checkpoint_is_not_resumed(tmp_path):
+    make_trainer(tmp_path, 1).run()
+    content = bytearray((tmp_path / "checkpoint.pt").read_bytes())
+    place = content.index(final_state(tmp_path)[1]["network"]["0.weight"].numpy().tobytes())
+    content[place + 2] ^= 64
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(FusionInputError, match="expected a checkpoint .* damaged; resume with"):
+        make_trainer(tmp_path, 2, resume=True).run()
 
 
 def test_nothing_to_resume_starts_anew(tmp_path, caplog):
