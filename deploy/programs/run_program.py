@@ -9,6 +9,7 @@ with the program; ONNX files and portable programs run without it. Research use 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import inspect
 import json
 import os
@@ -22,7 +23,7 @@ from typing import NoReturn
 
 import numpy as np
 
-FACTS = "clinicalfmamba.json"
+FACTS, CHECKSUM = "clinicalfmamba.json", "clinicalfmamba.sha256"
 ONNX_START = b"\x08"  # the field ir_version of a protocol buffer
 ROUNDING = 0.01  # how far a value may lie outside [0, 1]
 Run = Callable[[np.ndarray], np.ndarray]
@@ -79,9 +80,13 @@ def load_onnx(path: Path, library: str | None) -> tuple[Run, dict]:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         fail(path, "a program of clinicalfmamba export", error, "export or copy it again")
-    facts = json.loads(session.get_modelmeta().custom_metadata_map.get(FACTS, "{}"))
+    told = session.get_modelmeta().custom_metadata_map
+    facts = json.loads(told.get(FACTS, "{}"))
     if not facts:
         fail(path, "a program of clinicalfmamba export", "another ONNX file", "export it again")
+    size, _, digest = told.get(CHECKSUM, "").partition(" ")  # of the graph and its weights
+    if digest and hashlib.sha256(path.read_bytes()[: int(size)]).hexdigest() != digest:
+        fail(path, "a whole program", "its graph or weights damaged", "copy the file again, or export it again")
     name = session.get_inputs()[0].name
     return lambda pair: session.run(None, {name: pair})[0], facts
 

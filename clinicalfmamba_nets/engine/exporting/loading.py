@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, FORMATS, OPERATORS_VERSION, ProgramFacts
+from clinicalfmamba_nets.engine.exporting.facts import CHECKSUM, FACTS_FILE, FORMATS, OPERATORS_VERSION, ProgramFacts
 from clinicalfmamba_nets.engine.run.weights import damaged_part
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.functional.layout import plain_tensor
@@ -72,7 +73,8 @@ def read_facts(path: str | os.PathLike) -> ProgramFacts:
     file = Path(path)
     if not file.is_file():
         raise input_error(file, "an exported program", "no such file", "write one: clinicalfmamba export")
-    return ProgramFacts.parse(_zipped_facts(file) if zipfile.is_zipfile(file) else _onnx_facts(file), file)
+    zipped = zipfile.is_zipfile(file)
+    return ProgramFacts.parse(_zipped_facts(file) if zipped else _onnx_metadata(file).get(FACTS_FILE, ""), file)
 
 
 def _zipped_facts(file: Path) -> str:
@@ -86,7 +88,7 @@ def _zipped_facts(file: Path) -> str:
     return ""
 
 
-def _onnx_facts(file: Path) -> str:
+def _onnx_metadata(file: Path) -> dict[str, str]:
     try:
         import onnx
 
@@ -95,7 +97,17 @@ def _onnx_facts(file: Path) -> str:
         raise input_error(file, "the package onnx to read it", "none", "pip install onnx onnxruntime") from None
     except Exception as error:
         raise input_error(file, "an exported program", "another kind of file", "export it again") from error
-    return next((item.value for item in model.metadata_props if item.key == FACTS_FILE), "")
+    return {item.key: item.value for item in model.metadata_props}
+
+
+def _damaged_onnx(file: Path) -> str:
+    """Name what in an ONNX file does not fit its checksum, which those of version 0.2.0 lack; "" for nothing."""
+    size, _, digest = _onnx_metadata(file).get(CHECKSUM, "").partition(" ")
+    if not digest:
+        return ""
+    with open(file, "rb") as stream:
+        whole = hashlib.sha256(stream.read(int(size))).hexdigest() == digest
+    return "" if whole else "its graph or weights"
 
 
 def load_program(path: str | os.PathLike) -> Program:
@@ -125,7 +137,7 @@ def load_program(path: str | os.PathLike) -> Program:
         raise input_error(file, expected, f"version {facts.operators_version}", "install a newer clinicalfmamba")
     if facts.operators_version and facts.format != "onnx" and not native.available():
         raise input_error(file, "the operators' library", native.reason(), "load a portable program")
-    if damaged := damaged_part(file):
+    if damaged := _damaged_onnx(file) if facts.format == "onnx" else damaged_part(file):
         raise input_error(file, "a whole program", f"{damaged} damaged", "copy the file again, or export it again")
     try:
         return Program(facts, _LOADERS[facts.format](file, facts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import io
 import logging
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, ProgramFacts
+from clinicalfmamba_nets.engine.exporting.facts import CHECKSUM, FACTS_FILE, ProgramFacts
 from clinicalfmamba_nets.engine.exporting.onnx_functions import DOMAIN, fallback_functions
 from clinicalfmamba_nets.engine.exporting.torch_programs import exported_program, recorded
 from clinicalfmamba_nets.errors import input_error
@@ -67,9 +68,30 @@ def write_onnx(network: nn.Module, facts: ProgramFacts, path: Path) -> None:
         model = onnx.load(whole)
     if facts.operators_version:
         _add_functions(model)
-    item = model.metadata_props.add()
-    item.key, item.value = FACTS_FILE, facts.text()
+    save_with_facts(model, facts, path)
+
+
+def save_with_facts(model: Any, facts: ProgramFacts, path: Path) -> None:
+    """Write an ONNX model with what it tells of itself and a checksum of its graph and weights."""
+    import onnx
+
+    for key, value in ((FACTS_FILE, facts.text()), (CHECKSUM, _checksum(model))):
+        item = model.metadata_props.add()
+        item.key, item.value = key, value
     onnx.save(model, path)
+
+
+def _checksum(model: Any) -> str:
+    """Tell how many bytes a model's graph and weights take at the start of its file, and their SHA-256.
+
+    Protocol buffers are written by the numbers of their fields: metadata and functions come last.
+    """
+    start = type(model)()
+    start.CopyFrom(model)
+    start.ClearField("metadata_props")
+    start.ClearField("functions")
+    content = start.SerializeToString()
+    return f"{len(content)} {hashlib.sha256(content).hexdigest()}"
 
 
 @contextlib.contextmanager

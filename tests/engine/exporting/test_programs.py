@@ -21,7 +21,7 @@ from torch.export.pt2_archive import _package
 from clinicalfmamba_nets.engine.exporting import torch_programs
 from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, facts_of
 from clinicalfmamba_nets.engine.exporting.loading import load_program, read_facts
-from clinicalfmamba_nets.engine.exporting.onnx_program import quiet_exporter
+from clinicalfmamba_nets.engine.exporting.onnx_program import quiet_exporter, save_with_facts
 from clinicalfmamba_nets.engine.exporting.write import copy_library, export_network
 from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
 from clinicalfmamba_nets.nets import clinicalfmamba_2d, clinicalfmamba_3d
@@ -200,6 +200,36 @@ def test_a_program_with_a_damaged_byte_is_refused(tmp_path) -> None:
     part = damage(path)
     with pytest.raises(FusionInputError, match=f"a whole program, found {re.escape(part)} damaged"):
         load_program(path)
+
+
+def tiny_onnx(path, network) -> np.ndarray:
+    """An ONNX file of one sum, with facts and checksum; returns its weights."""
+    onnx = pytest.importorskip("onnx")
+    weights = np.random.default_rng(0).random(256, np.float32)
+    sides = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["B", 256]) for name in ("image", "pred")]
+    node = onnx.helper.make_node("Add", ["image", "weights"], ["pred"])
+    graph = onnx.helper.make_graph(
+        [node], "sum", *([side] for side in sides), [onnx.numpy_helper.from_array(weights, "weights")]
+    )
+    model = onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 18)])
+    save_with_facts(model, facts_of(network, "t2_flair", "fusion_2d", "onnx", portable=True), path)
+    return weights
+
+
+def test_an_onnx_program_with_a_damaged_byte_is_refused(tmp_path, checkout) -> None:
+    path = tmp_path / "program.onnx"
+    weights = tiny_onnx(path, network_of("mix"))
+    pytest.importorskip("onnxruntime")
+    assert load_program(path).facts.format == "onnx"
+    content = bytearray(path.read_bytes())
+    content[content.index(weights.tobytes()) + 100] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(FusionInputError, match="a whole program, found its graph or weights damaged"):
+        load_program(path)
+    shutil.copy(checkout / "deploy" / "programs" / "run_program.py", tmp_path)
+    np.save(tmp_path / "pair.npy", np.zeros((1, 256), np.float32))
+    done = plain_host(path, "--pair", "pair.npy", "-o", "fused.npy", cwd=tmp_path)
+    assert done.returncode == 1 and "found its graph or weights damaged" in done.stderr
 
 
 def test_facts_without_a_program_are_refused(tmp_path) -> None:
