@@ -172,6 +172,10 @@ def test_hounsfield_units_that_are_not_taken_for_a_ct_are_told(modality, is_told
     image = MetaTensor(torch.stack([mr, ct]), meta={"sources": sources})
     told = WindowIntensityPair(task="t2_flair")(image).meta.get("warnings", "")
     assert ("values of -1000 to 1003 look like a CT in HU" in told) == is_told
+    ct[:4] = -3024  # outside the field of view
+    padded = MetaTensor(torch.stack([mr, ct]), meta={"sources": sources})
+    told = WindowIntensityPair(task="t2_flair")(padded).meta.get("warnings", "")
+    assert ("values of -3024 to 1003 look like a CT in HU" in told) == is_told
     negative = MetaTensor(torch.stack([mr, (mr - 400) / 200]), meta={"sources": sources})  # normalized by its deviation
     assert not WindowIntensityPair(task="t2_flair")(negative).meta.get("warnings", "")
 
