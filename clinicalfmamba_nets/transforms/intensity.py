@@ -75,7 +75,7 @@ class WindowIntensityPair(InvertibleTransform):
         clip_undershoot: bool = False,
         check_fit: bool = False,
     ) -> None:
-        self.windows = (window_a or "auto", window_b or "auto")
+        self.windows = tuple("auto" if window in (None, "") else window for window in (window_a, window_b))
         self.check_fit = check_fit
         self.task = task
         self.clip_undershoot = clip_undershoot

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -228,9 +230,10 @@ def test_the_header_s_window_is_used_when_asked_and_else_told():
         WindowIntensityPair(window_b="header")(pair(*head()))
 
 
-def test_a_window_that_is_none_is_refused():
-    with pytest.raises(FusionInputError, match="window: expected auto, brain.*found 'brian'"):
-        WindowIntensityPair(window_a="brian")(pair(*head()))
+@pytest.mark.parametrize("window", ["brian", 0, False, []])
+def test_a_window_that_is_none_is_refused(window):
+    with pytest.raises(FusionInputError, match=f"window: expected auto, brain.*found {re.escape(repr(window))}"):
+        WindowIntensityPair(window_a=window)(pair(*head()))
 
 
 def test_nan_is_background_and_counts_as_not_covered():
