@@ -49,6 +49,7 @@ class Limits:
         factor: what a value is multiplied by to have the unit.
         text: all of it in words, for notes, captions and records.
         modality: "CT", "MR", "PT", "NM" or "".
+        hides: whether a window that was asked for turns most of the head white or black.
         notes: further facts.
         warnings: what changes the meaning of the picture.
     """
@@ -59,6 +60,7 @@ class Limits:
     factor: float = 1.0
     text: str = ""
     modality: str = ""
+    hides: bool = False
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -193,7 +195,9 @@ def choose_limits(
         name=name,
     )
     if voi.kind in ("window", "range", "header"):
-        limits.warnings += flattened(sample, head, limits.ends, modality, factor or 1.0)
+        hidden = flattened(sample, head, limits.ends, modality, factor or 1.0)
+        limits.hides = bool(hidden)
+        limits.warnings += hidden
     limits.unit, limits.factor, limits.modality = unit, factor or 1.0, modality
     _tell_suv(limits, voi, source, modality, factor)
     low, high = limits.ends
