@@ -43,6 +43,24 @@ def test_bone_is_stretched_to_white_about_soft_tissue(window, soft, bone):
     assert (seen[1].diff() >= 0).all() and seen[1].min() == 0
 
 
+def test_a_ct_whose_air_was_cut_off_is_one_in_the_windows_that_count_in_hu():
+    pair = torch.stack([torch.linspace(0, 100, 8), HU.clamp_min(-100)]).reshape(2, 2, 4)
+    for window, soft in (("bone", 0.3), ("head", 5 / 12)):
+        image = WindowIntensityPair(window_b=window, task="ct_mri")(pair)
+        assert image.meta["tissue_levels"][1, 0] == pytest.approx(soft)
+    image = WindowIntensityPair(window_b="0/1000", task="ct_mri")(pair)
+    assert image.meta["tissue_levels"].tolist() == [[0, 1], [0, 1]], "these may be other numbers"
+
+
+@pytest.mark.parametrize("task", ["generic", None])
+def test_a_second_image_named_a_ct_is_one_where_the_task_does_not_tell(task):
+    values = torch.stack([torch.linspace(0, 100, 8), HU]).reshape(2, 2, 4)
+    image = MetaTensor(values, meta={"filename_or_obj": "a.nii.gz", "image2_filename_or_obj": "1_ct.nii.gz"})
+    shown = WindowIntensityPair(window_b="0/1000", task=task)(image)
+    assert shown.meta["tissue_levels"][1].tolist() == pytest.approx([0.54, 0.8])
+    assert "CT: window brain 40/80" in WindowIntensityPair(task=task)(image).meta["intensity_windows"]
+
+
 @pytest.mark.parametrize("window", ["auto", "brain", "stroke", "subdural", "soft", "0/500"])
 def test_nothing_is_stretched_where_bone_is_white(window):
     assert WhiteBone.of(windowed(window), clinicalfmamba_2d(head="mix")) is None
