@@ -49,6 +49,7 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     report = fuse_cases(cases, output, asked, tell_case, listed, tune_memory)
     if process_rank()[0]:
         return int(bool(report.count("failed")))  # the first process tells about all
+    sheet: Path | None = None
     if len(cases) > 1:
         counts = ", ".join(f"{report.count(status)} {status}" for status in ("done", "failed", "skipped"))
         say(f"{len(cases)} cases: {counts}")
@@ -57,8 +58,8 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
             say(f"sheet    {sheet}")
     say(f"report   {report.path}")
     lost = write_page(options.output) if options.html else []
-    if report.count("done") and not options.html:
-        tell_old_page(output)
+    if report.count("done"):
+        tell_earlier(output, page=not options.html, sheet=sheet is None)
     if options.dicomweb and options.html and not options.keep_fetched:
         clean_fetched(cases, [result.case for result in report.outputs if result.status != "failed"])
     failed = report.count("failed") + len(lost)
@@ -67,12 +68,15 @@ def run_fuse(parser: Parser, options: argparse.Namespace) -> int:
     return fail(str(report.first_error() or lost[0])) if failed else 0
 
 
-def tell_old_page(folder: Path) -> None:
-    """Tell that the page in a folder of results is older than they are."""
+def tell_earlier(folder: Path, page: bool, sheet: bool) -> None:
+    """Tell that the page or the sheet in a folder of results is older than they are."""
+    from clinicalfmamba_nets.engine.fusion.batch import CONTACT_SHEET
     from clinicalfmamba_nets.engine.fusion.viewing import PAGE
 
-    if (folder / PAGE).is_file():
+    if page and (folder / PAGE).is_file():
         say(f"page     {folder / PAGE} shows earlier results; `{PROGRAM} view {folder}` writes it anew")
+    if sheet and (folder / CONTACT_SHEET).is_file():
+        say(f"sheet    {folder / CONTACT_SHEET} shows earlier results, none of this run; remove it, or change -o")
 
 
 def write_page(folder: str, anonymous: bool = False, browse: bool = False) -> list[str]:

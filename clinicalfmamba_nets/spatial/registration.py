@@ -60,7 +60,7 @@ class RigidAlignment:
     @property
     def angle(self) -> float:
         """Angle of the whole rotation in degrees."""
-        return math.degrees(math.acos(min(1.0, max(-1.0, (np.trace(self.matrix[:3, :3]) - 1) / 2))))
+        return _angle(self.matrix)
 
     @property
     def shift(self) -> np.ndarray:
@@ -103,7 +103,8 @@ def register_rigid(
     Source: "PET-CT image registration in the chest using free-form deformations", Mattes et al. 2003, for the metric
     (ITK's `MattesMutualInformationImageToImageMetricv4`); the search is ITK's regular step gradient descent, from the
     place that the headers give, from the centers of both grids and from both centers of mass; the best of the three
-    goes on to finer levels. Samples are drawn by seed.
+    goes on to finer levels. Half turns about each axis are tried coarsely, and finely where they fit better or the
+    result is unsure or turned far. Samples are drawn by seed.
 
     Args:
         fixed: first volume, shape (X, Y, Z).
@@ -135,9 +136,16 @@ def register_rigid(
     center = (fixed_affine @ [*(side / 2 - 0.5 for side in fixed.shape), 1])[:3]
     search = RigidSearch((fixed, fixed_affine), (moving, moving_affine), center, seed)
     tell(f"registering {names[1]} to {names[0]}: mutual information {before.information:.3f} by the headers")
-    starts = _starts(fixed, fixed_affine, moving, moving_affine, same_frame_of_reference)
-    matrix = _refined(search, starts, levels, compare, tell)
+    middles = _middles(fixed, fixed_affine), _middles(moving, moving_affine)
+    matrix = _refined(search, _starts(*middles, same_frame_of_reference), levels, compare, tell)
     after = compare.with_sharpness(matrix)
+    turned = search.best_start(_half_turns(*middles), levels[0], compare)
+    better = compare(turned).information > _LEAST_GAIN * after.information
+    if better or _is_unsure(after) or _angle(matrix) > _FAR[0]:
+        tell("a half turn may fit better")
+        turned = _refined(search, [turned], levels, compare, tell)
+        if compare(turned).information > _LEAST_GAIN * after.information:
+            matrix, after = turned, compare.with_sharpness(turned)
     if same_frame_of_reference and after.information < _LEAST_GAIN * before.information:
         matrix, after = np.eye(4), compare.with_sharpness(np.eye(4))
     _check_match(after, names)
@@ -187,7 +195,7 @@ def _judged(alignment: RigidAlignment) -> RigidAlignment:
     after, warnings, notes = alignment.after, [], []
     if np.array_equal(alignment.matrix, np.eye(4)):
         notes.append("registration gained nothing: the volumes stay where their headers place them")
-    if after.information < _INFORMATION[1] or after.sharpness < _SHARPNESS[1]:
+    if _is_unsure(after):
         warnings.append(
             f"registration is unsure (mutual information {after.information:.3f}, {after.sharpness:.2f} times that 6 mm"
             " away): compare the previews, check the patient"
@@ -206,26 +214,46 @@ def _depth(volume: np.ndarray, affine: np.ndarray) -> float:
     return float((np.linalg.norm(affine[:3, :3], axis=0) * np.array(volume.shape)).min())
 
 
-def _starts(
-    fixed: np.ndarray,
-    fixed_affine: np.ndarray,
-    moving: np.ndarray,
-    moving_affine: np.ndarray,
-    same_frame_of_reference: bool,
-) -> list[np.ndarray]:
-    """Return the shifts to start from: none, center to center, mass to mass; those within 2 mm of another left out."""
-    ends = [
-        [affine @ [*(side / 2 - 0.5 for side in volume.shape), 1], affine @ [*_mass(volume), 1]]
-        for volume, affine in ((fixed, fixed_affine), (moving, moving_affine))
-    ]
+def _is_unsure(after: Similarity) -> bool:
+    return after.information < _INFORMATION[1] or after.sharpness < _SHARPNESS[1]
+
+
+def _angle(matrix: np.ndarray) -> float:
+    """Return the angle of a rotation in degrees."""
+    return math.degrees(math.acos(min(1.0, max(-1.0, (np.trace(matrix[:3, :3]) - 1) / 2))))
+
+
+def _middles(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return the center of a volume's grid and its center of mass, (2, 3) in RAS mm."""
+    middles = [side / 2 - 0.5 for side in volume.shape], _mass(volume)
+    return np.stack([(affine @ [*middle, 1])[:3] for middle in middles])
+
+
+def _starts(fixed: np.ndarray, moving: np.ndarray, same_frame_of_reference: bool) -> list[np.ndarray]:
+    """Return the shifts to start from: none, center to center, mass to mass; those within 2 mm of another left out.
+
+    Args:
+        fixed: of the first volume, see `_middles`.
+        moving: of the second volume, likewise.
+        same_frame_of_reference: whether the affines speak of one space.
+    """
     shifts = [np.zeros(3)] if same_frame_of_reference else []
-    for start, end in zip(*ends, strict=True):
-        shift = (end - start)[:3]
+    for shift in moving - fixed:
         if all(np.linalg.norm(shift - other) > 2 for other in shifts):
             shifts.append(shift)
     starts = [np.eye(4) for _ in shifts]
     for start, shift in zip(starts, shifts, strict=True):
         start[:3, 3] = shift
+    return starts
+
+
+def _half_turns(fixed: np.ndarray, moving: np.ndarray) -> list[np.ndarray]:
+    """Return half turns about each axis, mass to mass: as of a head whose header has two axes reversed."""
+    starts = []
+    for axis in range(3):
+        start = np.diag([*(1.0 if other == axis else -1.0 for other in range(3)), 1.0])
+        start[:3, 3] = moving[1] - start[:3, :3] @ fixed[1]
+        starts.append(start)
     return starts
 
 

@@ -14,6 +14,7 @@ from clinicalfmamba_nets.functional.voi import percentile
 _RAW_CT = (1500.0, 8191.0)  # span of stored values from air to bone or metal
 _AIR = (-1100.0, -900.0)  # HU
 _AIR_SHARE, _BONE = 0.05, 300.0
+_SOFT, _SOFT_SHARE = 150.0, 0.5  # HU on both sides of water, and the share of what is no air that lies there
 _SOFT_SPREAD = 0.005  # of the range from air to bone: the middle half of soft tissue lies within
 _DARK_WINDOW = 0.6  # greatest value of a CT that is neither HU nor a picture from 0 to 1
 # Labels: at most so many values, whole numbers, and most neighbors of one region alike. Few of them lie close together
@@ -58,17 +59,48 @@ def doubts(
 
 
 def holds_air_and_bone(sample: Tensor) -> bool:
-    """Tell whether values are those of a CT in HU: a twentieth or more of air, nothing below it, and bone.
+    """Tell whether values are those of a CT in HU: a twentieth or more of air, nothing below it but a filler, and bone.
 
     Args:
-        sample: (N,) values of an image.
+        sample: (N,) values of an image; NaN counts as filler.
 
     Example:
-        >>> holds_air_and_bone(torch.tensor([-1000.0, 40.0, 900.0]))
+        >>> holds_air_and_bone(torch.tensor([-3024.0, -1000.0, 40.0, 900.0]))
         True
     """
+    sample = _without_filler(sample)
+    if not sample.numel():
+        return False
     air = _AIR[0] <= float(sample.min()) <= _AIR[1] and float((sample <= _AIR[1]).float().mean()) >= _AIR_SHARE
     return air and float(sample.max()) >= _BONE
+
+
+def is_ct_in_hu(sample: Tensor) -> bool:
+    """Tell whether values can be of nothing but a CT in HU: most of what is no air is soft tissue besides.
+
+    An MR that was scaled to -1000 to 1000, or a map of frequencies, has air and bone too.
+
+    Args:
+        sample: as in `holds_air_and_bone`.
+
+    Example:
+        >>> air = torch.full((9,), -1000.0)
+        >>> is_ct_in_hu(torch.cat([air, torch.tensor([-80, 20, 30, 40, 900.0])]))
+        True
+        >>> is_ct_in_hu(torch.cat([air, torch.linspace(-800, 1000, 9)]))
+        False
+    """
+    if not holds_air_and_bone(sample):
+        return False
+    tissue = sample[sample > _AIR[1]]
+    return float((tissue.abs() <= _SOFT).float().mean()) >= _SOFT_SHARE
+
+
+def _without_filler(sample: Tensor) -> Tensor:
+    """Leave out NaN, and the one value below all air that stands outside the field of view, such as -3024."""
+    sample = sample[torch.isfinite(sample)]
+    below = sample < _AIR[0]
+    return sample[~below] if bool(below.any()) and bool((sample[below] == sample.min()).all()) else sample
 
 
 def _is_wrapped(sample: Tensor, high: float) -> bool:

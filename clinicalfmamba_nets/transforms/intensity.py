@@ -75,7 +75,7 @@ class WindowIntensityPair(InvertibleTransform):
         clip_undershoot: bool = False,
         check_fit: bool = False,
     ) -> None:
-        self.windows = (window_a or "auto", window_b or "auto")
+        self.windows = tuple("auto" if window in (None, "") else window for window in (window_a, window_b))
         self.check_fit = check_fit
         self.task = task
         self.clip_undershoot = clip_undershoot
@@ -106,7 +106,7 @@ class WindowIntensityPair(InvertibleTransform):
         if any(map(len, spikes)):
             result.meta[SPIKES_KEY] = torch.cat(spikes)
         if self.check_fit:
-            _record_fit(result)
+            _record_fit(result, self._unhidden(result, values, found))
         self.push_transform(result, extra_info={"knots": torch.stack([limits.knots for limits in found])})
         return result
 
@@ -117,6 +117,16 @@ class WindowIntensityPair(InvertibleTransform):
             [restore_channel(plane, curve) for plane, curve in zip(img.as_tensor(), knots, strict=True)]
         )
         return MetaTensor(restored, meta=img.meta, applied_operations=img.applied_operations)
+
+    def _unhidden(self, image: MetaTensor, values: torch.Tensor, found: Sequence[Limits]) -> np.ndarray:
+        """Return the pair as it is compared: a window that hides most of a head tells nothing of where it lies."""
+        pair = image.numpy()
+        if any(limits.hides for limits in found):
+            usual = WindowIntensityPair(task=self.task)._limits(values, image.meta)
+            wider = [limits if other.hides else None for limits, other in zip(usual, found, strict=True)]
+            planes = zip(pair, values, wider, strict=True)
+            pair = np.stack([scale_channel(own, to).cpu().numpy() if to else plane for plane, own, to in planes])
+        return pair
 
     def _limits(self, values: torch.Tensor, meta: Mapping[str, Any]) -> list[Limits]:
         sources = pair_sources(meta, len(values))
@@ -249,10 +259,11 @@ def _keep_uncovered(meta: dict[str, Any], image: MetaTensor, holes: torch.Tensor
         meta[UNCOVERED_KEY] = image.as_tensor()[0][~covered].nan_to_num(float(meta[SCALE_KEY][0, 0]))
 
 
-def _record_fit(image: MetaTensor) -> None:
+def _record_fit(image: MetaTensor, pair: np.ndarray) -> None:
+    """Measure how a pair, (2, *spatial) in [0, 1], lies on each other; put it into the meta of the image."""
     covered, sided = image.meta.get(COVERED_KEY), has_sides(str(image.meta.get("coordinates") or PATIENT))
-    fit = measure_fit(image.numpy(), image.affine.numpy(), None if covered is None else np.asarray(covered), sided)
-    image.meta["mutual_information"] = information_of(image.numpy()) if fit is None else fit.information
+    fit = measure_fit(pair, image.affine.numpy(), None if covered is None else np.asarray(covered), sided)
+    image.meta["mutual_information"] = information_of(pair) if fit is None else fit.information
     if fit is None:
         return
     add_notes(image.meta, "warnings", fit._replace(registered=bool(image.meta.get("registration"))).warning)

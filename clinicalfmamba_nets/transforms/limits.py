@@ -35,7 +35,7 @@ _SOFT_TISSUE = 150.0  # greatest median of a head in HU, air left out
 _FAINT = 0.05  # of the brightest hundredth: what is darker counts as background
 _PLAIN = ("uint8", "int8", "bool")
 _MR_TOP, _FUNCTIONAL_TOP = 99.5, 99.9
-_MODALITIES = {"ct": "CT", "pet": "PT", "spect": "NM"}
+_MODALITIES = {"ct": "CT", "pet": "PT", "spect": "NM", "generic": ""}  # by the first word of a task; others are MR
 
 
 @dataclass
@@ -49,6 +49,7 @@ class Limits:
         factor: what a value is multiplied by to have the unit.
         text: all of it in words, for notes, captions and records.
         modality: "CT", "MR", "PT", "NM" or "".
+        hides: whether a window that was asked for turns most of the head white or black.
         notes: further facts.
         warnings: what changes the meaning of the picture.
     """
@@ -59,6 +60,7 @@ class Limits:
     factor: float = 1.0
     text: str = ""
     modality: str = ""
+    hides: bool = False
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -71,7 +73,8 @@ class Limits:
     def tissues(self) -> list[float]:
         """What soft tissue, or the least value above it, and bone of a CT in HU become; 0 and 1 of other images."""
         low, high = self.ends
-        if self.modality != "CT" or self.unit != "HU" or not low < high:
+        named = self.name.removeprefix("window ").split()[0] in WINDOWS or self.name == "curve head"  # they count in HU
+        if self.modality != "CT" or not (named or self.unit == "HU") or not low < high:
             return [0.0, 1.0]
         soft = max(low, SOFT_TISSUE)
         return apply_curve(torch.tensor([soft, soft + BONE_ABOVE], dtype=torch.float64), self.knots).tolist()
@@ -84,6 +87,8 @@ class Limits:
 
 def source_modality(source: Mapping[str, Any], channel: int, task: str | None = None) -> str:
     """Return DICOM's word for what a source is: of its header, else of the task; "MR" for the first image by default.
+
+    Of the first image, and where the task tells nothing of the second, the name of the file may tell that it is a CT.
 
     Args:
         source: an entry of `meta["sources"]`; keys `modality` and `path` count.
@@ -103,7 +108,8 @@ def source_modality(source: Mapping[str, Any], channel: int, task: str | None = 
     if channel == 0:
         return "CT" if _named_ct(source) else "MR"
     first = (task or "").split("_")[0]
-    return _MODALITIES.get(first, "MR" if first else "")
+    told = _MODALITIES.get(first, "MR" if first else "")
+    return told or ("CT" if _named_ct(source) else "")
 
 
 def _named_ct(source: Mapping[str, Any]) -> bool:
@@ -193,7 +199,9 @@ def choose_limits(
         name=name,
     )
     if voi.kind in ("window", "range", "header"):
-        limits.warnings += flattened(sample, head, limits.ends, modality, factor or 1.0)
+        hidden = flattened(sample, head, limits.ends, modality, factor or 1.0)
+        limits.hides = bool(hidden)
+        limits.warnings += hidden
     limits.unit, limits.factor, limits.modality = unit, factor or 1.0, modality
     _tell_suv(limits, voi, source, modality, factor)
     low, high = limits.ends

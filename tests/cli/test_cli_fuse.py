@@ -405,3 +405,14 @@ def test_a_page_of_an_earlier_run_is_told_as_that(toy_cli, tmp_path):
     told = f"{out / 'view.html'} shows earlier results; `clinicalfmamba view {out}` writes it anew"
     assert told in toy_cli("fuse", *pair, "-o", out, "--overwrite").out
     assert "shows earlier" not in toy_cli("fuse", *pair, "-o", out).out, "nothing was fused"
+
+
+def test_a_sheet_of_an_earlier_run_is_told_as_that(toy_cli, tmp_path):
+    """It stood beside the result of a single pair as if it showed that."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    pairs = [write_pair(data, name, seed) for name, seed in (("one", 1), ("two", 2), ("three", 3))]
+    entries = [{"image": str(pair[0]), "image2": str(pair[1]), "case": pair[0].stem} for pair in pairs[:2]]
+    both = toy_cli("fuse", "--datalist", write_list(data / "list.json", entries), "-o", out, "--scores")
+    assert f"sheet    {out / 'contact_sheet.png'}\n" in both.out and "shows earlier" not in both.out
+    told = f"sheet    {out / 'contact_sheet.png'} shows earlier results, none of this run; remove it, or change -o\n"
+    assert told in toy_cli("fuse", *pairs[2], "-o", out).out

@@ -254,7 +254,12 @@ def test_what_cannot_be_fused_is_refused_with_the_cause(server, nifti_pair, shar
     [
         ("fusion_2d", {"task": "x"}, 422, "one of ct_mri"),
         ("fusion_2d", {"device": "abacus"}, 422, "device 'abacus'"),
+        ("fusion_2d", {"task": ["ct_mri"]}, 422, "task: expected a text, found ['ct_mri']"),
+        ("fusion_2d", {"task": 0}, 422, "task: expected a text, found 0"),
+        ("fusion_2d", {"device": 0}, 422, "device: expected a text, found 0"),
+        ("glioma_grading", {"device": True}, 422, "device: expected a text, found True"),
         ("fusion_2d", {"image2": 7}, 422, "found 7"),
+        ("fusion_2d", {"window_b": 0}, 422, "window: expected"),
         ("fusion_2d", {"window_a": "$1 / 0"}, 422, "which a bundle would run"),
         ("fusion_2d", {"allow_partial": "$1 / 0"}, 422, "which a bundle would run"),
         ("fusion_2d", {"window_a": ["brain"]}, 422, "window: expected"),

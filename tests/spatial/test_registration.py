@@ -76,6 +76,16 @@ def test_a_known_motion_is_found_in_another_contrast_on_another_grid():
     assert way < 0.01
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", [(0, 1), (1, 2)])
+def test_a_head_with_two_axes_reversed_is_turned_back_and_told(axes):
+    fixed, moving = head(SHAPE, GRID)
+    found = register_rigid(fixed, GRID, np.flip(moving, axes), GRID, levels=(8.0, 4.0))
+    aligned = register_rigid(fixed, GRID, moving, GRID, levels=(8.0, 4.0))
+    assert found.angle > 179 and found.after.information > 0.95 * aligned.after.information
+    assert found.warnings == ("the second volume was turned by 180 degrees: check sides and headers",)
+
+
 def test_an_aligned_pair_stays_where_it_is():
     fixed, moving = head(SHAPE, GRID)
     found = register_rigid(fixed, GRID, moving, GRID, levels=(8.0, 4.0))

@@ -21,14 +21,23 @@ def volumes() -> tuple[np.ndarray, np.ndarray]:
     return found["t2"], found["flair"]
 
 
-def told(first, second, affine=AFFINE) -> str:
+def told(first, second, affine=AFFINE, window="auto") -> str:
     image = MetaTensor(torch.from_numpy(np.stack([first, second]).astype(np.float32)), affine=torch.tensor(affine))
-    return WindowIntensityPair(check_fit=True)(image).meta.get("warnings", "")
+    return WindowIntensityPair(check_fit=True, window_b=window)(image).meta.get("warnings", "")
 
 
 @pytest.mark.parametrize("affine", [AFFINE, np.diag([-4.0, -4.0, 4.0, 1.0])])
 def test_heads_on_each_other_are_no_misfit(volumes, affine):
     assert told(*volumes, affine) == ""
+
+
+def test_a_window_that_hides_a_head_is_told_and_no_misfit_made_of_it(volumes):
+    """The advice was to register what lay well, and after that to align it by hand."""
+    low, high = np.percentile(volumes[1][volumes[1] > 0], (93, 100))
+    warnings = told(*volumes, window=f"{low}-{high}").splitlines()
+    assert len(warnings) == 1 and "of the head lies below the window that was asked for" in warnings[0]
+    turned = rotate(volumes[1], 18, axes=(0, 1), reshape=False, order=1)
+    assert "--register rigid" in told(volumes[0], turned, window=f"{low}-{high}")
 
 
 @pytest.mark.parametrize(("degrees", "axes"), [(18, (0, 1)), (-12, (1, 2)), (10, (0, 2))])

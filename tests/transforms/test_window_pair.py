@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -172,6 +174,10 @@ def test_hounsfield_units_that_are_not_taken_for_a_ct_are_told(modality, is_told
     image = MetaTensor(torch.stack([mr, ct]), meta={"sources": sources})
     told = WindowIntensityPair(task="t2_flair")(image).meta.get("warnings", "")
     assert ("values of -1000 to 1003 look like a CT in HU" in told) == is_told
+    ct[:4] = -3024  # outside the field of view
+    padded = MetaTensor(torch.stack([mr, ct]), meta={"sources": sources})
+    told = WindowIntensityPair(task="t2_flair")(padded).meta.get("warnings", "")
+    assert ("values of -3024 to 1003 look like a CT in HU" in told) == is_told
     negative = MetaTensor(torch.stack([mr, (mr - 400) / 200]), meta={"sources": sources})  # normalized by its deviation
     assert not WindowIntensityPair(task="t2_flair")(negative).meta.get("warnings", "")
 
@@ -224,9 +230,10 @@ def test_the_header_s_window_is_used_when_asked_and_else_told():
         WindowIntensityPair(window_b="header")(pair(*head()))
 
 
-def test_a_window_that_is_none_is_refused():
-    with pytest.raises(FusionInputError, match="window: expected auto, brain.*found 'brian'"):
-        WindowIntensityPair(window_a="brian")(pair(*head()))
+@pytest.mark.parametrize("window", ["brian", 0, False, []])
+def test_a_window_that_is_none_is_refused(window):
+    with pytest.raises(FusionInputError, match=f"window: expected auto, brain.*found {re.escape(repr(window))}"):
+        WindowIntensityPair(window_a=window)(pair(*head()))
 
 
 def test_nan_is_background_and_counts_as_not_covered():

@@ -162,9 +162,9 @@ class Source:
         import torch
 
         from clinicalfmamba_nets.functional.voi import sample_values
-        from clinicalfmamba_nets.transforms.doubts import holds_air_and_bone
+        from clinicalfmamba_nets.transforms.doubts import is_ct_in_hu
 
-        return holds_air_and_bone(sample_values(torch.as_tensor(read_image(self.path)[0])))
+        return is_ct_in_hu(sample_values(torch.as_tensor(read_image(self.path)[0])))
 
     @property
     def extension(self) -> str:

@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
-from clinicalfmamba_nets.blocks.heads import MixHead
+from clinicalfmamba_nets.blocks.heads import MixHead, mix
 from clinicalfmamba_nets.transforms.restore import TISSUE_KEY
 
 
@@ -62,6 +62,7 @@ class WhiteBone:
 
     def seen_by(self, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Return what mixes pairs by the shares that a network gives to them with white bone."""
+        network = _unwrapped(network)
         assert isinstance(network, nn.Module) and isinstance(network.head, MixHead)
         wanted = 2 if network.head.return_weights else 1
         head = copy.copy(network.head)
@@ -71,11 +72,17 @@ class WhiteBone:
 
         def mixed(image: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             shares = shares_too(self(image), *args, **kwargs)[:, 1:]
-            return torch.cat([torch.lerp(image[:, 1:], image[:, :1], shares.to(image.dtype)), shares], 1)[:, :wanted]
+            return torch.cat([mix(image, shares), shares.to(image.dtype)], 1)[:, :wanted]
 
         return mixed
 
 
 def mixes(network: Callable[..., Tensor]) -> bool:
-    """Tell whether a network mixes its sources: other results are not bounded by them."""
-    return isinstance(getattr(network, "head", None), MixHead)
+    """Tell whether a network mixes its sources, be it wrapped or not: other results are not bounded by them."""
+    return isinstance(getattr(_unwrapped(network), "head", None), MixHead)
+
+
+def _unwrapped(network: Any) -> Any:
+    """Return the network inside what `torch.compile`, `DataParallel` or `DistributedDataParallel` wrap around it."""
+    inner = getattr(network, "_orig_mod", getattr(network, "module", network))
+    return network if inner is network else _unwrapped(inner)

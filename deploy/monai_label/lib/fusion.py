@@ -18,7 +18,7 @@ from clinicalfmamba_nets.engine.run.tasks import bundle_tasks
 from clinicalfmamba_nets.engine.run.workflows import find_bundle
 from clinicalfmamba_nets.transforms import SaveFused
 from clinicalfmamba_nets.transforms.notes import split_notes
-from lib.pairs import PairTask, device_of, metadata
+from lib.pairs import PairTask, device_of, metadata, text_of
 
 _logger = logging.getLogger(__name__)
 MOST_PIPELINES = 8  # kept open; each has a network of its own
@@ -52,7 +52,7 @@ class FusionTask(PairTask):
         case = Case.of({"case": "request", **pair})
         task, notes = self._task(request, case)
         case, exchanged = case.in_order(task)
-        asked = {name: request[name] for name in BUNDLE_SETTINGS if request.get(name)}
+        asked = {name: request[name] for name in BUNDLE_SETTINGS if request.get(name) not in (None, "")}
         pipeline = self._pipeline(task, device_of(request), asked)
         sample = pipeline({key: value for key, value in case.entry().items() if key != "case"})
         meta = sample["image"].meta
@@ -63,8 +63,8 @@ class FusionTask(PairTask):
 
     def _task(self, request: Mapping[str, Any], case: Case) -> tuple[str, list[str]]:
         """Return the task that a request names, else the one that its images tell, and what is said about it."""
-        named = request.get("task")
-        if isinstance(named, str) and named:
+        named = text_of(request, "task")
+        if named:
             return named, []
         task, note = case.task()
         known = bundle_tasks(self.bundle)

@@ -72,7 +72,9 @@ class PairTask(InferTask):
             HTTPException: status 422 with the cause, for images that cannot be used and settings that are not known.
         """
         started = time.monotonic()
-        names = {"image": request["image"], "image2": request.get("image2") or request.get("label") or ""}
+        second = request.get("image2")
+        second = request.get("label") or "" if second in (None, "") else second
+        names = {"image": request["image"], "image2": second}
         try:
             pair = {"image": names["image"], "image2": self._second(names["image2"])}
             _refuse_dicom(pair)
@@ -98,10 +100,21 @@ def metadata(bundle: str) -> dict[str, Any]:
     return json.loads((find_bundle(bundle) / "configs" / "metadata.json").read_text(encoding="utf-8"))
 
 
+def text_of(request: Mapping[str, Any], name: str) -> str:
+    """Return a setting of a request that is a text, "" where it is left out.
+
+    Raises:
+        FusionInputError: it is something else.
+    """
+    value = request.get(name)
+    if value is not None and not isinstance(value, str):
+        raise input_error(name, "a text", repr(value), "name one, or leave it out")
+    return value or ""
+
+
 def device_of(request: Mapping[str, Any]) -> str | None:
-    """Return the device that a request names, None for the bundle's own choice."""
-    device = request.get("device")
-    return device if isinstance(device, str) and device else None
+    """Return the device that a request names, None for the bundle's own choice; raises as `text_of`."""
+    return text_of(request, "device") or None
 
 
 def _told(text: str, names: Mapping[str, Any]) -> str:

@@ -57,6 +57,29 @@ def test_a_volume_of_no_name_with_the_values_of_a_ct_is_one(pair, name, in_hu):
     assert task == expected and told.startswith("volumes, the second one in HU:" if task == "ct_mri" else "volumes: ")
 
 
+@pytest.mark.parametrize("filler", [-1024, -2000, -3024, np.nan])
+def test_what_a_ct_of_no_name_holds_outside_its_field_of_view_does_not_hide_it(pair, filler):
+    values = np.full(SIZE, -1000, np.float32)
+    values[4:-4, 4:-4, 4:-4] = np.linspace(0, 80, SIZE[2] - 8)
+    values[10, 10, 10], values[:2], values[-2:] = 1200, filler, filler
+    assert _task_with(pair, values) == "ct_mri"
+
+
+def test_a_scaled_mr_and_maps_with_negative_values_are_no_ct(pair):
+    t2, rng = brain_volumes(SIZE)["t2"], np.random.default_rng(0)
+    frequency = np.where(t2 > 0, 60 * t2 / t2.max(), rng.uniform(-1000, 1000, SIZE))  # Hz; noise where nothing is
+    phase = np.where(t2 > 0, 0, rng.uniform(-4096, 4095, SIZE))
+    for values in (2000 * t2 / t2.max() - 1000, frequency, phase):
+        assert _task_with(pair, values) == "t2_flair"
+
+
+def _task_with(pair, values) -> str:
+    """The task of the first image with these values in a file whose name tells nothing."""
+    path = pair[0].with_name("second.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), nibabel.load(pair[0]).affine), path)
+    return Case.of({"case": "1", "image": pair[0], "image2": path}).task()[0]
+
+
 def test_the_phantom_of_a_task_of_volumes(run_cli, tmp_path, monkeypatch):
     monkeypatch.setattr("clinicalfmamba_nets.data.write_brain_pair", lambda folder: write_brain_pair(folder, SIZE))
     done = run_cli("fuse", "--phantom", "--task", "t2_flair", "-o", tmp_path / "out")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.data import MetaTensor
+from monai.data import MetaTensor, list_data_collate
 
 from clinicalfmamba_nets.data import write_phantom_study
-from clinicalfmamba_nets.engine import SliceInferer, VolumeInferer
+from clinicalfmamba_nets.engine import Refinement, SliceInferer, VolumeInferer
 from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
 from clinicalfmamba_nets.engine.fusion.white_bone import WhiteBone
 from clinicalfmamba_nets.nets import clinicalfmamba_2d, clinicalfmamba_3d
@@ -41,6 +41,24 @@ def test_bone_is_stretched_to_white_about_soft_tissue(window, soft, bone):
     assert torch.equal(seen[0], image.as_tensor()[0, 0].flatten())
     assert seen[1].tolist()[3] == pytest.approx(soft) and (seen[1, HU >= 300] >= 0.99999).all()
     assert (seen[1].diff() >= 0).all() and seen[1].min() == 0
+
+
+def test_a_ct_whose_air_was_cut_off_is_one_in_the_windows_that_count_in_hu():
+    pair = torch.stack([torch.linspace(0, 100, 8), HU.clamp_min(-100)]).reshape(2, 2, 4)
+    for window, soft in (("bone", 0.3), ("head", 5 / 12)):
+        image = WindowIntensityPair(window_b=window, task="ct_mri")(pair)
+        assert image.meta["tissue_levels"][1, 0] == pytest.approx(soft)
+    image = WindowIntensityPair(window_b="0/1000", task="ct_mri")(pair)
+    assert image.meta["tissue_levels"].tolist() == [[0, 1], [0, 1]], "these may be other numbers"
+
+
+@pytest.mark.parametrize("task", ["generic", None])
+def test_a_second_image_named_a_ct_is_one_where_the_task_does_not_tell(task):
+    values = torch.stack([torch.linspace(0, 100, 8), HU]).reshape(2, 2, 4)
+    image = MetaTensor(values, meta={"filename_or_obj": "a.nii.gz", "image2_filename_or_obj": "1_ct.nii.gz"})
+    shown = WindowIntensityPair(window_b="0/1000", task=task)(image)
+    assert shown.meta["tissue_levels"][1].tolist() == pytest.approx([0.54, 0.8])
+    assert "CT: window brain 40/80" in WindowIntensityPair(task=task)(image).meta["intensity_windows"]
 
 
 @pytest.mark.parametrize("window", ["auto", "brain", "stroke", "subdural", "soft", "0/500"])
@@ -85,6 +103,30 @@ def test_the_shares_are_those_of_white_bone_and_the_images_those_of_the_window(d
         with torch.no_grad():
             torch.testing.assert_close(given.as_tensor()[:, 1], network(seen)[:, 1])
         torch.testing.assert_close(fused, torch.lerp(pair[:, 1:], pair[:, :1], given.as_tensor()[:, 1:]))
+
+
+def test_a_pair_whose_bone_is_white_is_the_same_beside_one_whose_bone_is_grey(study):
+    network = FusionPipeline("ct_mri").network
+    inferer, pairs = FusionPipeline("ct_mri").inferer, []
+    for window in ("brain", "bone"):
+        steps = FusionPipeline("ct_mri", settings={"window_b": window}).preprocessing
+        pairs.append({"image": steps({"image": f"{study}::MR", "image2": f"{study}::CT"})["image"][..., :2]})
+    with torch.no_grad():
+        alone = [inferer(pair["image"][None], network)[0] for pair in pairs]
+        both = inferer(list_data_collate(pairs)["image"], network)
+    assert torch.equal(both[0].as_tensor(), alone[0].as_tensor())
+    assert torch.equal(both[1].as_tensor(), alone[1].as_tensor())
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, lambda network: torch.compile(network, backend="eager")])
+def test_a_wrapped_network_mixes_as_the_network_itself(wrap):
+    torch.manual_seed(0)
+    network = clinicalfmamba_2d(features=4, dim=16, depth=1, d_state=4, head="mix", return_weights=True).eval()
+    image = MetaTensor(torch.rand(1, 2, 24, 24), meta={"tissue_levels": [[[0.0, 1.0], [0.3, 0.4]]]})
+    inferer = SliceInferer(refinement=Refinement(steps=2))
+    with torch.no_grad():
+        expected, given = inferer(image, network), inferer(image, wrap(network))
+    assert torch.equal(given.as_tensor(), expected.as_tensor())
 
 
 @pytest.mark.parametrize("window", ["brain", "head", "bone"])
