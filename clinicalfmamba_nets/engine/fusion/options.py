@@ -63,7 +63,8 @@ class FuseOptions:
 
     def bundle_settings(self) -> dict[str, Any]:
         """Return the settings of the bundle that were asked for, by name."""
-        return {name: getattr(self, name) for name in BUNDLE_SETTINGS if getattr(self, name) not in (None, False)}
+        asked = {name: getattr(self, name) for name in BUNDLE_SETTINGS}
+        return {name: value for name, value in asked.items() if value is not None and value is not False}
 
     def as_dict(self) -> dict[str, Any]:
         """Return all options by name, as a report stores them."""

@@ -177,3 +177,9 @@ def test_options_of_files_are_told_to_have_no_effect():
         Fuser("pet_mri", palette="pet")
     with pytest.raises(FusionInputError, match="palette: expected a name such as hot_iron, found 3"):
         fuse(A[0], B[0], task="pet_mri", palette=3, color="instead")
+
+
+def test_a_window_of_zero_is_no_default():
+    first, second = np.random.default_rng(0).random((2, 32, 32), np.float32)
+    with pytest.raises(FusionInputError, match="window: expected auto, brain, .* found 0; choose one of these"):
+        fuse(first, second, window_a=0)
