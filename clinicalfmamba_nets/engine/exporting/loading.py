@@ -73,22 +73,29 @@ def read_facts(path: str | os.PathLike) -> ProgramFacts:
     file = Path(path)
     if not file.is_file():
         raise input_error(file, "an exported program", "no such file", "write one: clinicalfmamba export")
-    zipped = zipfile.is_zipfile(file)
-    return ProgramFacts.parse(_zipped_facts(file) if zipped else _onnx_metadata(file).get(FACTS_FILE, ""), file)
+    return ProgramFacts.parse(_zipped_facts(file) if zipfile.is_zipfile(file) else _onnx_facts(file), file)
+
+
+def _refuse_damaged(file: Path, part: str) -> None:
+    if part:
+        raise input_error(file, "a whole program", f"{part} damaged", "copy the file again, or export it again")
 
 
 def _zipped_facts(file: Path) -> str:
     """The facts within TorchScript, torch.export and AOTInductor files, which are archives."""
-    with zipfile.ZipFile(file) as archive:
-        for name in archive.namelist():
-            if name.endswith(f"extra/{FACTS_FILE}"):
-                return archive.read(name).decode()
-            if name.endswith("_metadata.json") and FACTS_FILE in (found := json.loads(archive.read(name))):
-                return str(found[FACTS_FILE])
+    try:
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                if name.endswith(f"extra/{FACTS_FILE}"):
+                    return archive.read(name).decode()
+                if name.endswith("_metadata.json") and FACTS_FILE in (found := json.loads(archive.read(name))):
+                    return str(found[FACTS_FILE])
+    except Exception as error:  # of a damaged archive, whatever a changed byte reads as
+        raise input_error(file, "an exported program", f"a damaged one ({error})", "export it again") from error
     return ""
 
 
-def _onnx_metadata(file: Path) -> dict[str, str]:
+def _onnx_facts(file: Path) -> str:
     try:
         import onnx
 
@@ -97,17 +104,7 @@ def _onnx_metadata(file: Path) -> dict[str, str]:
         raise input_error(file, "the package onnx to read it", "none", "pip install onnx onnxruntime") from None
     except Exception as error:
         raise input_error(file, "an exported program", "another kind of file", "export it again") from error
-    return {item.key: item.value for item in model.metadata_props}
-
-
-def _damaged_onnx(file: Path) -> str:
-    """Name what in an ONNX file does not fit its checksum, which those of version 0.2.0 lack; "" for nothing."""
-    size, _, digest = _onnx_metadata(file).get(CHECKSUM, "").partition(" ")
-    if not digest:
-        return ""
-    with open(file, "rb") as stream:
-        whole = hashlib.sha256(stream.read(int(size))).hexdigest() == digest
-    return "" if whole else "its graph or weights"
+    return next((item.value for item in model.metadata_props if item.key == FACTS_FILE), "")
 
 
 def load_program(path: str | os.PathLike) -> Program:
@@ -131,14 +128,14 @@ def load_program(path: str | os.PathLike) -> Program:
         >>> load_program(path)(torch.rand(1, 2, 40, 50)).shape
         torch.Size([1, 1, 40, 50])
     """
-    file, facts = Path(path), read_facts(path)
+    file = Path(path)
+    _refuse_damaged(file, damaged_part(file))
+    facts = read_facts(file)
     if facts.operators_version > OPERATORS_VERSION:
         expected = f"operators of version {OPERATORS_VERSION} or earlier"
         raise input_error(file, expected, f"version {facts.operators_version}", "install a newer clinicalfmamba")
     if facts.operators_version and facts.format != "onnx" and not native.available():
         raise input_error(file, "the operators' library", native.reason(), "load a portable program")
-    if damaged := _damaged_onnx(file) if facts.format == "onnx" else damaged_part(file):
-        raise input_error(file, "a whole program", f"{damaged} damaged", "copy the file again, or export it again")
     try:
         return Program(facts, _LOADERS[facts.format](file, facts))
     except FusionInputError:
@@ -184,6 +181,9 @@ def _load_onnx(file: Path, facts: ProgramFacts) -> Callable[[Tensor], Tensor]:
     if facts.operators_version and native.available():
         options.register_custom_ops_library(str(native.library_path("onnxruntime")))
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    size, _, digest = session.get_modelmeta().custom_metadata_map.get(CHECKSUM, "").partition(" ")
+    if digest and hashlib.sha256(file.read_bytes()[: int(size)]).hexdigest() != digest:  # 0.2.0 wrote none
+        _refuse_damaged(file, "its graph or weights")
     name = session.get_inputs()[0].name
     return lambda image: torch.from_numpy(session.run(None, {name: image.numpy()})[0])
 

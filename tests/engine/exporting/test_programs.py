@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, facts_of
 from clinicalfmamba_nets.engine.exporting.loading import load_program, read_facts
 from clinicalfmamba_nets.engine.exporting.onnx_program import quiet_exporter, save_with_facts
 from clinicalfmamba_nets.engine.exporting.write import copy_library, export_network
+from clinicalfmamba_nets.engine.run.weights import damaged_part
 from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
 from clinicalfmamba_nets.nets import clinicalfmamba_2d, clinicalfmamba_3d
 from clinicalfmamba_nets.ops import native
@@ -200,6 +202,28 @@ def test_a_program_with_a_damaged_byte_is_refused(tmp_path) -> None:
     part = damage(path)
     with pytest.raises(FusionInputError, match=f"a whole program, found {re.escape(part)} damaged"):
         load_program(path)
+
+
+def test_a_damaged_table_of_contents_is_told_in_one_line(tmp_path, checkout) -> None:
+    """Its bytes read as an encrypted part, another compression, a name of no letters, a place before the file."""
+    shutil.copy(checkout / "deploy" / "programs" / "run_program.py", tmp_path)
+    host = runpy.run_path(str(tmp_path / "run_program.py"))
+    path = tmp_path / "program.ts"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"program/extra/{FACTS_FILE}", "{}")
+        archive.writestr("program/data/0", bytes(64))
+    whole, refused = path.read_bytes(), set()
+    for place in range(whole.index(b"PK\1\2") + 4, len(whole) - 22):
+        for bit in (1, 8, 128):
+            content = bytearray(whole)
+            content[place] ^= bit
+            path.write_bytes(content)
+            with pytest.raises(FusionInputError) as caught:
+                load_program(path)
+            refused.add(str(caught.value).split("found ")[1].split("(")[0])
+            if damaged := host["damaged_part"](path):
+                assert damaged == damaged_part(path)
+    assert any(words.startswith("its table of contents") for words in refused)
 
 
 def tiny_onnx(path, network) -> np.ndarray:
