@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import http.server
 import json
@@ -130,44 +131,57 @@ class Door:
         return sum(method == "POST" for method, _ in self.asked)
 
 
-@pytest.fixture
-def door(orthanc: Orthanc) -> Iterator[Door]:
-    """A door before Orthanc on the loopback device."""
-    state = Door()
+@contextlib.contextmanager
+def serving(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """A server on the loopback device that gives each GET and POST to `answer`; yields the URL of its service."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def pass_on(self):
-            length = self.headers.get("Content-Length")
-            body = self.rfile.read(int(length)) if length else chunks(self.rfile) if self.headers.get(
-                "Transfer-Encoding") else None  # fmt: skip
-            headers = {key: value for key, value in self.headers.items() if key.lower() not in HOP}
-            behind = http.client.HTTPConnection("127.0.0.1", orthanc.port, timeout=60)
-            behind.request(self.command, self.path, body, headers)
-            answer = behind.getresponse()
-            code, told, content, sent = answer.status, dict(answer.getheaders()), answer.read(), None
-            state.asked.append((self.command, self.path))
-            if state.alter:
-                code, told, content, sent = state.alter(self.command, self.path, code, told, content)
-            self.send_response(code)
-            for key, value in told.items():
-                if key.lower() not in ("content-length", "transfer-encoding", "connection"):
-                    self.send_header(key, value)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content[:sent])
-            self.close_connection = sent is not None
-
-        do_GET = do_POST = pass_on  # noqa: N815
+        do_GET = do_POST = answer  # noqa: N815
 
         def log_message(self, *words):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    state.url = f"http://127.0.0.1:{server.server_port}/dicom-web"
-    yield state
+    yield f"http://127.0.0.1:{server.server_port}/dicom-web"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(name="serving")
+def serving_fixture():
+    """`serving`, for the tests."""
+    return serving
+
+
+@pytest.fixture
+def door(orthanc: Orthanc) -> Iterator[Door]:
+    """A door before Orthanc on the loopback device."""
+    state = Door()
+
+    def pass_on(self):
+        length = self.headers.get("Content-Length")
+        body = self.rfile.read(int(length)) if length else chunks(self.rfile) if self.headers.get(
+            "Transfer-Encoding") else None  # fmt: skip
+        headers = {key: value for key, value in self.headers.items() if key.lower() not in HOP}
+        behind = http.client.HTTPConnection("127.0.0.1", orthanc.port, timeout=60)
+        behind.request(self.command, self.path, body, headers)
+        answer = behind.getresponse()
+        code, told, content, sent = answer.status, dict(answer.getheaders()), answer.read(), None
+        state.asked.append((self.command, self.path))
+        if state.alter:
+            code, told, content, sent = state.alter(self.command, self.path, code, told, content)
+        self.send_response(code)
+        for key, value in told.items():
+            if key.lower() not in ("content-length", "transfer-encoding", "connection"):
+                self.send_header(key, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[:sent])
+        self.close_connection = sent is not None
+
+    with serving(pass_on) as state.url:
+        yield state
 
 
 def chunks(stream) -> bytes:

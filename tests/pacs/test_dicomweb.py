@@ -194,37 +194,27 @@ class Service:
 
 
 @pytest.fixture
-def service(head_study):
+def service(head_study, serving):
     pytest.importorskip("dicomweb_client", reason="dicomweb-client is not installed: pip install dicomweb-client")
     state = Service(sorted(head_study(slices=1).iterdir()))
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def answer(self):
-            if self.command == "POST":
-                while size := int(self.rfile.readline().strip() or b"0", 16):
-                    self.rfile.read(size + 2)
-                self.rfile.readline()
-            state.asked.append(f"{self.command} {self.path}")
-            number = sum(one.startswith(self.command) for one in state.asked)
-            code = state.refuses(self.command, number)
-            kind, content = state.told(self.command, urlsplit(self.path).path)
-            self.send_response(code or 200)
-            if kind:
-                self.send_header("Content-Type", kind)
-            self.end_headers()
-            self.wfile.write(b"" if code else content)
+    def answer(self):
+        if self.command == "POST":
+            while size := int(self.rfile.readline().strip() or b"0", 16):
+                self.rfile.read(size + 2)
+            self.rfile.readline()
+        state.asked.append(f"{self.command} {self.path}")
+        number = sum(one.startswith(self.command) for one in state.asked)
+        code = state.refuses(self.command, number)
+        kind, content = state.told(self.command, urlsplit(self.path).path)
+        self.send_response(code or 200)
+        if kind:
+            self.send_header("Content-Type", kind)
+        self.end_headers()
+        self.wfile.write(b"" if code else content)
 
-        do_GET = do_POST = answer  # noqa: N815
-
-        def log_message(self, *words):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    state.url = f"http://127.0.0.1:{server.server_port}/dicom-web"
-    yield state
-    server.shutdown()
-    server.server_close()
+    with serving(answer) as state.url:
+        yield state
 
 
 @pytest.mark.parametrize("counted", [True, False])
