@@ -42,12 +42,12 @@ def smooth_weights_(fused: Tensor, image: Tensor, spacing: Sequence[float]) -> T
     """
     pixel = min(spacing[1:])
     across, *within = (_window(REACH * pixel / distance) for distance in spacing)
-    count = _sums(torch.ones_like(image[:1, 0, 0]), within)
+    count = window_sums(torch.ones_like(image[:1, 0, 0]), within)
 
     def fits() -> Iterator[Tensor]:
-        moments = (_sums(_moments(fused[:, 0, k], image[:, :, k]), within) for k in range(image.shape[2]))
+        moments = (window_sums(_moments(fused[:, 0, k], image[:, :, k]), within) for k in range(image.shape[2]))
         for around in _means(moments, across):
-            yield _sums(_fit(around), within) / count
+            yield window_sums(_fit(around), within) / count
 
     for k, (a, b, c) in enumerate(_means(fits(), across)):
         first, second = image[:, 0, k], image[:, 1, k]
@@ -63,8 +63,20 @@ def _window(reach: float) -> list[float]:
     return [1.0, *(min(1.0, reach + 0.5 - place) for place in range(1, min(math.ceil(reach + 0.5), 9)))]
 
 
-def _sums(planes: Tensor, within: Sequence[Sequence[float]]) -> Tensor:
-    """Sum (..., H, W) over the windows of all pixels, as far as the plane goes; equal of the mirror image."""
+def window_sums(planes: Tensor, within: Sequence[Sequence[float]]) -> Tensor:
+    """Sum planes over the windows of all pixels, as far as the plane goes; the mirror image gives the same to the bit.
+
+    Args:
+        planes: (..., H, W).
+        within: along rows and columns, how much the pixel itself, its first, its second, ... neighbors count.
+
+    Returns:
+        The same shape.
+
+    Example:
+        >>> window_sums(torch.ones(1, 3), [[1.0], [1.0, 0.5]])
+        tensor([[1.5000, 2.0000, 1.5000]])
+    """
     for axis, window in zip((-2, -1), within, strict=True):
         size, reach = planes.shape[axis], len(window) - 1
         around = functional.pad(planes, (0, 0, reach, reach) if axis == -2 else (reach, reach))

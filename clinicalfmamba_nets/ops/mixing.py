@@ -25,7 +25,13 @@ def refines_shares(pair: Tensor) -> bool:
 
 
 def refined_shares(
-    pair: Tensor, share: Tensor, least: Tensor, most: Tensor, steps: int, weights: Mapping[str, float]
+    pair: Tensor,
+    share: Tensor,
+    least: Tensor,
+    most: Tensor,
+    steps: int,
+    weights: Mapping[str, float],
+    squares: Tensor | None = None,
 ) -> Tensor:
     """Move shares by steps of Adam on a loss of the mix, as `engine.Refinement` tells, in one call for all of them.
 
@@ -36,6 +42,7 @@ def refined_shares(
         most: upper bounds of the shares, (B, 1, H, W).
         steps: how many.
         weights: ``rate`` and the weights of the terms, by the names of `engine.Refinement`.
+        squares: weights of the mean squares of the shares of both sources, (B, 2, H, W); None for 0.
 
     Returns:
         (B, 1, H, W).
@@ -44,4 +51,4 @@ def refined_shares(
         RuntimeError: the kernels are not there, or the sides are others.
         ValueError: a tensor of another shape, or on another device.
     """
-    return native.refined_shares(pair, share, least, most, steps, weights)
+    return native.refined_shares(pair, share, least, most, steps, weights, squares)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.engine import Refinement
-from clinicalfmamba_nets.engine.fusion.refinement import _Loss
+from clinicalfmamba_nets.engine.fusion.refinement import Seen, _Loss
 from clinicalfmamba_nets.ops import native, refined_shares, refines_shares, scan_backend
 from clinicalfmamba_nets.ops.native import mix_ops
 
@@ -64,6 +64,20 @@ def test_the_descent_is_that_by_torch():
     assert (expected - fused)[:, 0].abs().mean() > 0.01
 
 
+def test_the_descent_with_noise_is_that_by_torch():
+    pair, share = pair_and_share(64, 72, 1)
+    fused = torch.cat([pair[:, 1:] + share * (pair[:, :1] - pair[:, 1:]), share], 1)
+    noise = torch.zeros_like(pair)
+    noise[:, 1, :, :36], noise[:, 0, 40:] = 0.1, 0.02
+    seen = Seen(pair, pair, noise)
+    found, without = Refinement(**ALL)(fused, pair, seen), Refinement(**ALL)(fused, pair)
+    with scan_backend("torch"):
+        expected = Refinement(**ALL)(fused, pair, seen)
+    apart = (found - expected)[:, 0].abs()
+    assert apart.quantile(0.9) <= 2e-3 and apart.mean() <= 1e-3
+    assert (found[:, 1] - without[:, 1])[..., :40, :36].mean() > 0.02, "the share of the quiet source rises"
+
+
 def test_negative_views_count_by_their_numbers():
     pair, share = pair_and_share(32, 32)
     bounds = torch.zeros_like(share), torch.ones_like(share)
@@ -106,11 +120,12 @@ def test_only_single_precision_on_the_cpu():
     assert not refines_shares(torch.rand(1, 2, 16, 16, device="meta"))
 
 
-@pytest.mark.parametrize("name", ["pair", "share", "least", "most"])
+@pytest.mark.parametrize("name", ["pair", "share", "least", "most", "squares"])
 @pytest.mark.parametrize("place", ["cut", "meta"])
 def test_another_shape_or_device_is_refused(name, place):
     pair, share = pair_and_share(32, 32)
     given = {"pair": pair, "share": share, "least": share, "most": share}
+    given["squares"] = pair
     given[name] = given[name][..., :16] if place == "cut" else given[name].to("meta")
     with pytest.raises(ValueError, match="expected"):
         refined_shares(**given, steps=1, weights=asdict(Refinement()))

@@ -16,7 +16,9 @@ from torch import Tensor
 from clinicalfmamba_nets.engine.fusion.boxes import GRID, Background, Box, box_around, head_mask, inside
 from clinicalfmamba_nets.engine.fusion.even_weights import level_weights_
 from clinicalfmamba_nets.engine.fusion.refinement import Refinement
-from clinicalfmamba_nets.engine.fusion.white_bone import WhiteBone, mixes
+from clinicalfmamba_nets.engine.fusion.seen_pairs import SeenPairs
+from clinicalfmamba_nets.engine.fusion.shares import mixed_by_shares, mixes
+from clinicalfmamba_nets.engine.fusion.white_bone import WhiteBone
 from clinicalfmamba_nets.engine.run.progress_bar import fusing_bar
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.guided_weights import smooth_weights_
@@ -140,20 +142,21 @@ class SliceInferer(WholeImageInferer):
         """Return the fused images, (B, 1 or 2, *spatial) in float32, for inputs (B, 2, *spatial) of one orientation."""
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         refine = self.refinement if mixes(network) else None
-        white = WhiteBone.of(inputs, network)
-        network = white.seen_by(network) if white else network
+        whole = super().__call__
         if inputs.dim() == 4:
-            fused = super().__call__(plain, network, *args, **kwargs).detach().clone()
+            seen = _seen(inputs, plain.unsqueeze(2), network)
+            fused = whole(plain, seen.mixed_by(network), *args, **kwargs).detach().clone()
             if refine is not None:
                 box = box_around(head_mask(plain), (self.margin, self.margin), GRID)
                 pair = inside(plain, box)
-                inside(fused, box).copy_(refine(inside(fused, box), pair, white(pair) if white else None))
+                inside(fused, box).copy_(refine(inside(fused, box), pair, seen.by_refinement(pair)))
             if self.smooth:
                 level_weights_(fused.unsqueeze(2), plain.unsqueeze(2))
             return _with_metadata(fused, inputs)
         order, backwards, sagittal, spacing = _upright(inputs)
         upright = plain.permute(order).flip(backwards)  # (B, 2, slices, rows, columns)
-        whole = super().__call__
+        seen = _seen(inputs, upright, network)
+        network = seen.mixed_by(network)
 
         def run(image: Tensor) -> Tensor:
             return whole(image, network, *args, **kwargs)
@@ -161,7 +164,7 @@ class SliceInferer(WholeImageInferer):
         mirror = self.mirror and not sagittal  # of the mirrored head sagittal slices are the same ones, reversed
 
         def refined(part: Tensor, pair: Tensor) -> Tensor:
-            return refine.of_volumes()(part, pair, white(pair) if white else None) if refine is not None else part
+            return refine.of_volumes()(part, pair, seen.by_refinement(pair)) if refine is not None else part
 
         fused = self._by_slices(upright, run, refined, mirror, spacing)
         fused = row_major(fused.flip(backwards).permute([order.index(axis) for axis in range(5)])).to(plain.device)
@@ -212,6 +215,11 @@ class SliceInferer(WholeImageInferer):
         """Fuse the box of a slice (B, 2, rows, columns); return the result, on the CPU, and the box."""
         box = box_around(mask, (self.margin, self.margin), GRID)
         return run(inside(image, box).contiguous()).cpu(), box
+
+
+def _seen(inputs: Tensor, slices: Tensor, network: Callable[..., Tensor]) -> SeenPairs:
+    """Tell how a network is to see its inputs, given slice by slice too, (B, 2, S, H, W); as they are if it draws."""
+    return SeenPairs.of(inputs, slices) if mixes(network) else SeenPairs()
 
 
 def _mean_of_both_sides(part: Tensor, box: Box, mirrored: Tensor, its_box: Box, size: int) -> tuple[Tensor, Box]:
@@ -296,8 +304,8 @@ class VolumeInferer(WholeImageInferer):
         plain = plain.permute(order).flip(backwards)
         mask = head_mask(plain.movedim(4, 2)).movedim(0, 2)
         box = box_around(mask, [self.margin] * 3)
-        white = WhiteBone.of(inputs, network)
-        network = white.seen_by(network) if white else network
+        white = WhiteBone.of(inputs) if mixes(network) else None
+        network = mixed_by_shares(network, white) if white else network
         run = network if self.mode == "whole" else partial(self._windows, network)
         run = over_both_sides(run, 2) if self.mirror else run
         part = super().__call__(inside(plain, box).contiguous(), run, *args, **kwargs).to(plain.device)

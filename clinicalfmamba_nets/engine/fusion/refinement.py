@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,8 +25,23 @@ CLOSE, FAR = 0.5, 0.7  # of the range: closer, either may be shown; farther apar
 SPOT = 15  # pixels: a bright spot is narrower
 LONE = 0.15  # of the range: so far more than in the other source it stands out
 BRIGHT, RAMP = 0.75, 0.1  # of the range: from where on a spot counts, and over how much more it comes to count in full
+NOISY = 0.025  # of the range: beside noise of this deviation the correlation of differences counts no more
 ENOUGH = 1.4  # sum of the correlations of differences: what is above it counts no more
 _FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8  # decay of the moments and least root of the second, as in the paper of Adam
+
+
+class Seen(NamedTuple):
+    """Pairs as the shares of their sources are decided by.
+
+    Args:
+        quiet: without noise: those whose loss counts, (B, 2, H, W) in [0, 1].
+        white: with white bone: what is bright in them, and brighter than in the images, keeps its share; as `quiet`.
+        noise: standard deviation of the noise that each pixel shows, in units of the range; as `quiet`.
+    """
+
+    quiet: Tensor
+    white: Tensor
+    noise: Tensor
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,9 @@ class Refinement:
         correlation: weight of half the square of what the `difference_correlation` lacks of 1.4.
         brightness: weight of the mean distance to the brighter source.
         lesions: weight of what is lacking of a single source's structures, see `LoneStructures`.
+        noise: weight of the noise shown: the mean of the squared share of a source times the standard deviation of its
+            noise. Beside noise `correlation`, by which a mix would show both images everywhere, counts less, and not at
+            all from 2.5 % of the range on.
         volume_correlation: that of `correlation` in the slices of a volume; None for the same.
 
     Raises:
@@ -76,6 +95,7 @@ class Refinement:
     correlation: float = 0.5
     brightness: float = 0.3
     lesions: float = 0.0
+    noise: float = 2.5
     volume_correlation: float | None = None
 
     def __post_init__(self) -> None:
@@ -94,14 +114,13 @@ class Refinement:
         correlation = self.correlation if self.volume_correlation is None else self.volume_correlation
         return replace(self, correlation=correlation)
 
-    def __call__(self, fused: Tensor, image: Tensor, seen: Tensor | None = None) -> Tensor:
+    def __call__(self, fused: Tensor, image: Tensor, seen: Seen | None = None) -> Tensor:
         """Refine results.
 
         Args:
             fused: results F, (B, 1 or 2, H, W), the shares second where they are there.
             image: pairs, (B, 2, H, W) in [0, 1], on the same device.
-            seen: the pairs by which it is decided what may not give way, as `image`; None for these. What is bright in
-                them, and brighter than in the images, keeps its share.
+            seen: the pairs as the shares are decided by; None for these.
 
         Returns:
             The refined results, float32; as they were where a side has fewer than 16 pixels.
@@ -109,41 +128,44 @@ class Refinement:
         if self.steps == 0 or min(image.shape[2:]) < LEAST_SIZE:
             return fused.float()
         with torch.inference_mode(False), torch.enable_grad():
-            given = (part.detach().float().clone() for part in (fused, image, image if seen is None else seen))
+            seen = seen if seen is not None else Seen(image, image, torch.zeros_like(image))
+            given = (part.detach().float().clone() for part in (fused, image, *seen))
             parts = zip(*given, strict=True)
             return torch.stack([self._refined(*(part[None] for part in one))[0] for one in parts])
 
-    def _refined(self, fused: Tensor, pair: Tensor, seen: Tensor) -> Tensor:
+    def _refined(self, fused: Tensor, pair: Tensor, quiet: Tensor, white: Tensor, noise: Tensor) -> Tensor:
         first, second = pair[:, :1], pair[:, 1:]
         counted, taken = counted_shares(fused[:, :1], first, second)
         share = taken / counted
-        given = torch.cat([pair, share, seen], 1)
-        refined = self._on_grid(given)
+        beside = replace(self, correlation=self.correlation * max(0.0, 1 - float(noise.max()) / NOISY))
+        given = torch.cat([quiet, share, white, noise], 1)
+        refined = beside._on_grid(given)
         if pair.shape[3] % 2:  # of an odd width no grid lies alike over both sides
-            refined = (refined + self._on_grid(given.flip(3)).flip(3)) / 2
+            refined = (refined + beside._on_grid(given.flip(3)).flip(3)) / 2
         image = fused[:, :1] + (refined - share) * (first - second)
         return torch.cat([image, refined], 1)[:, : fused.shape[1]]
 
     def _on_grid(self, given: Tensor) -> Tensor:
-        """Return the refined shares of a pair, its shares and the pair as it is seen, (1, 5, H, W), of any size."""
+        """Return the refined shares of a pair, its shares, the pair with white bone and its noise, (1, 7, H, W)."""
         height, width = given.shape[2:]
         above, left = (-height % GRID) // 2, (-width % GRID) // 2
         sides = [left, -width % GRID - left, above, -height % GRID - above]
         padded = functional.pad(given, sides, mode="replicate")
-        share = self._descended(padded[:, :2], padded[:, 2:3], padded[:, 3:])
+        share = self._descended(*padded.split([2, 1, 2, 2], 1))
         return share[..., above : above + height, left : left + width]
 
-    def _descended(self, pair: Tensor, share: Tensor, seen: Tensor) -> Tensor:
+    def _descended(self, pair: Tensor, share: Tensor, seen: Tensor, noise: Tensor) -> Tensor:
         """Return the shares (1, 1, H, W) of a pair after the steps."""
         least, most = self._bounds(pair, share, seen)
         if refines_shares(pair):
-            return refined_shares(pair, share, least, most, self.steps, asdict(self))
+            return refined_shares(pair, share, least, most, self.steps, asdict(self), self.noise * noise)
         second, apart = pair[:, 1:], pair[:, :1] - pair[:, 1:]
         loss = _Loss(self, pair)
         mean, square = torch.zeros_like(share), torch.zeros_like(share)
         for step in range(1, self.steps + 1):
             share.requires_grad_(True)
-            (slope,) = torch.autograd.grad(loss(second + share * apart), share)
+            shown = (noise * torch.cat([share, 1 - share], 1).square()).sum(1).mean()
+            (slope,) = torch.autograd.grad(loss(second + share * apart) + self.noise * shown, share)
             share = share.detach()
             mean = torch.lerp(slope, mean, _FIRST)
             square = torch.lerp(slope.square(), square, _SECOND)

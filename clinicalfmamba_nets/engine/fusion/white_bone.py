@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from torch import Tensor, nn
+from torch import Tensor
 
-from clinicalfmamba_nets.blocks.heads import MixHead, mix
 from clinicalfmamba_nets.transforms.restore import TISSUE_KEY
 
 
@@ -36,13 +32,13 @@ class WhiteBone:
     levels: Tensor
 
     @classmethod
-    def of(cls, image: Tensor, network: Callable[..., Tensor]) -> WhiteBone | None:
+    def of(cls, image: Tensor) -> WhiteBone | None:
         """Read from the meta of pairs, (B, 2, *spatial), what `WindowIntensityPair` has recorded.
 
         Returns:
-            None where there is nothing to stretch, or a network does not mix its sources.
+            None where there is nothing to stretch.
         """
-        levels = image.meta.get(TISSUE_KEY) if isinstance(image, MetaTensor) and mixes(network) else None
+        levels = image.meta.get(TISSUE_KEY) if isinstance(image, MetaTensor) else None
         if levels is None:
             return None
         white = cls(torch.as_tensor(levels).reshape(-1, 2, 2).expand(len(image), 2, 2))
@@ -59,30 +55,3 @@ class WhiteBone:
             soft, bone = self.levels[number, channel].tolist()
             image[number, channel].sub_(soft).mul_((1 - soft) / (bone - soft)).add_(soft).clamp_(0, 1)
         return image
-
-    def seen_by(self, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """Return what mixes pairs by the shares that a network gives to them with white bone."""
-        network = _unwrapped(network)
-        assert isinstance(network, nn.Module) and isinstance(network.head, MixHead)
-        wanted = 2 if network.head.return_weights else 1
-        head = copy.copy(network.head)
-        head.return_weights = True
-        shares_too = copy.copy(network)
-        shares_too._modules = {**network._modules, "head": head}
-
-        def mixed(image: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            shares = shares_too(self(image), *args, **kwargs)[:, 1:]
-            return torch.cat([mix(image, shares), shares.to(image.dtype)], 1)[:, :wanted]
-
-        return mixed
-
-
-def mixes(network: Callable[..., Tensor]) -> bool:
-    """Tell whether a network mixes its sources, be it wrapped or not: other results are not bounded by them."""
-    return isinstance(getattr(_unwrapped(network), "head", None), MixHead)
-
-
-def _unwrapped(network: Any) -> Any:
-    """Return the network inside what `torch.compile`, `DataParallel` or `DistributedDataParallel` wrap around it."""
-    inner = getattr(network, "_orig_mod", getattr(network, "module", network))
-    return network if inner is network else _unwrapped(inner)

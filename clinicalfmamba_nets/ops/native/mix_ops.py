@@ -33,7 +33,13 @@ def _fields(pair: Tensor, share: Tensor, steps: int, weights: Mapping[str, float
 
 
 def refined_shares(
-    pair: Tensor, share: Tensor, least: Tensor, most: Tensor, steps: int, weights: Mapping[str, float]
+    pair: Tensor,
+    share: Tensor,
+    least: Tensor,
+    most: Tensor,
+    steps: int,
+    weights: Mapping[str, float],
+    squares: Tensor | None = None,
 ) -> Tensor:
     """Shares after the steps of Adam.
 
@@ -43,6 +49,7 @@ def refined_shares(
         least, most: bounds of the shares, (B, 1, H, W).
         steps: how many.
         weights: `rate` and the weights of the terms, by the names of `engine.Refinement`.
+        squares: weights of the mean squares of the shares of both sources, (B, 2, H, W); None for 0.
 
     Returns:
         (B, 1, H, W).
@@ -52,8 +59,12 @@ def refined_shares(
         ValueError: a tensor of another shape, or on another device.
     """
     _check(pair, share=share, least=least, most=most)
+    if squares is not None and squares.shape != pair.shape:
+        raise ValueError(f"refined_shares: squares: expected {tuple(pair.shape)}, found {tuple(squares.shape)}")
     pair, share, least, most = (_dense(t) for t in (pair, share.clone(), least, most))
-    abi.call("cfm_mix_refine", [*_fields(pair, share, steps, weights), abi.address(least), abi.address(most)])
+    squares = None if squares is None else _dense(squares)
+    maps = [abi.address(least), abi.address(most), 0 if squares is None else abi.address(squares)]
+    abi.call("cfm_mix_refine", [*_fields(pair, share, steps, weights), *maps])
     return share
 
 
@@ -62,5 +73,5 @@ def loss_slopes(pair: Tensor, share: Tensor, weights: Mapping[str, float]) -> Te
     _check(pair, share=share)
     pair, share = _dense(pair), _dense(share)
     slope = torch.empty_like(share)
-    abi.call("cfm_mix_slope", [*_fields(pair, share, 0, weights), 0, 0, abi.address(slope)])
+    abi.call("cfm_mix_slope", [*_fields(pair, share, 0, weights), 0, 0, 0, abi.address(slope)])
     return slope

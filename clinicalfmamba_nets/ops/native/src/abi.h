@@ -115,6 +115,7 @@ typedef struct {
     const float* pair;              /* (B, 2, rows, columns) contiguous, in [0, 1] */
     float* share;                   /* (B, rows, columns) contiguous; refined in place */
     const float *least, *most;      /* (B, rows, columns) contiguous: bounds of the shares */
+    const float* squares;           /* (B, 2, rows, columns) contiguous, or null: weights of the squared shares of both */
     float* slope;                   /* of cfm_mix_slope: the loss's slopes by the pixels of the mix, as share */
 } CfmMix;
 

@@ -724,6 +724,10 @@ void refine(const CfmMix& p, int64_t image) {
     Loss loss(p, image);
     Map share = read(p.share + first, p.rows, p.columns), mean(p.rows, p.columns), square = mean;
     const Map least = read(p.least + first, p.rows, p.columns), most = read(p.most + first, p.rows, p.columns);
+    const Map none(p.rows, p.columns);
+    const auto squares = [&](int64_t s) { return p.squares ? read(p.squares + 2 * first + s * p.rows * p.columns, p.rows, p.columns) : none; };
+    const Map of_first = squares(0), of_second = squares(1);
+    const float twice = static_cast<float>(2.0 / share.size());
     for (int64_t step = 1; step <= p.steps; ++step) {
         const Map& slope = loss.slope(share);
         const double falling = p.rate * static_cast<double>(p.steps + 1 - step) / static_cast<double>(p.steps);
@@ -731,12 +735,14 @@ void refine(const CfmMix& p, int64_t image) {
         const float whole = static_cast<float>(1.0 / (1.0 - std::pow(SECOND, step)));
         for (int64_t i = 0; i < p.rows; ++i)
             in_row(share, [&](int64_t j) {
-                const V now = load(slope.row(i) + j) * loss.apart(i, j);
+                const V at = load(share.row(i) + j);
+                const V shown = load(of_first.row(i) + j) * at - load(of_second.row(i) + j) * (1.0f - at);
+                const V now = load(slope.row(i) + j) * loss.apart(i, j) + twice * shown;
                 const V m = now + float(FIRST) * (load(mean.row(i) + j) - now);
                 const V s = now * now + float(SECOND) * (load(square.row(i) + j) - now * now);
                 store(mean.row(i) + j, m);
                 store(square.row(i) + j, s);
-                const V moved = load(share.row(i) + j) - rate * m / (vsqrt(s * whole) + TINY);
+                const V moved = at - rate * m / (vsqrt(s * whole) + TINY);
                 store(share.row(i) + j, vmin(vmax(moved, load(least.row(i) + j)), load(most.row(i) + j)));
             });
     }

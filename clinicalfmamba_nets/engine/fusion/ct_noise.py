@@ -1,0 +1,142 @@
+"""A CT without its noise: what the shares of the sources are decided by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from monai.data import MetaTensor
+from torch import Tensor
+from torch.nn.functional import pad
+
+from clinicalfmamba_nets.functional.guided_weights import window_sums
+from clinicalfmamba_nets.functional.structures import dilated, opened
+from clinicalfmamba_nets.transforms.restore import TISSUE_KEY
+
+WINDOW = [1.0] * 4  # 7 x 7 pixels: the noise of a scanner's soft kernel is alike over two or three
+LEAST, FULL = (
+    0.0125,
+    0.025,
+)  # of the range: tissue deviates by less than the first; from the second on noise counts in full
+QUIETEST = 0.2  # of the windows lie in tissue that is even
+STRENGTH = 3.0  # times the variance of the noise: what changes less is noise
+DARK, BRIGHT = 0.005, 0.995  # what is beyond is at the ends of the range
+FAR = 3  # pixels between which noise is not alike
+WHOLE = 80  # of the 98 differences of a window lie inside of the range where it tells the noise
+ENOUGH = 200  # windows that tell the noise
+
+
+@dataclass(frozen=True)
+class CTNoise:
+    """The noise of CTs in HU, measured where they are even, and how they look without it.
+
+    In a window as narrow as that of the brain the noise of a CT has more edges than its tissue. A mix that is to keep
+    edges then shows the noise of the CT where the MR shows a lesion. So the shares of the sources are decided without
+    it, and mix the images as they are.
+
+    The noise is the standard deviation in 7 x 7 pixels that a fifth of the windows lie below. It is taken away by the
+    local linear minimum mean square error filter (Lee, IEEE TPAMI 1980), the lines of all windows that hold a pixel
+    averaged (as in the guided filter of He, Sun and Tang, IEEE TPAMI 2013). Regions beyond the ends of the range, bone
+    and air, count in neither, nor do the two pixels next to them. Source: ours, of these two.
+
+    Args:
+        deviations: standard deviation of the noise of each channel, (B, 2), in units of the range; 0 for none.
+
+    Example:
+        >>> even = torch.full((1, 2, 32, 32), 0.4)
+        >>> noisy = even + 0.1 * torch.randn(even.shape, generator=torch.Generator().manual_seed(0))
+        >>> quiet, shown = CTNoise(torch.tensor([[0.0, 0.1]]))(noisy)
+        >>> bool((quiet[:, 0] == noisy[:, 0]).all()), round(quiet[:, 1].std().item(), 2), shown[0, :, 9, 9]
+        (True, 0.01, tensor([0.0000, 0.1000]))
+    """
+
+    deviations: Tensor
+
+    @classmethod
+    def of(cls, image: Tensor, slices: Tensor) -> CTNoise | None:
+        """Measure the noise of pairs.
+
+        Args:
+            image: the pairs with their meta, in which `WindowIntensityPair` has recorded which channel is a CT in HU.
+            slices: the same pairs slice by slice, (B, 2, S, H, W) in [0, 1].
+
+        Returns:
+            None where no CT in HU has noise of 1.25 % of the range or more.
+        """
+        levels = image.meta.get(TISSUE_KEY) if isinstance(image, MetaTensor) else None
+        if levels is None:
+            return None
+        levels = torch.as_tensor(levels).reshape(-1, 2, 2).expand(len(slices), 2, 2)
+        deviations = torch.zeros(len(slices), 2)
+        for number, channel in (levels[..., 0] > 0).nonzero().tolist():
+            deviations[number, channel] = _deviation(slices[number, channel].float())
+        deviations *= ((deviations - LEAST) / (FULL - LEAST)).clamp(0, 1)
+        return cls(deviations) if bool(deviations.any()) else None
+
+    def __call__(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Take the noise of pairs (B, 2, H, W) in [0, 1] away.
+
+        Returns:
+            The pairs without the noise of their CT, in [0, 1], and the standard deviation of the noise that each pixel
+            shows, as `image`: 0 beyond the ends of the range, where bone is in the brain window, and at its structures.
+        """
+        quiet, noise = image.clone(), torch.zeros_like(image)
+        for number, channel in self.deviations.nonzero().tolist():
+            deviation, plane = float(self.deviations[number, channel]), image[number, channel].float()
+            quiet[number, channel], even = _without(plane, STRENGTH * deviation**2)
+            noise[number, channel] = deviation * even
+        return quiet, noise
+
+
+def _shown(plane: Tensor) -> Tensor:
+    """Tell, 1 or 0, where (H, W) lies inside of the range, 2 pixels away from regions that do not."""
+    beyond = ((plane <= DARK) | (plane >= BRIGHT)).float()[None, None]
+    return 1 - dilated(opened(beyond, 3), 5)[0, 0]
+
+
+def _means(planes: Tensor, counted: Tensor) -> Tensor:
+    """Average (N, H, W) over what counts, (H, W), in the windows of all pixels; the mirror image gives the same."""
+    within = [WINDOW, WINDOW]
+    return window_sums(planes * counted, within) / window_sums(counted[None], within).clamp_min(1)
+
+
+def _moments(plane: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of the windows of (H, W)."""
+    mean, square = _means(torch.stack([plane, plane * plane]), counted)
+    return mean, (square - mean * mean).clamp_min_(0)
+
+
+def _deviation(slices: Tensor) -> float:
+    """Return the standard deviation of the noise of (S, H, W); 0 where hardly any window tells it."""
+    found = []
+    for plane in slices:
+        shown = _shown(plane)
+        squares, count = window_sums(_bends(plane, shown, 0) + _bends(plane, shown, 1), [WINDOW, WINDOW])
+        found.append((squares / count.clamp_min(1))[count >= WHOLE])
+    variances = torch.cat(found)
+    if len(variances) < ENOUGH:
+        return 0.0
+    return float(variances.kthvalue(max(1, round(QUIETEST * len(variances)))).values.sqrt())
+
+
+def _bends(plane: Tensor, shown: Tensor, axis: int) -> Tensor:
+    """Return by how much (H, W) differs from the mean of two far pixels, squared, and where that is told, (2, H, W).
+
+    Of noise that is not alike over so many pixels the square is its variance; an even slope has none.
+    """
+    size = plane.shape[axis] - 2 * FAR
+    if size <= 0:
+        return torch.zeros(2, *plane.shape)
+    before, here, after = (torch.stack([plane, shown]).narrow(axis + 1, start, size) for start in (0, FAR, 2 * FAR))
+    inside = before[1] * here[1] * after[1]
+    squares = (here[0] - (before[0] + after[0]) / 2).square() / 1.5
+    return pad(torch.stack([squares * inside, inside]), (0, 0, FAR, FAR) if axis == 0 else (FAR, FAR))
+
+
+def _without(plane: Tensor, noise: float) -> tuple[Tensor, Tensor]:
+    """Return (H, W) without noise of a variance, and how far it is even there, from 0 to 1."""
+    shown = _shown(plane)
+    mean, variance = _moments(plane, shown)
+    slope = (1 - noise / variance.clamp_min(noise)).clamp_(0, 1)
+    slope, offset = _means(torch.stack([slope, (1 - slope) * mean]), shown)
+    return torch.where(shown > 0, slope * plane + offset, plane).clamp_(0, 1), (1 - slope) * shown
