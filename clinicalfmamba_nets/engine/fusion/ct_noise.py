@@ -13,16 +13,14 @@ from clinicalfmamba_nets.functional.guided_weights import window_sums
 from clinicalfmamba_nets.functional.structures import dilated, opened
 from clinicalfmamba_nets.transforms.restore import TISSUE_KEY
 
-WINDOW = [1.0] * 4  # 7 x 7 pixels: the noise of a scanner's soft kernel is alike over two or three
-LEAST, FULL = (
-    0.0125,
-    0.025,
-)  # of the range: tissue deviates by less than the first; from the second on noise counts in full
+WINDOW = [1.0] * 5  # 9 x 9 pixels: the noise of a scanner's soft kernel is alike over two or three
+LEAST, FULL = 0.02, 0.03  # of the range: tissue deviates by less than the first; noise counts in full from the second
 QUIETEST = 0.2  # of the windows lie in tissue that is even
 STRENGTH = 3.0  # times the variance of the noise: what changes less is noise
 DARK, BRIGHT = 0.005, 0.995  # what is beyond is at the ends of the range
-FAR = 3  # pixels between which noise is not alike
-WHOLE = 80  # of the 98 differences of a window lie inside of the range where it tells the noise
+FAR = 4  # pixels between which noise is hardly alike
+LINE = 3  # bright pixels of 3 x 3, as a thin skull has; fewer are noise
+WHOLE = 132  # of the 162 differences of a window lie inside of the range where it tells the noise
 ENOUGH = 200  # windows that tell the noise
 
 
@@ -34,7 +32,7 @@ class CTNoise:
     edges then shows the noise of the CT where the MR shows a lesion. So the shares of the sources are decided without
     it, and mix the images as they are.
 
-    The noise is the standard deviation in 7 x 7 pixels that a fifth of the windows lie below. It is taken away by the
+    The noise is the standard deviation in 9 x 9 pixels that a fifth of the windows lie below. It is taken away by the
     local linear minimum mean square error filter (Lee, IEEE TPAMI 1980), the lines of all windows that hold a pixel
     averaged (as in the guided filter of He, Sun and Tang, IEEE TPAMI 2013). Regions beyond the ends of the range, bone
     and air, count in neither, nor do the two pixels next to them. Source: ours, of these two.
@@ -61,7 +59,7 @@ class CTNoise:
             slices: the same pairs slice by slice, (B, 2, S, H, W) in [0, 1].
 
         Returns:
-            None where no CT in HU has noise of 1.25 % of the range or more.
+            None where no CT in HU has noise of 2 % of the range or more.
         """
         levels = image.meta.get(TISSUE_KEY) if isinstance(image, MetaTensor) else None
         if levels is None:
@@ -90,8 +88,9 @@ class CTNoise:
 
 def _shown(plane: Tensor) -> Tensor:
     """Tell, 1 or 0, where (H, W) lies inside of the range, 2 pixels away from regions that do not."""
-    beyond = ((plane <= DARK) | (plane >= BRIGHT)).float()[None, None]
-    return 1 - dilated(opened(beyond, 3), 5)[0, 0]
+    dark, bright = ((plane <= DARK).float()[None, None], (plane >= BRIGHT).float()[None, None])
+    bone = bright * (window_sums(bright, [[1.0, 1.0]] * 2) >= LINE)
+    return 1 - dilated(torch.maximum(opened(dark, 3), bone), 5)[0, 0]
 
 
 def _means(planes: Tensor, counted: Tensor) -> Tensor:
