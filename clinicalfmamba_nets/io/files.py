@@ -222,6 +222,20 @@ def case_name(name: PathLike) -> str:
     return safe_name(text)
 
 
+def other_nifti(name: str) -> str:
+    """Return a file's name with the other ending of NIfTI; "" where it has none of the two.
+
+    Of a.nii and a.nii.gz in one folder, ITK gives the voxels of a.nii for both.
+
+    Example:
+        >>> other_nifti("7_fused.nii.gz"), other_nifti("7_fused.nii"), other_nifti("7_fused.png")
+        ('7_fused.nii', '7_fused.nii.gz', '')
+    """
+    if name.endswith(".nii.gz"):
+        return name.removesuffix(".gz")
+    return f"{name}.gz" if name.endswith(".nii") else ""
+
+
 def safe_name(name: str) -> str:
     """Return the name of a case as a part of file names: as `case_name`, of a text that is no path.
 

@@ -27,6 +27,11 @@ _THIN = 2**16  # values that are looked at first
 _WRAPPED, _UPPER_SHARE = (8192.0, 60000.0), 0.01  # values, and the share of those that were negative
 _WHITEST = 65535.0
 _BRIGHT, _WHITE_BORDER = 0.9, 0.9  # of the range, and the share of the border that is above
+# A picture of a CT in a wide window: bone is grey, so little of what is not black is near white, and soft tissue is
+# flat, so the brightest twentieth of the rest lies many spreads above its middle. Where the skull is white, or taken
+# off, one of the two does not hold (`python -m benchmarks.grey_bone`).
+_BLACK, _NEAR_WHITE, _WHITE_SHARE = 0.02, 0.9, 0.05  # of the range, of the range, of what is not black
+_SPREADS, _LEVEL, _FEWEST = 5.0, 2 / 255, 400  # from the middle to the brightest twentieth; least spread; values
 _SATURATED = 0.6  # of the head: more is bone and air in no slab of a head
 
 
@@ -237,6 +242,29 @@ def flattened(sample: Tensor, head: Tensor, ends: tuple[float, float], modality:
     return [f"{what} that was asked for: {told}" for what in found if not (functional and "below" in what)]
 
 
+def _grey_bone(sample: Tensor) -> list[str]:
+    """Warn of a picture in a wide window: the networks know bone as white, and grey bone may give way to the MR.
+
+    Example:
+        >>> brain, bone = torch.linspace(70, 75, 900), torch.linspace(100, 140, 100)
+        >>> len(_grey_bone(torch.cat([torch.zeros(900), brain, bone])))
+        1
+        >>> _grey_bone(torch.cat([torch.zeros(900), 8 * brain - 500, torch.full((100,), 255.0)]))
+        []
+    """
+    low, span = float(sample.min()), float(sample.max() - sample.min())
+    inside = sample[sample > low + _BLACK * span]
+    grey = inside[inside < low + _NEAR_WHITE * span]
+    if grey.numel() < _FEWEST or inside.numel() - grey.numel() >= _WHITE_SHARE * inside.numel():
+        return []
+    middle = percentile(grey, 50)
+    spread = max(2 * min(percentile(grey, 75) - middle, middle - percentile(grey, 25)), _LEVEL * span)
+    if percentile(grey, 95) - middle <= _SPREADS * spread:
+        return []
+    told = "its bone is grey, as in a wide window, and may be lost where the other image is dark"
+    return [f"{told}; give the CT in HU, or a picture of a narrower window such as 40/80"]
+
+
 def _no_hu(sample: Tensor, told: str, source: Mapping[str, Any], kind: str) -> list[str]:
     """Warn of a CT that spans air to bone in values that are no HU: soft tissue is flat without its window."""
     low, high = float(sample.min()), float(sample.max())
@@ -247,8 +275,9 @@ def _no_hu(sample: Tensor, told: str, source: Mapping[str, Any], kind: str) -> l
     if is_float and source.get("units") != "HU" and _is_normalized(sample):
         return [f"{flat}; name a window in its values, or give the CT in HU"]
     if kind == "plain":
-        faint = is_float and 0 < high <= _DARK_WINDOW
-        return [f"{flat}; convert them to HU, or name a window in its values"] if faint else []
+        if is_float and 0 < high <= _DARK_WINDOW:
+            return [f"{flat}; convert them to HU, or name a window in its values"]
+        return _grey_bone(sample)
     if source.get("units") == "HU" or high - low < _RAW_CT[0]:
         return []
     if low < 0:

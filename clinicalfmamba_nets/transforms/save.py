@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Hashable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -16,10 +17,10 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, SaveImaged, Transform
 from monai.utils import TransformBackends
 
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.errors import FusionWarning, input_error
 from clinicalfmamba_nets.io import case_name, image_format, is_dicom, printable, result_extension, write_image
 from clinicalfmamba_nets.io.dicom.files import split_selector
-from clinicalfmamba_nets.io.files import safe_name
+from clinicalfmamba_nets.io.files import other_nifti, safe_name
 from clinicalfmamba_nets.io.transform_file import write_transform
 from clinicalfmamba_nets.transforms.restore import WINDOW_KEY, black_and_white
 
@@ -112,6 +113,11 @@ class SaveFused(Transform):
         if path.exists() and not self.overwrite:
             _logger.info("%s kept: it exists", printable(path))
             return path
+        twin = path.with_name(other_nifti(path.name) or path.name)
+        if twin != path and twin.exists():
+            told = f"lies beside the new {printable(path.name)}"
+            told += ": programs built on ITK show the voxels of the .nii for both; remove one"
+            warnings.warn(f"{printable(twin)} {told}", FusionWarning, stacklevel=2)
         if not np.isfinite(array).all():
             raise input_error(printable(source or path), "a finite fused image", "NaN or infinite values", "report it")
         array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)

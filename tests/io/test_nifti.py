@@ -49,6 +49,13 @@ def test_type_and_geometry_survive(tmp_path, dtype, name, kind):
     assert two.header.endianness == one.header.endianness
 
 
+def test_of_two_files_the_named_one_is_read(tmp_path):
+    """Beside a.nii, ITK 5.4.7 (SimpleITK 2.5.7) gives the voxels of a.nii for a.nii.gz, with the header of a.nii.gz."""
+    for value, name in enumerate(("a.nii", "a.nii.gz")):
+        save(tmp_path / name, np.full((4, 5, 6), value, np.int16))
+    assert [np.unique(read_image(tmp_path / name)[0]).tolist() for name in ("a.nii", "a.nii.gz")] == [[0], [1]]
+
+
 def test_scale_of_the_header_is_applied_and_undone(tmp_path):
     raw = volume(np.uint8)
     image = nibabel.Nifti1Image(raw, AFFINE)

@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, Invertd, Orientationd, SaveImaged
 from PIL import Image
 
-from clinicalfmamba_nets.errors import FusionInputError
+from clinicalfmamba_nets.errors import FusionInputError, FusionWarning
 from clinicalfmamba_nets.io import read_image, write_image
 from clinicalfmamba_nets.transforms import LoadImagePair, LoadImagePaird, SaveFused, SaveFusedd, SaveImageFusedd
 
@@ -70,6 +70,17 @@ def test_a_second_run_replaces_or_keeps(pairs, tmp_path):
     assert (out / "m1_fused.png").read_text() == "old"
     save(pairs[:1], out)
     assert (out / "m1_fused.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("first", "second"), [(".nii", ".nii.gz"), (".nii.gz", ".nii")])
+def test_a_result_beside_that_of_the_other_ending_of_nifti_is_a_warning(tmp_path, first, second):
+    """Asked for 7_fused.nii.gz, ITK 5.4.7 (SimpleITK 2.5.7) gives the voxels of 7_fused.nii beside it."""
+    volume = torch.zeros(1, 4, 5, 6)
+    told = rf"7_fused\{first} lies beside the new 7_fused\{second}: programs built on ITK show the voxels of the \.nii"
+    for _ in range(2):  # a file that is replaced is no other one
+        SaveFused(tmp_path, output_ext=first)(volume, case="7")
+    with pytest.warns(FusionWarning, match=told):
+        SaveFused(tmp_path, output_ext=second)(volume, case="7")
 
 
 def test_inputs_stay_as_they_are(pairs, tmp_path):

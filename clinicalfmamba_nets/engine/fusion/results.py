@@ -19,7 +19,7 @@ from clinicalfmamba_nets.engine.fusion.case import Case, content_digest
 from clinicalfmamba_nets.engine.run.record import RUN_FILE, Records
 from clinicalfmamba_nets.errors import FusionInputError, input_error
 from clinicalfmamba_nets.io import printable
-from clinicalfmamba_nets.io.files import safe_name
+from clinicalfmamba_nets.io.files import other_nifti, safe_name
 
 REMEDY = "add --overwrite or change -o"
 _SWAPPED = "old."
@@ -148,6 +148,10 @@ class Results:
                 check_replaceable(target)
             elif target.is_dir():
                 raise input_error(target, "a file's place", "a folder", "choose another folder by -o")
+        twin = other_nifti(names[0])
+        if twin and os.path.lexists(self.folder / twin) and self.records.find(twin) is None:
+            expected = f"no file that programs built on ITK show in the place of {names[0]}"
+            raise input_error(self.folder / twin, expected, "one without a record", "move it or change -o")
 
     @contextlib.contextmanager
     def made(self, case: Case, record: dict[str, Any]) -> Iterator[Path]:
@@ -191,6 +195,8 @@ class Results:
         colored = color_name(case.name, self.extension(case))
         beside = ("_weights.png", "_weights.nii.gz", "_registration.tfm")
         names = [colored, *(f"{safe_name(case.name)}{ending}" for ending in beside)]
+        twin = other_nifti(self.names(case)[0])
+        names += (twin, other_nifti(colored)) if twin and self.records.find(twin) else ()
         return [self.folder / name for name in names if not (draft / name).exists() and self._is_own(name)]
 
     def _is_own(self, name: str) -> bool:

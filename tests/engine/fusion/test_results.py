@@ -9,6 +9,7 @@ import pytest
 
 from clinicalfmamba_nets.engine.fusion.case import Case
 from clinicalfmamba_nets.engine.fusion.results import Results, color_name
+from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.io import write_image
 
 GREY, COLOR = np.arange(64, dtype=np.uint8).reshape(8, 8), "7_fused_color.png"
@@ -50,6 +51,42 @@ def test_what_an_earlier_run_made_beside_its_result_goes_too(tmp_path, images, e
         (tmp_path / "out" / f"{case}{end}").write_bytes(b"earlier")
     made(tmp_path / "out", images, False)
     assert not (tmp_path / "out" / f"7{end}").exists() and (tmp_path / "out" / f"8{end}").exists()
+
+
+def nifti_run(folder, volumes, ending, add=0):
+    """Make the result of case 7 from two volumes of one ending, as a run does."""
+    entry = {"case": "7"} | {key: str(volumes / f"{key}{ending}") for key in ("image", "image2")}
+    for key in ("image", "image2"):
+        write_image(entry[key], np.full((4, 5, 6), add, np.int16))
+    results = Results(folder, [case := Case.of(entry)])
+    results.is_done(case, {}, overwrite=True)
+    with results.made(case, dict(case.entry())) as draft:
+        for name in (results.names(case)[0], color_name("7", ending)):
+            write_image(draft / name, np.full((4, 5, 6), add, np.int16))
+        write_image(draft / results.names(case)[1], GREY)
+
+
+@pytest.mark.parametrize(("first", "second"), [(".nii", ".nii.gz"), (".nii.gz", ".nii")])
+def test_a_result_of_the_other_ending_of_nifti_goes(tmp_path, images, first, second):
+    """Asked for 7_fused.nii.gz, ITK 5.4.7 (SimpleITK 2.5.7, and viewers built on it) shows 7_fused.nii beside it.
+
+    `findings/itk_nifti_gz_gives_its_neighbor.sh`: header of the one, voxels of the other, which was the earlier result.
+    """
+    import itk
+
+    nifti_run(tmp_path / "out", images, first, add=1)
+    nifti_run(tmp_path / "out", images, second, add=2)
+    kept = sorted(path.name for path in (tmp_path / "out").glob("7_fused*"))
+    assert kept == [f"7_fused{second}", f"7_fused_color{second}"]
+    assert np.unique(itk.imread(str(tmp_path / "out" / f"7_fused{second}"))).tolist() == [2]
+
+
+def test_a_file_of_somebody_else_that_viewers_would_show_instead_is_refused(tmp_path, images):
+    mine = tmp_path / "out" / "7_fused.nii"
+    mine.write_bytes(b"mine")
+    with pytest.raises(FusionInputError, match=r"7_fused\.nii: expected no file that programs built on ITK show"):
+        nifti_run(tmp_path / "out", images, ".nii.gz")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["7_fused.nii"] and mine.read_bytes() == b"mine"
 
 
 def test_a_failed_run_keeps_the_colored_result_too(tmp_path, images):

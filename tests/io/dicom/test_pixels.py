@@ -116,6 +116,7 @@ def test_bytes_of_big_endian_words_are_swapped_back(tmp_path, dicom_file, rows, 
 
 
 def test_monochrome1_is_turned_around_unless_it_is_measured(make_series):
+    """ITK 5.4.7 (SimpleITK 2.5.7) turns the stored values around and then applies the rescale: 40 HU become 2007."""
     inverse = {"PhotometricInterpretation": "MONOCHROME1", "WindowCenter": 100, "WindowWidth": 50}
     plain, _ = read_image(make_series(2))
     array, meta = read_image(make_series(2, "inverse", **inverse))
