@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clinicalfmamba_nets.engine.evaluation.comparison import baseline_networks
 from clinicalfmamba_nets.engine.evaluation.fused_files import FusedFiles
 from clinicalfmamba_nets.engine.evaluation.score import listed_pairs, named_folders, score_folders
 from clinicalfmamba_nets.engine.evaluation.suspicions import OtherPairs, find_shift, suspicions
@@ -90,7 +91,9 @@ def test_volumes_are_read_in_the_range_of_their_kind(tmp_path):
     save(tmp_path / "share" / "one.nii.gz", (values[0] / 1800 + values[1] / 1800).astype(np.float32))
     save(tmp_path / "bytes" / "one.nii.gz", (values[0] / 9 + values[1] / 9).astype(np.uint8))
     words = [str(tmp_path / name) for name in ("share", "bytes")]
-    summary = score_folders(words, tmp_path / "list.json", tmp_path / "out", "t2_flair", metrics=["psnr", "cc"])
+    pairs, metrics = tmp_path / "list.json", ["psnr", "cc"]
+    summary = score_folders(words, pairs, tmp_path / "out", "t2_flair", baselines=True, metrics=metrics)
+    assert len(summary) == 2 + len(baseline_networks())
     share, eight = (summary[name]["over_runs"]["cc"]["mean"] for name in ("share", "bytes"))
     assert share > 0.6 and share == pytest.approx(eight, abs=0.02)
     save(tmp_path / "units" / "one.nii.gz", (values[0] * 100).astype(np.float32))
