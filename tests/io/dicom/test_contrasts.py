@@ -78,6 +78,18 @@ def test_directions_without_a_mark_leave_the_rest_to_be_chosen(make_series):
         read_image(f"{folder}::DiffusionBValue=800")
 
 
+@pytest.mark.parametrize("directions", [1, 3])
+def test_a_trace_without_a_b_value_is_told_from_the_images_it_was_made_of(make_series, directions):
+    for part, value in enumerate((0.0, *(1000.0,) * directions)):
+        add(make_series, 3, part, DiffusionBValue=value)
+    folder = add(make_series, 3, 4)
+    short = [row.split for row in open_study(folder).series if not row.problem]
+    assert short == [
+        f"DiffusionBValue={value}" for value in (["0", "1000", "none"] if directions == 1 else ["0", "none"])
+    ]
+    assert read_image(f"{folder}::DiffusionBValue=none")[0][0, 0].tolist() == [400, 401, 402]
+
+
 def test_time_points_whose_slices_have_times_of_their_own(make_series):
     for part in range(3):
         folder = add(
