@@ -27,6 +27,7 @@ TELLING = {
     "FrameReferenceTime": ((30000.0, 30300.0, 30600.0), "FrameReferenceTime=30300"),
     "AcquisitionTime": (("120000", "120010", "120020"), "AcquisitionTime=120010"),
     "TemporalPositionIdentifier": ((1, 2, 3), "TemporalPositionIdentifier=2"),
+    "SliceThickness": ((3.0, 6.0), "SliceThickness=6"),
     "StackID": (("1", "2"), "StackID=2"),
 }
 
@@ -108,6 +109,19 @@ def test_jitter_of_one_contrast_is_no_contrast(make_series, low, high):
     (row,) = open_study(folder).series
     assert len(row.slices) == 6 and not row.warnings and not row.split
     assert open_study(folder).choose(f"EchoTime={low}") is not None
+
+
+def test_two_reconstructions_of_other_thickness_are_two_whole_stacks(make_series):
+    def thin(number, made):
+        made.ImagePositionPatient = [*made.ImagePositionPatient[:2], 30 + number]
+
+    add(make_series, 4, 0, SliceThickness=2)
+    folder = add(make_series, 7, 1, edit=thin, SliceThickness=1)
+    rows = open_study(folder).series
+    assert [(row.split, len(row.slices), row.problem, row.warnings) for row in rows] == [
+        ("SliceThickness=1", 7, "", []),
+        ("SliceThickness=2", 4, "", []),
+    ]
 
 
 def test_slabs_of_one_stack_stay_together_with_a_warning(make_series):
