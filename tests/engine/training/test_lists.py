@@ -37,6 +37,17 @@ def test_pairs_in_the_other_order_are_told(tmp_path, strict, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("key", ["validation", "val"])
+def test_pairs_for_validation_that_are_not_read_are_told(tmp_path, key, recwarn):
+    write_phantom_pair(tmp_path, size=32)
+    pairs = [{"image": "mri.png", "image2": "ct.png", "case": "a"}]
+    (tmp_path / "list.json").write_text(json.dumps({"training": pairs, "testing": pairs, key: pairs}))
+    pair_datalist("nowhere", "ct_mri", tmp_path / "list.json")
+    assert not recwarn.list
+    with pytest.warns(FusionWarning, match=f"its pairs under '{key}' are not read: .* of those under 'training'"):
+        pair_datalist("nowhere", "ct_mri", tmp_path / "list.json", section="training")
+
+
 def test_any_other_folder_is_read_by_name(tmp_path):
     for folder in ("MRI", "CT"):
         (tmp_path / folder).mkdir()
