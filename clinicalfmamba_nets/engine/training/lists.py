@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from clinicalfmamba_nets.data import head_stacks, write_phantom_pair, write_plain_head
 from clinicalfmamba_nets.engine.run.ranks import world_size
+from clinicalfmamba_nets.engine.run.seen_pairs import pair_names, some_names
 from clinicalfmamba_nets.engine.run.tasks import find_task
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.errors import FusionWarning, input_error
 
 PHANTOM_CONTRASTS = ("t2", "t1", "flair")
 PLAIN_SIZES = (96, 128, 192, 256)
@@ -30,7 +32,8 @@ def training_datalist(
     """Return the training or the validation share of the pairs of a training.
 
     Validation takes evenly spaced entries, so that it does not depend on chance and meets every case of the list; or
-    whole heads, which say more: neighboring slices of one head are nearly the same image.
+    whole heads, which say more: neighboring slices of one head are nearly the same image. What is left out of the
+    training is so under each of its names in the list, with a warning.
 
     Args:
         pairs: all entries that may be trained on.
@@ -58,10 +61,26 @@ def training_datalist(
     validated = of_heads or pairs[::step]
     kept_out = {id(pair) for pair in validated} if hold_out else set()
     chosen = validated if part == "validation" else [pair for pair in pairs if id(pair) not in kept_out]
+    chosen = _unseen(chosen, validated) if part == "training" and hold_out else chosen
     if len(chosen) < world_size():
         remedy = "give more pairs, another val_fraction, or start fewer processes"
         raise input_error(f"{part} list", f"at least {world_size()} pairs", f"{len(chosen)} of {len(pairs)}", remedy)
     return chosen * repeats
+
+
+def _unseen(pairs: list[dict[str, Any]], validated: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out, with a warning, the pairs that show an image of a validated one: a list may name a pair twice."""
+    held_out = {file for pair in validated for file in _files(pair)}
+    twice = [pair for pair in pairs if held_out & _files(pair)]
+    if twice:
+        names = some_names(pair_names(twice))
+        text = f"{len(twice)} of {len(pairs)} pairs have an image that is validated, too: not trained on ({names})"
+        warnings.warn(text, FusionWarning, stacklevel=3)
+    return [pair for pair in pairs if not held_out & _files(pair)]
+
+
+def _files(pair: dict[str, Any]) -> set[str]:
+    return {os.path.realpath(pair[key]) for key in ("image", "image2") if pair.get(key)}
 
 
 def _check_heads(named: Sequence[str], there: Sequence[str]) -> None:
