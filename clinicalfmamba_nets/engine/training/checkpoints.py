@@ -35,7 +35,7 @@ def hold_folder(folder: Path) -> None:
         FusionInputError: another run works in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    leave_folder(folder)  # of a training of this process that failed
+    leave_folder(folder)  # of a training of this process that never ended
     try:
         import fcntl
 
@@ -122,6 +122,12 @@ class TrainingCheckpoint:
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.COMPLETED, lambda _: leave_folder(self.output_dir))
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.leave)
+
+    def leave(self, engine: Engine, error: BaseException) -> None:
+        """Let other processes train in the folder again, and raise what ended the training: ignite leaves it to us."""
+        leave_folder(self.output_dir)
+        raise error
 
     @property
     def path(self) -> Path:

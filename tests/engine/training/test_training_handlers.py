@@ -311,5 +311,8 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
     failed.add_event_handler(Events.ITERATION_COMPLETED, lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         failed.run()
+    assert tmp_path.resolve() not in checkpoints._held
+    unlocked = code.replace("LOCK_EX", "LOCK_EX | fcntl.LOCK_NB")
+    subprocess.run([sys.executable, "-c", unlocked, tmp_path], input="\n", text=True, check=True, capture_output=True)
     make_trainer(tmp_path, 1).run()  # what failed here holds nothing, and neither does what ended
     assert tmp_path.resolve() not in checkpoints._held
