@@ -120,6 +120,7 @@ class TrainingCheckpoint:
     def attach(self, engine: Engine) -> None:
         """Load at the start of `engine` and save after each of its epochs."""
         engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.check_last_step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.COMPLETED, lambda _: leave_folder(self.output_dir))
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.leave)
@@ -204,6 +205,15 @@ class TrainingCheckpoint:
 
     def _is_best(self, engine: Engine) -> bool:
         return self.evaluator is None or self.evaluator.state.best_metric_epoch in (-1, engine.state.epoch)
+
+    def check_last_step(self, engine: Engine) -> None:
+        """Refuse weights that the last step of an epoch has spoiled, before they are validated.
+
+        Raises:
+            FusionInputError: weights that are not finite.
+        """
+        if engine.state.iteration % engine.state.epoch_length == 0:
+            self._check_finite(engine)
 
     def _check_finite(self, engine: Engine) -> None:
         if not all(value.isfinite().all() for value in self.network.state_dict().values()):
