@@ -82,11 +82,16 @@ def add_volume_options(parser: Parser, names: tuple[str, str], choices: str) -> 
     parser.add_argument("--register", choices=["none", "rigid"], default="none", help=told)
 
 
+def add_window_options(parser: Parser, of: str = "") -> None:
+    """Let a user choose the ranges of both images that are shown."""
+    for name in "ab":
+        told = f"window of {name.upper()}{of}: a name such as brain, CENTER/WIDTH, p1/p99, header or minmax"
+        parser.add_argument(f"--window-{name}", f"--window_{name}", metavar="WINDOW", help=told)
+
+
 def add_picture_options(parser: Parser) -> None:
     """Let a user choose how values become grey or color, and what is shown and measured."""
-    for name in "ab":
-        told = f"window of {name.upper()}: a name such as brain, CENTER/WIDTH, p1/p99, header or minmax"
-        parser.add_argument(f"--window-{name}", f"--window_{name}", metavar="WINDOW", help=told)
+    add_window_options(parser)
     told = "write a grey PET or SPECT in color: hot_iron, pet, hot_metal_blue, pet_20_step, ...; grey: no color at all"
     parser.add_argument("--palette", metavar="NAME", help=told)
     told = "with --palette: the colored result beside the grey one (default) or instead of it"
@@ -214,6 +219,7 @@ def score_parser() -> Parser:
     parser.add_argument("--task", default="ct_mri", help="what the pairs are: ct_mri (default), spect_mri, ...")
     parser.add_argument("--baselines", action="store_true", help="score the free baselines on the same pairs as well")
     parser.add_argument("--range", type=float, metavar="WHITE", help="value of the fused images that counts as white")
+    add_window_options(parser, ", of volumes, as they were fused")
     return with_common_options(parser)
 
 

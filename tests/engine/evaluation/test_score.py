@@ -17,6 +17,7 @@ from clinicalfmamba_nets.engine.evaluation.score import listed_pairs, named_fold
 from clinicalfmamba_nets.engine.evaluation.suspicions import OtherPairs, find_shift, suspicions
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.metrics import compute_all
+from clinicalfmamba_nets.transforms import LoadImagePair, WindowIntensityPair
 
 SIZE = 64
 
@@ -99,6 +100,68 @@ def test_volumes_are_read_in_the_range_of_their_kind(tmp_path):
     save(tmp_path / "units" / "one.nii.gz", (values[0] * 100).astype(np.float32))
     with pytest.raises(FusionInputError, match="one.nii.gz: expected .*found .*--range"):
         score_folders([str(tmp_path / "units")], tmp_path / "list.json", tmp_path / "o", "t2_flair", metrics=["psnr"])
+
+
+def read_rows(folder):
+    return list(csv.DictReader((folder / "pairs.csv").open()))
+
+
+def made_by_fuse(folder, windows):
+    """A CT in HU and an MR, and their average in a folder as `fuse` leaves it; returns the list of the pair."""
+    rows, columns, _ = np.mgrid[0:20, 0:20, 0:20]
+    mr = (400 + 300 * np.sin(rows / 3)).astype(np.int16)
+    ct = np.where(rows < 4, -1000, 30 * columns).astype(np.int16)
+    for name, array in (("mr", mr), ("ct", ct)):
+        save(folder / "in" / f"one_{name}.nii.gz", array)
+    pair = {"image": "in/one_mr.nii.gz", "image2": "in/one_ct.nii.gz", "case": "one"}
+    (folder / "list.json").write_text(json.dumps({"testing": [pair]}))
+    loaded, _ = LoadImagePair()(folder / pair["image"], folder / pair["image2"])
+    scaled = WindowIntensityPair(task="ct_mri", **windows)(loaded)
+    low, high = scaled.meta["intensity_scale"][0].tolist()
+    save(folder / "fused" / "one_fused.nii.gz", (scaled.mean(0) * (high - low) + low).numpy())
+    facts = {"one": {"intensity": json.loads(scaled.meta["intensity_facts"])}}
+    report = {"outputs": [{"case": "one", "fused": "one_fused.nii.gz"}], "details": facts}
+    (folder / "fused" / "run.json").write_text(json.dumps(report))
+    return folder / "list.json"
+
+
+@pytest.mark.parametrize(
+    ("windows", "told"),
+    [
+        (
+            {"window_b": "bone"},
+            "image B from -800 to 2000 HU (window bone 600/2800), scored from 0 to 80 HU (window brain",
+        ),
+        (
+            {"window_b": "head"},
+            "image B from -1000 to 1500 HU (curve head), scored from 0 to 80 HU (window brain 40/80)",
+        ),
+        ({"window_a": "100-650"}, "image A from 100 to 650 (range), scored from "),
+        ({}, ""),
+    ],
+)
+def test_images_are_scored_in_the_windows_they_were_fused_in_or_it_is_told(tmp_path, windows, told):
+    pairs = made_by_fuse(tmp_path, windows)
+    score_folders([str(tmp_path / "fused")], pairs, tmp_path / "usual", metrics=["outside", "ssim"])
+    (row,) = read_rows(tmp_path / "usual")
+    assert (f"fused with {told}" in row["remarks"]) == bool(told)
+    score_folders([str(tmp_path / "fused")], pairs, tmp_path / "same", metrics=["outside", "ssim"], **windows)
+    (row,) = read_rows(tmp_path / "same")
+    assert "fused with" not in row["remarks"] and float(row["outside"]) == 0
+
+
+def test_a_first_image_whose_curve_is_no_straight_line(tmp_path):
+    pairs = made_by_fuse(tmp_path, {})
+    (entry,) = json.loads(pairs.read_text())["testing"]
+    turned = {"image": entry["image2"], "image2": entry["image"], "case": "one"}
+    pairs.write_text(json.dumps({"testing": [turned]}))
+    save(tmp_path / "fused" / "one_fused.nii.gz", nibabel.load(tmp_path / turned["image"]).get_fdata(dtype=np.float32))
+    words = [str(tmp_path / "fused")]
+    score_folders(words, pairs, tmp_path / "out", "generic", metrics=["psnr"], window_a="head", window_b="minmax")
+    (row,) = read_rows(tmp_path / "out")
+    assert "a copy of image A" in row["remarks"] and float(row["psnr_a"]) > 60
+    with pytest.raises(FusionInputError, match="give --window-a as the image was fused, or give --range"):
+        score_folders(words, pairs, tmp_path / "out", "generic", metrics=["psnr"], window_a="brain")
 
 
 def test_missing_and_misfit_images_are_named_and_the_others_scored(data):
