@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 PROGRAM = "clinicalfmamba"
 NOTICE = "Research use only: not a medical device."
+_NEGATIVE = re.compile(r"-\.?\d")  # a window such as -1000-2000, or a number, not an option
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,6 +24,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, command: str, usage: Sequence[str], description: str) -> None:
         lines = "\n       ".join(f"{PROGRAM} {command} {words}" for words in usage)
         super().__init__(f"{PROGRAM} {command}", lines, f"{description} {NOTICE}", allow_abbrev=False)
+        self._negative_number_matcher = _NEGATIVE
 
     def error(self, message: str) -> NoReturn:
         """Print usage and the cause, and leave with exit code 2."""
