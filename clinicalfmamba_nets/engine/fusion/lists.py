@@ -93,6 +93,14 @@ def _warn_of_order(pairs: Sequence[Mapping[str, Any]], task: str) -> None:
         warnings.warn(text, FusionWarning, stacklevel=3)
 
 
+def _check_files(split: str, section: str, folder: Path) -> None:
+    """Refuse a folder that has no file of a split: it holds pairs of somebody else."""
+    if all("error" in pair for pair in load_datalist(split, section, folder, strict=False)):
+        expected = f"a folder with the files that {printable(Path(split).name)} lists"
+        remedy = "for pairs of your own name a data list (--datalist), or all of the folder by split=folder"
+        raise input_error(f"dataset_dir {printable(folder)}", expected, "none of them", remedy)
+
+
 def _warn_of_validation(datalist: str | os.PathLike) -> None:
     """Warn of a list with pairs for the validation of a training, which takes them from those of `training`."""
     content = read_list_file(datalist)
@@ -126,6 +134,7 @@ def _listed_pairs(
         raise input_error(f"dataset_dir {folder}", "a folder of image pairs", "no such folder", remedy)
     if split.endswith(".json"):
         check_run(split, split_run)
+        _check_files(split, section, folder)
         return load_datalist(split, section, folder)
     row = TABLE.get(task)
     pair = row.data_task if row else task

@@ -158,6 +158,21 @@ def test_heads_that_the_list_does_not_have_are_refused():
         training_datalist([{"case": "7"}, {"case": "9"}], "training", 0.1, True, val_heads=["7"])
 
 
+def test_a_folder_without_any_file_of_a_split_is_told_as_one(tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps({"training": [{"image": "a/t2.png", "image2": "a/flair.png"}] * 2}))
+    told = (
+        r"dataset_dir .*own: expected a folder with the files that split.json lists, found none of them; for pairs of"
+    )
+    (tmp_path / "own").mkdir()
+    with pytest.raises(FusionInputError, match=told):
+        pair_datalist(tmp_path / "own", "t2_flair", split=str(tmp_path / "split.json"), section="training")
+    write_phantom_pair(tmp_path / "own" / "1", size=32)
+    named = {"training": [{"image": "1/mri.png", "image2": "1/ct.png"}, {"image": "2/mri.png", "image2": "2/ct.png"}]}
+    (tmp_path / "split.json").write_text(json.dumps(named))
+    with pytest.raises(FusionInputError, match="split.json, entry 2, image: expected a file, found no such file"):
+        pair_datalist(tmp_path / "own", "ct_mri", split=str(tmp_path / "split.json"), section="training")
+
+
 def test_a_run_of_pairs_without_a_split_is_refused(tmp_path):
     (tmp_path / "list.json").write_text('{"testing": []}')
     named = (str(tmp_path / "list.json"), "run7")
