@@ -32,8 +32,8 @@ def training_datalist(
     """Return the training or the validation share of the pairs of a training.
 
     Validation takes evenly spaced entries, so that it does not depend on chance and meets every case of the list; or
-    whole heads, which say more: neighboring slices of one head are nearly the same image. What is left out of the
-    training is so under each of its names in the list, with a warning.
+    whole heads, which say more: neighboring slices of one head are nearly the same image. A pair
+    that is validated under one name and trained on under another is a warning.
 
     Args:
         pairs: all entries that may be trained on.
@@ -61,22 +61,23 @@ def training_datalist(
     validated = of_heads or pairs[::step]
     kept_out = {id(pair) for pair in validated} if hold_out else set()
     chosen = validated if part == "validation" else [pair for pair in pairs if id(pair) not in kept_out]
-    chosen = _unseen(chosen, validated) if part == "training" and hold_out else chosen
+    if part == "training" and hold_out:
+        _warn_of_validated(chosen, validated)
     if len(chosen) < world_size():
         remedy = "give more pairs, another val_fraction, or start fewer processes"
         raise input_error(f"{part} list", f"at least {world_size()} pairs", f"{len(chosen)} of {len(pairs)}", remedy)
     return chosen * repeats
 
 
-def _unseen(pairs: list[dict[str, Any]], validated: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out, with a warning, the pairs that show an image of a validated one: a list may name a pair twice."""
+def _warn_of_validated(pairs: Sequence[dict[str, Any]], validated: Sequence[dict[str, Any]]) -> None:
+    """Warn of pairs to be trained on that have an image of a validated one: a list may name a pair twice."""
     held_out = {file for pair in validated for file in _files(pair)}
     twice = [pair for pair in pairs if held_out & _files(pair)]
     if twice:
         names = some_names(pair_names(twice))
-        text = f"{len(twice)} of {len(pairs)} pairs have an image that is validated, too: not trained on ({names})"
+        told = f"{len(twice)} of {len(pairs)} training pairs have an image that is validated, too ({names})"
+        text = f"{told}: the validation flatters; name each pair once, or the heads to be validated by val_heads"
         warnings.warn(text, FusionWarning, stacklevel=3)
-    return [pair for pair in pairs if not held_out & _files(pair)]
 
 
 def _files(pair: dict[str, Any]) -> set[str]:

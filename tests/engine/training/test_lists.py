@@ -80,14 +80,17 @@ def test_held_out_pairs_are_apart(count):
     assert training_datalist(entries, "training", 0.2, False) == entries
 
 
-def test_a_pair_that_is_named_twice_is_held_out_under_both_names(tmp_path):
+def test_a_pair_that_is_validated_under_one_name_and_trained_on_under_another_is_told(tmp_path, recwarn):
     entries = [{"case": str(n), "image": str(tmp_path / f"{n}_t2"), "image2": f"{n}_flair"} for n in range(5)]
     entries.append({**entries[0], "case": "again"})
-    with pytest.warns(FusionWarning, match=r"1 of 3 pairs have an image that is validated, too: .* \(again\)"):
+    with pytest.warns(FusionWarning, match=r"1 of 3 training pairs have an image that is validated, too \(again\)"):
         trained = training_datalist(entries, "training", 0.5, True)
-    assert [pair["case"] for pair in trained] == ["1", "3"]
+    assert [pair["case"] for pair in trained] == ["1", "3", "again"]
+    recwarn.clear()
     assert [pair["case"] for pair in training_datalist(entries, "validation", 0.5, True)] == ["0", "2", "4"]
     assert training_datalist(entries, "training", 0.5, False) == entries
+    training_datalist(entries[:-1], "training", 0.5, True)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1])
