@@ -59,7 +59,8 @@ def doubts(
     if holds_air_and_bone(sample):
         return [f"{told} look like a CT in HU, but are taken for no CT: check order and task, or name a window"]
     if _is_ct_with_offset(sample):
-        return [f"{told} look like a CT in HU + 1024, but are taken for no CT: subtract 1024, check order and task"]
+        remedy = "subtract the offset of air (often 1024), check order and task"
+        return [f"{told} look like a CT in HU plus an offset, but are taken for no CT: {remedy}"]
     return []
 
 
@@ -102,7 +103,7 @@ def is_ct_in_hu(sample: Tensor) -> bool:
 
 
 def _is_ct_with_offset(sample: Tensor) -> bool:
-    """Tell whether values are those of a CT in HU + 1024: its soft tissue is closer together than any of an MR."""
+    """Tell whether values are those of a CT in HU plus about 1024: its soft tissue is closer together than an MR's."""
     moved = sample - _OFFSET
     if float(sample.min()) < 0 or not is_ct_in_hu(moved):
         return False

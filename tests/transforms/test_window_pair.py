@@ -190,7 +190,7 @@ def test_a_ct_stored_with_its_offset_is_told_and_an_mr_of_such_values_is_not(sca
     sources = PairSources.of({"dtype": "int16"}, {"dtype": "uint16"})
     image = MetaTensor(torch.stack([mr, other.clamp_min(0).round()]), meta={"sources": sources})
     told = WindowIntensityPair(task="t2_flair")(image).meta.get("warnings", "")
-    assert ("look like a CT in HU + 1024, but are taken for no CT" in told) == (not scale)
+    assert ("look like a CT in HU plus an offset, but are taken for no CT" in told) == (not scale)
 
 
 def test_a_map_of_a_ct_that_is_no_hu_has_no_brain_window():
