@@ -209,7 +209,7 @@ def score_parser() -> Parser:
     """Arguments of `score`."""
     usage = ["FOLDER ... --pairs LIST [-o OUT] [options]", "NAME=FOLDER ... --pairs LIST [-o OUT] [options]"]
     parser = Parser("score", usage, "Score fused images of any program against their sources, several side by side.")
-    told = "folder of fused images (PNG, NIfTI; 8 or 16 bit; grey or color), as NAME=FOLDER to name the method"
+    told = "folder of fused images (PNG, NIfTI, DICOM; 8 or 16 bit; grey or color), as NAME=FOLDER to name the method"
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help=told)
     told = "data list of the sources (JSON; an entry may name its `fused` image), or a folder of pairs"
     parser.add_argument("--pairs", required=True, metavar="LIST", help=told)

@@ -18,6 +18,7 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.ranges import value_text
 from clinicalfmamba_nets.functional.voi import apply_curve
 from clinicalfmamba_nets.io import case_name, image_extension, printable
+from clinicalfmamba_nets.io.dicom.files import holds_dicom
 from clinicalfmamba_nets.transforms import LoadImagePair
 from clinicalfmamba_nets.transforms.restore import CURVE_KEY, FACTS_KEY
 
@@ -34,7 +35,7 @@ class FusedFiles(nn.Module):
     occurs once in the list. No file is taken for two pairs.
 
     Args:
-        folder: of the images: PNG or NIfTI (or any format that is read), 8 or 16 bit, grey or color.
+        folder: of the images: PNG or NIfTI (or any format that is read; a DICOM series is a folder), grey or color.
         entries: of the list of pairs, with `case`, `image`, `image2` and perhaps `fused`.
         rule: pattern of the names such as "{case}_result.png", with the fields `{case}`, `{image}`, `{image2}`.
         data_range: the value that counts as white; None for 1, 255 or 65535 by the kind of the file.
@@ -57,7 +58,7 @@ class FusedFiles(nn.Module):
         if rule is not None and not any(f"{{{field}}}" in rule for field in FIELDS):
             raise input_error("rule", "a name with {case}, {image} or {image2}", repr(rule), "such as {case}_fused.png")
         seen = [file for file in self.folder.iterdir() if not file.name.startswith(".")]
-        files = sorted(file for file in seen if file.is_file() and image_extension(file))
+        files = sorted(file for file in seen if (image_extension(file) if file.is_file() else holds_dicom(file)))
         self.files: dict[str, list[Path]] = {}
         for file in files:
             for name in {file.name.casefold(), case_name(file.name).casefold()}:

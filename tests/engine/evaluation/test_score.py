@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clinicalfmamba_nets.data import write_phantom_study
 from clinicalfmamba_nets.engine.evaluation.comparison import baseline_networks
 from clinicalfmamba_nets.engine.evaluation.fused_files import FusedFiles
 from clinicalfmamba_nets.engine.evaluation.score import listed_pairs, named_folders, score_folders
@@ -148,6 +149,18 @@ def test_images_are_scored_in_the_windows_they_were_fused_in_or_it_is_told(tmp_p
     score_folders([str(tmp_path / "fused")], pairs, tmp_path / "same", metrics=["outside", "ssim"], **windows)
     (row,) = read_rows(tmp_path / "same")
     assert "fused with" not in row["remarks"] and float(row["outside"]) == 0
+
+
+def test_dicom_series_are_scored_as_the_folders_they_lie_in(tmp_path):
+    for study in ("study", "out"):
+        write_phantom_study(tmp_path / study, size=32)
+    (tmp_path / "out" / "MR").rename(tmp_path / "out" / "7_fused")
+    pair = {"image": str(tmp_path / "study" / "MR"), "image2": str(tmp_path / "study" / "CT"), "case": "7"}
+    (tmp_path / "list.json").write_text(json.dumps({"testing": [pair]}))
+    words, pairs = [str(tmp_path / "out")], tmp_path / "list.json"
+    score_folders(words, pairs, tmp_path / "scores", metrics=["psnr"], window_a="minmax")
+    (row,) = read_rows(tmp_path / "scores")
+    assert "a copy of image A" in row["remarks"] and float(row["psnr_a"]) > 60
 
 
 def test_a_first_image_whose_curve_is_no_straight_line(tmp_path):
