@@ -93,6 +93,7 @@ def score_folders(
     task: str = "ct_mri",
     rule: str | None = None,
     data_range: float | None = None,
+    *,
     baselines: bool = False,
     window_a: str | None = None,
     window_b: str | None = None,
