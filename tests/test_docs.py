@@ -119,3 +119,17 @@ def test_notebook_is_stored_without_its_outputs():
 def test_pre_commit_uses_the_pinned_ruff():
     (pinned,) = re.findall(r"^ruff==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     assert f"rev: v{pinned}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
+
+
+def test_what_is_typed_from_page_to_page_meets_no_other_study_and_no_other_result():
+    studies, results = {}, {}
+    for page in sorted((ROOT / "docs" / "how-to").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for name, second in re.findall(r"write_phantom_study as w; (?:print\()?w\('(\w+)'(?:, '(\w+)')?\)", text):
+            assert studies.setdefault(name, second) == second, f"{named(page)} writes another study into {name}"
+        for command in COMMAND.findall(text):
+            words = shlex.split(command, comments=True)
+            if words[1] == "fuse" and words[2] in studies and "--series" not in words:
+                made = results.setdefault(words[words.index("-o") + 1], words)
+                assert made == words, f"{named(page)}: {command} is refused, {made} has written there"
+    assert {"STUDY", "PET_STUDY"} <= studies.keys() and len(results) >= 3

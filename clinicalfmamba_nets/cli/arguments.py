@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import difflib
 import itertools
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 PROGRAM = "clinicalfmamba"
 NOTICE = "Research use only: not a medical device."
+_NEGATIVE = re.compile(r"-\.?\d")  # a window such as -1000-2000, or a number, not an option
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,6 +24,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, command: str, usage: Sequence[str], description: str) -> None:
         lines = "\n       ".join(f"{PROGRAM} {command} {words}" for words in usage)
         super().__init__(f"{PROGRAM} {command}", lines, f"{description} {NOTICE}", allow_abbrev=False)
+        self._negative_number_matcher = _NEGATIVE
 
     def error(self, message: str) -> NoReturn:
         """Print usage and the cause, and leave with exit code 2."""
@@ -82,11 +85,16 @@ def add_volume_options(parser: Parser, names: tuple[str, str], choices: str) -> 
     parser.add_argument("--register", choices=["none", "rigid"], default="none", help=told)
 
 
+def add_window_options(parser: Parser, of: str = "") -> None:
+    """Let a user choose the ranges of both images that are shown."""
+    for name in "ab":
+        told = f"window of {name.upper()}{of}: a name such as brain, CENTER/WIDTH, p1/p99, header or minmax"
+        parser.add_argument(f"--window-{name}", f"--window_{name}", metavar="WINDOW", help=told)
+
+
 def add_picture_options(parser: Parser) -> None:
     """Let a user choose how values become grey or color, and what is shown and measured."""
-    for name in "ab":
-        told = f"window of {name.upper()}: a name such as brain, CENTER/WIDTH, p1/p99, header or minmax"
-        parser.add_argument(f"--window-{name}", f"--window_{name}", metavar="WINDOW", help=told)
+    add_window_options(parser)
     told = "write a grey PET or SPECT in color: hot_iron, pet, hot_metal_blue, pet_20_step, ...; grey: no color at all"
     parser.add_argument("--palette", metavar="NAME", help=told)
     told = "with --palette: the colored result beside the grey one (default) or instead of it"
@@ -201,7 +209,7 @@ def score_parser() -> Parser:
     """Arguments of `score`."""
     usage = ["FOLDER ... --pairs LIST [-o OUT] [options]", "NAME=FOLDER ... --pairs LIST [-o OUT] [options]"]
     parser = Parser("score", usage, "Score fused images of any program against their sources, several side by side.")
-    told = "folder of fused images (PNG, NIfTI; 8 or 16 bit; grey or color), as NAME=FOLDER to name the method"
+    told = "folder of fused images (PNG, NIfTI, DICOM; 8 or 16 bit; grey or color), as NAME=FOLDER to name the method"
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help=told)
     told = "data list of the sources (JSON; an entry may name its `fused` image), or a folder of pairs"
     parser.add_argument("--pairs", required=True, metavar="LIST", help=told)
@@ -214,6 +222,7 @@ def score_parser() -> Parser:
     parser.add_argument("--task", default="ct_mri", help="what the pairs are: ct_mri (default), spect_mri, ...")
     parser.add_argument("--baselines", action="store_true", help="score the free baselines on the same pairs as well")
     parser.add_argument("--range", type=float, metavar="WHITE", help="value of the fused images that counts as white")
+    add_window_options(parser, ", of volumes, as they were fused")
     return with_common_options(parser)
 
 

@@ -55,8 +55,8 @@ def check_archive(parser: Parser, options: argparse.Namespace) -> None:
         parser.error(f"expected --format dicom with --store, found {options.format}")
 
 
-def check_ranges(parser: Parser, options: argparse.Namespace) -> None:
-    """Leave with exit code 2 when a window or a palette is none."""
+def check_windows(parser: Parser, options: argparse.Namespace) -> None:
+    """Leave with exit code 2 when a window is none."""
     for asked in filter(None, (options.window_a, options.window_b)):
         from clinicalfmamba_nets.functional.voi import parse_voi
 
@@ -64,6 +64,11 @@ def check_ranges(parser: Parser, options: argparse.Namespace) -> None:
             parse_voi(asked)
         except ValueError as error:
             parser.error(f"window {asked!r}: expected {error}")
+
+
+def check_ranges(parser: Parser, options: argparse.Namespace) -> None:
+    """Leave with exit code 2 when a window or a palette is none."""
+    check_windows(parser, options)
     if options.palette is not None:
         from clinicalfmamba_nets.errors import FusionInputError
         from clinicalfmamba_nets.transforms.palette import palette_name

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clinicalfmamba_nets.cli.arguments import Parser, nearest, say
-from clinicalfmamba_nets.cli.checks import check_named_once, check_task
+from clinicalfmamba_nets.cli.checks import check_named_once, check_task, check_windows
 from clinicalfmamba_nets.errors import FusionInputError
 
 
@@ -31,12 +31,14 @@ def run_score(parser: Parser, options: argparse.Namespace) -> int:
     if options.range is not None and not 0 < options.range < math.inf:
         parser.error(f"--range: expected a number above 0, found {options.range:g}")
     check_task(parser, options)
+    check_windows(parser, options)
     from clinicalfmamba_nets.engine.evaluation.score import score_folders
     from clinicalfmamba_nets.engine.run.workflows import show_progress
     from clinicalfmamba_nets.ops.native.allocator import tune_allocator
 
     names = options.metrics.split(",") if options.metrics is not None else None
     more = {"metrics": names, "convention": options.convention, "baselines": options.baselines}
+    more |= {"window_a": options.window_a, "window_b": options.window_b}
     show_progress()
     tune_allocator()
     score_folders(options.folders, options.pairs, options.output, options.task, options.rule, options.range, **more)

@@ -28,7 +28,7 @@ def smooth_weights_(fused: Tensor, image: Tensor, spacing: Sequence[float]) -> T
 
     Args:
         fused: results F, (B, 1 or 2, S, H, W) float32, the shares second where they are there; changed.
-        image: pairs, (B, 2, S, H, W) in [0, 1].
+        image: pairs, (B, 2, S, H, W) in [0, 1], of any float type.
         spacing: distance of slices, rows and columns in mm.
 
     Returns:
@@ -40,6 +40,7 @@ def smooth_weights_(fused: Tensor, image: Tensor, spacing: Sequence[float]) -> T
         >>> [round(x, 2) for x in smooth_weights_(fused, image, (1.0, 1.0, 1.0))[0, 0, :, 4, 4].tolist()]
         [0.6, 0.6, 0.56, 0.47, 0.33, 0.24, 0.2, 0.2]
     """
+    image = image.to(fused.dtype)
     pixel = min(spacing[1:])
     across, *within = (_window(REACH * pixel / distance) for distance in spacing)
     count = window_sums(torch.ones_like(image[:1, 0, 0]), within)

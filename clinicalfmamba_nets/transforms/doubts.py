@@ -15,6 +15,7 @@ _RAW_CT = (1500.0, 8191.0)  # span of stored values from air to bone or metal
 _AIR = (-1100.0, -900.0)  # HU
 _AIR_SHARE, _BONE = 0.05, 300.0
 _SOFT, _SOFT_SHARE = 150.0, 0.5  # HU on both sides of water, and the share of what is no air that lies there
+_OFFSET, _SOFT_HU = 1024.0, 50.0  # of stored values; HU within which the middle half of soft tissue lies
 _SOFT_SPREAD = 0.005  # of the range from air to bone: the middle half of soft tissue lies within
 _DARK_WINDOW = 0.6  # greatest value of a CT that is neither HU nor a picture from 0 to 1
 # Labels: at most so many values, whole numbers, and most neighbors of one region alike. Few of them lie close together
@@ -58,9 +59,14 @@ def doubts(
             return _saturated(sample[head] if bool(head.any()) else sample, ends)
         return _no_hu(sample, told, source, kind)
     named = bool(source.get("modality")) or modality not in ("MR", "") or kind != "robust"
-    if named or not holds_air_and_bone(sample):
+    if named:
         return []
-    return [f"{told} look like a CT in HU, but are taken for no CT: check order and task, or name a window"]
+    if holds_air_and_bone(sample):
+        return [f"{told} look like a CT in HU, but are taken for no CT: check order and task, or name a window"]
+    if _is_ct_with_offset(sample):
+        remedy = "subtract the offset of air (often 1024), check order and task"
+        return [f"{told} look like a CT in HU plus an offset, but are taken for no CT: {remedy}"]
+    return []
 
 
 def holds_air_and_bone(sample: Tensor) -> bool:
@@ -99,6 +105,15 @@ def is_ct_in_hu(sample: Tensor) -> bool:
         return False
     tissue = sample[sample > _AIR[1]]
     return float((tissue.abs() <= _SOFT).float().mean()) >= _SOFT_SHARE
+
+
+def _is_ct_with_offset(sample: Tensor) -> bool:
+    """Tell whether values are those of a CT in HU plus about 1024: its soft tissue is closer together than an MR's."""
+    moved = sample - _OFFSET
+    if float(sample.min()) < 0 or not is_ct_in_hu(moved):
+        return False
+    soft = moved[moved.abs() <= _SOFT]
+    return percentile(soft, 75) - percentile(soft, 25) <= _SOFT_HU
 
 
 def _without_filler(sample: Tensor) -> Tensor:

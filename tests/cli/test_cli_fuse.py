@@ -237,6 +237,14 @@ def test_scores_and_ranges_are_told(toy_cli, tmp_path):
     assert report_of(tmp_path / "out")["details"]["a"]["intensity"][1]["window"] == "percentiles p1/p99"
 
 
+@pytest.mark.parametrize("window", ["-1000-2000", "-1000..2000", "-500/3000", "-.5..1000"])
+def test_a_window_that_begins_below_zero_is_no_option(toy_cli, tmp_path, window):
+    outcome = toy_cli("fuse", *write_pair(tmp_path, "a"), "-o", tmp_path / "out", "--window-b", window)
+    assert outcome.code == 0, outcome.err
+    low = {"-500/3000": -2000.0, "-.5..1000": -0.5}.get(window, -1000.0)
+    assert report_of(tmp_path / "out")["details"]["a"]["intensity"][1]["low"] == low
+
+
 @pytest.mark.parametrize("options", [("--window-b", "brian"), ("--palette", "rainbow"), ("--window-a", "80-0")])
 def test_ranges_and_palettes_that_are_none(toy_cli, tmp_path, options):
     outcome = toy_cli("fuse", *write_pair(tmp_path, "a"), "-o", tmp_path / "out", *options)

@@ -38,6 +38,8 @@ def test_wrong_arguments(toy_cli, tmp_path):
     assert outcome.code == 2 and "--range: expected a number above 0" in outcome.cause
     outcome = toy_cli("score", tmp_path, "--pairs", tmp_path / "list.json", "--range", "inf")
     assert outcome.code == 2 and "--range: expected a number above 0, found inf" in outcome.cause
+    outcome = toy_cli("score", tmp_path, "--pairs", tmp_path / "list.json", "--window-b", "bne")
+    assert outcome.code == 2 and "window 'bne': expected auto, brain" in outcome.cause
     write(tmp_path / "pairs" / "MRI" / "1.png", 1)
     write(tmp_path / "pairs" / "CT" / "1.png", 4)
     pairs = ("--pairs", tmp_path / "pairs", "-o", tmp_path / "out")

@@ -182,6 +182,17 @@ def test_hounsfield_units_that_are_not_taken_for_a_ct_are_told(modality, is_told
     assert not WindowIntensityPair(task="t2_flair")(negative).meta.get("warnings", "")
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.7, 1.0, 2.0])
+def test_a_ct_stored_with_its_offset_is_told_and_an_mr_of_such_values_is_not(scale):
+    mr, ct = head()
+    other = mr * scale * 1064 / float(mr[mr > 0.05 * mr.max()].median()) if scale else ct + 1024
+    other += torch.randn(mr.shape, generator=torch.Generator().manual_seed(0)) * 0.04 * 1064 * (mr > 0) * scale
+    sources = PairSources.of({"dtype": "int16"}, {"dtype": "uint16"})
+    image = MetaTensor(torch.stack([mr, other.clamp_min(0).round()]), meta={"sources": sources})
+    told = WindowIntensityPair(task="t2_flair")(image).meta.get("warnings", "")
+    assert ("look like a CT in HU plus an offset, but are taken for no CT" in told) == (not scale)
+
+
 def test_a_map_of_a_ct_that_is_no_hu_has_no_brain_window():
     mr, ct = head()
     for units, is_window in (("HU", True), ("", True), ("MGML", False)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -13,6 +14,7 @@ from clinicalfmamba_nets.nets import AverageFusion, GuidedFilterFusion, Laplacia
 
 REFERENCE = "average"
 TRAP = "trap: "
+BASELINES = (AverageFusion, MaximumFusion, LaplacianPyramidFusion, GuidedFilterFusion)
 
 
 class MixtureFusion(nn.Module):
@@ -90,6 +92,24 @@ def baseline_networks(spatial_dims: int = 2) -> dict[str, nn.Module]:
         "Laplacian pyramid, max base": LaplacianPyramidFusion(spatial_dims, base="max"),
         "guided filter": GuidedFilterFusion(spatial_dims),
     }
+
+
+def of_dims(network: nn.Module, spatial_dims: int) -> nn.Module:
+    """Return a free baseline for images of that many dimensions; any other network as it is.
+
+    Args:
+        network: a baseline, which has no parameters, or another network.
+        spatial_dims: 2 or 3.
+
+    Example:
+        >>> of_dims(MaximumFusion(2), 3)(torch.rand(1, 2, 8, 9, 5)).shape
+        torch.Size([1, 1, 8, 9, 5])
+    """
+    if not isinstance(network, BASELINES) or network.spatial_dims == spatial_dims:
+        return network
+    fitted = copy.copy(network)
+    fitted.spatial_dims = spatial_dims
+    return fitted
 
 
 def trap_networks() -> dict[str, nn.Module]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clinicalfmamba_nets.engine.evaluation.comparison import REFERENCE, TRAP, baseline_networks
+from clinicalfmamba_nets.engine.evaluation.comparison import REFERENCE, TRAP, baseline_networks, of_dims
 from clinicalfmamba_nets.engine.evaluation.fused_files import FusedFiles
 from clinicalfmamba_nets.engine.evaluation.items import Items, as_picture, entry_of, loaded_pair
 from clinicalfmamba_nets.engine.evaluation.provenance import Provenance
@@ -152,20 +151,11 @@ class PairEvaluator:
         """Networks of a run in evaluation mode on their device, the reference among them."""
         found = {name: net if isinstance(net, nn.Module) else net.get(run) for name, net in self.networks.items()}
         if self.reference and REFERENCE not in found:
-            found[REFERENCE] = baseline_networks(self._dims())[REFERENCE]
+            found[REFERENCE] = baseline_networks()[REFERENCE]
         for name, network in found.items():
             if network is not None:
                 self._digests[id(network)] = network_digest(network)
                 yield name, network.eval().to(self.device)
-
-    def _dims(self) -> int:
-        """Spatial dimensions of the first pair that can be read; 2 where none can."""
-        lists = self.items.values() if isinstance(self.items, Mapping) else [self.items]
-        for items in lists:
-            for index in range(len(items)):
-                with contextlib.suppress(Exception):
-                    return loaded_pair(items, index, self.image_key)[1].dim() - 1
-        return 2
 
     def _pair(
         self,
@@ -259,6 +249,7 @@ class PairEvaluator:
 
     @torch.inference_mode()
     def _fuse(self, network: nn.Module, image: Tensor, what: str) -> Tensor:
+        network = of_dims(network, image.dim() - 1)
         run = partial(self.inferer, network=network) if self._is_inferred(network) else network
         fused = run(image.unsqueeze(0).to(self.device))[0].float().cpu()  # (1, *spatial)
         if not torch.isfinite(fused).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.engine.evaluation.suspicions import OtherPairs, suspicions
+from clinicalfmamba_nets.engine.run.record import read_outputs
 from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.functional.ranges import value_text
+from clinicalfmamba_nets.functional.voi import apply_curve
 from clinicalfmamba_nets.io import case_name, image_extension, printable
+from clinicalfmamba_nets.io.dicom.files import holds_dicom
 from clinicalfmamba_nets.transforms import LoadImagePair
+from clinicalfmamba_nets.transforms.restore import CURVE_KEY, FACTS_KEY
 
 FIELDS = ("case", "image", "image2")
 _TWELVE_BITS = 4096
@@ -29,7 +35,7 @@ class FusedFiles(nn.Module):
     occurs once in the list. No file is taken for two pairs.
 
     Args:
-        folder: of the images: PNG or NIfTI (or any format that is read), 8 or 16 bit, grey or color.
+        folder: of the images: PNG or NIfTI (or any format that is read; a DICOM series is a folder), grey or color.
         entries: of the list of pairs, with `case`, `image`, `image2` and perhaps `fused`.
         rule: pattern of the names such as "{case}_result.png", with the fields `{case}`, `{image}`, `{image2}`.
         data_range: the value that counts as white; None for 1, 255 or 65535 by the kind of the file.
@@ -52,7 +58,7 @@ class FusedFiles(nn.Module):
         if rule is not None and not any(f"{{{field}}}" in rule for field in FIELDS):
             raise input_error("rule", "a name with {case}, {image} or {image2}", repr(rule), "such as {case}_fused.png")
         seen = [file for file in self.folder.iterdir() if not file.name.startswith(".")]
-        files = sorted(file for file in seen if file.is_file() and image_extension(file))
+        files = sorted(file for file in seen if (image_extension(file) if file.is_file() else holds_dicom(file)))
         self.files: dict[str, list[Path]] = {}
         for file in files:
             for name in {file.name.casefold(), case_name(file.name).casefold()}:
@@ -61,6 +67,7 @@ class FusedFiles(nn.Module):
         self.taken: dict[Path, str] = {}
         self.loader = LoadImagePair(allow_constant=True)
         self.others = OtherPairs()
+        self.made = {str(told.get("fused")): told for told in read_outputs(self.folder).values()}
 
     def names_of(self, entry: Mapping[str, Any]) -> list[str]:
         """Names that the fused image of a pair may have, the best first."""
@@ -114,15 +121,26 @@ class FusedFiles(nn.Module):
             expected, found = (" x ".join(map(str, shape[1:])) for shape in (image.shape, fused.shape))
             raise input_error(file.name, f"the size of the sources, {expected}", found, "score images of their size")
         facts = loaded.meta["sources"][1]
-        fused = self._scaled(fused, facts, getattr(item.get("image"), "meta", {}), file.name)
+        meta = getattr(item.get("image"), "meta", {})
+        fused = self._scaled(fused, facts, meta, file.name)
         remarks = suspicions(fused, image, chroma, item.get("image_chroma"))
+        remarks += self._other_windows(file, meta)
         return fused, [*remarks, *self.others(str(entry.get("case", "?")), fused, image)]
+
+    def _other_windows(self, file: Path, meta: Mapping[str, Any]) -> list[str]:
+        """Tell of windows by which `fuse` has made an image, where others bring its sources to [0, 1] here."""
+        then, now = self.made.get(file.name, {}).get("intensity", []), json.loads(meta.get(FACTS_KEY, "[]"))
+        return [
+            f"fused with image {name} from {_ends(made)}, scored from {_ends(scored)}: give --window-{name.lower()}"
+            for name, made, scored in zip("AB", then, now, strict=False)
+            if made["modality"] == scored["modality"] and made["unit"] == scored["unit"] and _apart(made, scored)
+        ]
 
     def _scaled(self, fused: Tensor, facts: Mapping[str, Any], meta: Mapping[str, Any], name: str) -> Tensor:
         """Bring stored values to [0, 1]: by the range given, the kind of the file, or the units of the first source."""
         low, high = float(fused.min()), float(fused.max())
         limits = meta.get("intensity_scale")
-        start, top = 0.0, self.data_range or float(facts["value_range"] or 0.0)
+        start, curve, top = 0.0, None, self.data_range or float(facts["value_range"] or 0.0)
         if self.data_range and 0 < float(facts["value_range"] or 0.0) < self.data_range:
             found = f"a file whose white is {facts['value_range']:g}"
             raise input_error(name, f"values up to {self.data_range:g}", found, "leave --range out, or correct it")
@@ -136,11 +154,27 @@ class FusedFiles(nn.Module):
             top = 255.0
         elif not top and limits is not None:
             start, top = (float(value) for value in torch.as_tensor(limits)[0][:2])  # as this program saves a volume
+            curve = meta.get(CURVE_KEY)
         reach = SLACK * (top - start)
         if not top or low < start - reach or high > top + reach:
             expected = f"values from {start:g} to {top:g}" if top else "a known range of values"
-            raise input_error(name, expected, f"{low:g} to {high:g}", "give --range with the value that is white")
+            shown = "" if limits is None else "give --window-a as the image was fused, or "
+            remedy = f"{shown}give --range with the value that is white"
+            raise input_error(name, expected, f"{low:g} to {high:g}", remedy)
+        if curve is not None:
+            return apply_curve(fused, torch.as_tensor(curve)[0])
         return ((fused - start) / (top - start)).clamp(0, 1)
+
+
+def _ends(window: Mapping[str, Any]) -> str:
+    unit = f" {window['unit']}" if window["unit"] else ""
+    return f"{value_text(window['low'])} to {value_text(window['high'])}{unit} ({window['window']})"
+
+
+def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    reach = SLACK * (other["high"] - other["low"])
+    curved = (one["window"] == "curve head") != (other["window"] == "curve head")
+    return curved or any(abs(one[end] - other[end]) > reach for end in ("low", "high"))
 
 
 def _stem(entry: Mapping[str, Any], field: str) -> str:

@@ -93,7 +93,10 @@ def score_folders(
     task: str = "ct_mri",
     rule: str | None = None,
     data_range: float | None = None,
+    *,
     baselines: bool = False,
+    window_a: str | None = None,
+    window_b: str | None = None,
     **options: Any,
 ) -> Summary:
     """Score fused images of one or more methods on a list of pairs, and write tables, tests and pictures.
@@ -106,6 +109,8 @@ def score_folders(
         rule: see `FusedFiles`.
         data_range: value of the fused images that counts as white.
         baselines: score the free baselines on the same pairs as well.
+        window_a: of the first image of volumes, see `Scaled`.
+        window_b: of the second one.
         **options: the other arguments of `PairEvaluator`, such as `metrics` and `convention`.
 
     Returns:
@@ -119,19 +124,22 @@ def score_folders(
     methods = fused_methods(named_folders(words), entries, rule, data_range)
     check_methods(methods, baselines)
     methods |= baseline_networks() if baselines else {}
-    items: dict[str, Any] = {Path(pairs).stem: Dataset(entries, Compose([LoadImagePaird(keys="image"), Scaled(task)]))}
+    scaled = Compose([LoadImagePaird(keys="image"), Scaled(task, window_a, window_b)])
+    items: dict[str, Any] = {Path(pairs).stem: Dataset(entries, scaled)}
     return PairEvaluator(items, methods, output_dir, task=task, reference=baselines, **options).run()
 
 
 class Scaled(Transform):
-    """Bring the sources to [0, 1]: pictures by the range of their kind, others by the windows of the task.
+    """Bring the sources to [0, 1]: pictures by the range of their kind, others by windows.
 
     Args:
-        task: of `WindowIntensityPaird`.
+        task: as in `WindowIntensityPaird`.
+        window_a: as in `WindowIntensityPaird`.
+        window_b: as in `WindowIntensityPaird`.
     """
 
-    def __init__(self, task: str) -> None:
-        self.window = WindowIntensityPaird(keys="image", task=task)
+    def __init__(self, task: str, window_a: str | None = None, window_b: str | None = None) -> None:
+        self.window = WindowIntensityPaird("image", window_a, window_b, task)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         """Scale the entry `image`, (2, *spatial)."""

@@ -68,12 +68,21 @@ def read_facts(path: str | os.PathLike) -> ProgramFacts:
     """Tell what an exported program is, without loading it.
 
     Raises:
-        FusionInputError: no such file, or not one of `clinicalfmamba export`.
+        FusionInputError: no path, no such file, or not one of `clinicalfmamba export`.
     """
+    file = _program_file(path)
+    return ProgramFacts.parse(_zipped_facts(file) if zipfile.is_zipfile(file) else _onnx_facts(file), file)
+
+
+def _program_file(path: Any) -> Path:
+    """Return the path of a program that is there."""
+    if not isinstance(path, str | os.PathLike):
+        remedy = "give its path; one that is loaded is called as it is"
+        raise input_error("program", "the path of an exported program", f"{path!r:.40}", remedy)
     file = Path(path)
     if not file.is_file():
         raise input_error(file, "an exported program", "no such file", "write one: clinicalfmamba export")
-    return ProgramFacts.parse(_zipped_facts(file) if zipfile.is_zipfile(file) else _onnx_facts(file), file)
+    return file
 
 
 def _refuse_damaged(file: Path, part: str) -> None:
@@ -117,8 +126,8 @@ def load_program(path: str | os.PathLike) -> Program:
         The program; it takes every batch and size.
 
     Raises:
-        FusionInputError: another or a damaged file, operators of another version, no library of operators, another
-            processor.
+        FusionInputError: no path, another or a damaged file, operators of another version, no library of operators,
+            another processor.
 
     Example:
         >>> from clinicalfmamba_nets.engine.exporting.write import export_program
@@ -128,7 +137,7 @@ def load_program(path: str | os.PathLike) -> Program:
         >>> load_program(path)(torch.rand(1, 2, 40, 50)).shape
         torch.Size([1, 1, 40, 50])
     """
-    file = Path(path)
+    file = _program_file(path)
     _refuse_damaged(file, damaged_part(file))
     facts = read_facts(file)
     if facts.operators_version > OPERATORS_VERSION:

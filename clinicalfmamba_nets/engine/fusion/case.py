@@ -164,7 +164,7 @@ class Source:
         from clinicalfmamba_nets.functional.voi import sample_values
         from clinicalfmamba_nets.transforms.doubts import is_ct_in_hu
 
-        return is_ct_in_hu(sample_values(torch.as_tensor(read_image(self.path)[0])))
+        return is_ct_in_hu(sample_values(torch.as_tensor(read_image(self.path)[0])).float())
 
     @property
     def extension(self) -> str:

@@ -24,8 +24,8 @@ def level_weights_(fused: Tensor, image: Tensor) -> Tensor:
     Every result of a mix stays a mix, and images with noise or texture hardly have such regions. Source: ours.
 
     Args:
-        fused: results F, (B, 1 or 2, S, H, W) float32, the shares second where they are there; changed.
-        image: pairs, (B, 2, S, H, W) in [0, 1], float32, on the same device.
+        fused: results F, (B, 1 or 2, S, H, W) of any float type, the shares second where they are there; changed.
+        image: pairs, (B, 2, S, H, W) in [0, 1], of the same type and on the same device.
 
     Returns:
         `fused`.
@@ -36,8 +36,12 @@ def level_weights_(fused: Tensor, image: Tensor) -> Tensor:
         >>> [round(x, 3) for x in level_weights_(fused, image)[0, 0, 4, 4, [0, -1]].tolist()]
         [0.5, 0.5]
     """
+    wide = torch.promote_types(fused.dtype, torch.float32)  # torch pools no half precision on a processor
     for pair, result in zip(image, fused, strict=True):
-        _level(result, pair)
+        levelled = result.to(wide)
+        _level(levelled, pair.to(wide))
+        if levelled is not result:
+            result.copy_(levelled)
     return fused
 
 

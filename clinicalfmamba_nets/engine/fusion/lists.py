@@ -11,7 +11,7 @@ from typing import Any
 from clinicalfmamba_nets.data import aanlib_datalist, brats_datalist, folder_datalist, load_datalist, slice_datalist
 from clinicalfmamba_nets.data.aanlib import TASKS
 from clinicalfmamba_nets.data.brats import is_brats
-from clinicalfmamba_nets.data.datalists import MODALITIES, modality_of
+from clinicalfmamba_nets.data.datalists import MODALITIES, modality_of, read_list_file
 from clinicalfmamba_nets.engine.run.tasks import TASKS as TABLE
 from clinicalfmamba_nets.engine.run.tasks import exchanged
 from clinicalfmamba_nets.errors import FusionWarning, input_error
@@ -93,6 +93,24 @@ def _warn_of_order(pairs: Sequence[Mapping[str, Any]], task: str) -> None:
         warnings.warn(text, FusionWarning, stacklevel=3)
 
 
+def _check_files(split: str, section: str, folder: Path) -> None:
+    """Refuse a folder that has no file of a split: it holds pairs of somebody else."""
+    if all("error" in pair for pair in load_datalist(split, section, folder, strict=False)):
+        expected = f"a folder with the files that {printable(Path(split).name)} lists"
+        remedy = "for pairs of your own name a data list (--datalist), or all of the folder by split=folder"
+        raise input_error(f"dataset_dir {printable(folder)}", expected, "none of them", remedy)
+
+
+def _warn_of_validation(datalist: str | os.PathLike) -> None:
+    """Warn of a list with pairs for the validation of a training, which takes them from those of `training`."""
+    content = read_list_file(datalist)
+    key = next((key for key in ("validation", "val") if content.get(key)), "") if isinstance(content, Mapping) else ""
+    if key:
+        told = f"its pairs under {key!r} are not read: a training validates a share of those under 'training'"
+        remedy = "put them there, and name their heads by val_heads or the share by val_fraction"
+        warnings.warn(f"{printable(datalist)}: {told}; {remedy}", FusionWarning, stacklevel=4)
+
+
 def _of_volumes(task: str) -> bool:
     return task in TABLE and TABLE[task].dataset == "vol"
 
@@ -107,6 +125,8 @@ def _listed_pairs(
 ) -> list[dict[str, Any]]:
     if datalist is not None:
         check_run(datalist, split_run)
+        if section == "training":
+            _warn_of_validation(datalist)
         return load_datalist(datalist, section)
     folder = Path(dataset_dir)
     if not folder.is_dir():
@@ -114,6 +134,7 @@ def _listed_pairs(
         raise input_error(f"dataset_dir {folder}", "a folder of image pairs", "no such folder", remedy)
     if split.endswith(".json"):
         check_run(split, split_run)
+        _check_files(split, section, folder)
         return load_datalist(split, section, folder)
     row = TABLE.get(task)
     pair = row.data_task if row else task

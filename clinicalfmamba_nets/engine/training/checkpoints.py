@@ -35,7 +35,7 @@ def hold_folder(folder: Path) -> None:
         FusionInputError: another run works in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    leave_folder(folder)  # of a training of this process that failed
+    leave_folder(folder)  # of a training of this process that never ended
     try:
         import fcntl
 
@@ -120,8 +120,15 @@ class TrainingCheckpoint:
     def attach(self, engine: Engine) -> None:
         """Load at the start of `engine` and save after each of its epochs."""
         engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.check_last_step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.COMPLETED, lambda _: leave_folder(self.output_dir))
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.leave)
+
+    def leave(self, engine: Engine, error: BaseException) -> None:
+        """Let other processes train in the folder again, and raise what ended the training: ignite leaves it to us."""
+        leave_folder(self.output_dir)
+        raise error
 
     @property
     def path(self) -> Path:
@@ -198,6 +205,15 @@ class TrainingCheckpoint:
 
     def _is_best(self, engine: Engine) -> bool:
         return self.evaluator is None or self.evaluator.state.best_metric_epoch in (-1, engine.state.epoch)
+
+    def check_last_step(self, engine: Engine) -> None:
+        """Refuse weights that the last step of an epoch has spoiled, before they are validated.
+
+        Raises:
+            FusionInputError: weights that are not finite.
+        """
+        if engine.state.iteration % engine.state.epoch_length == 0:
+            self._check_finite(engine)
 
     def _check_finite(self, engine: Engine) -> None:
         if not all(value.isfinite().all() for value in self.network.state_dict().values()):

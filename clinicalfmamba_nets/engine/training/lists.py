@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from clinicalfmamba_nets.data import head_stacks, write_phantom_pair, write_plain_head
 from clinicalfmamba_nets.engine.run.ranks import world_size
+from clinicalfmamba_nets.engine.run.seen_pairs import pair_names, some_names
 from clinicalfmamba_nets.engine.run.tasks import find_task
-from clinicalfmamba_nets.errors import input_error
+from clinicalfmamba_nets.errors import FusionWarning, input_error
 
 PHANTOM_CONTRASTS = ("t2", "t1", "flair")
 PLAIN_SIZES = (96, 128, 192, 256)
@@ -30,7 +32,8 @@ def training_datalist(
     """Return the training or the validation share of the pairs of a training.
 
     Validation takes evenly spaced entries, so that it does not depend on chance and meets every case of the list; or
-    whole heads, which say more: neighboring slices of one head are nearly the same image.
+    whole heads, which say more: neighboring slices of one head are nearly the same image. A pair
+    that is validated under one name and trained on under another is a warning.
 
     Args:
         pairs: all entries that may be trained on.
@@ -58,10 +61,27 @@ def training_datalist(
     validated = of_heads or pairs[::step]
     kept_out = {id(pair) for pair in validated} if hold_out else set()
     chosen = validated if part == "validation" else [pair for pair in pairs if id(pair) not in kept_out]
+    if part == "training" and hold_out:
+        _warn_of_validated(chosen, validated)
     if len(chosen) < world_size():
         remedy = "give more pairs, another val_fraction, or start fewer processes"
         raise input_error(f"{part} list", f"at least {world_size()} pairs", f"{len(chosen)} of {len(pairs)}", remedy)
     return chosen * repeats
+
+
+def _warn_of_validated(pairs: Sequence[dict[str, Any]], validated: Sequence[dict[str, Any]]) -> None:
+    """Warn of pairs to be trained on that have an image of a validated one: a list may name a pair twice."""
+    held_out = {file for pair in validated for file in _files(pair)}
+    twice = [pair for pair in pairs if held_out & _files(pair)]
+    if twice:
+        names = some_names(pair_names(twice))
+        told = f"{len(twice)} of {len(pairs)} training pairs have an image that is validated, too ({names})"
+        text = f"{told}: the validation flatters; name each pair once, or the heads to be validated by val_heads"
+        warnings.warn(text, FusionWarning, stacklevel=3)
+
+
+def _files(pair: dict[str, Any]) -> set[str]:
+    return {os.path.realpath(pair[key]) for key in ("image", "image2") if pair.get(key)}
 
 
 def _check_heads(named: Sequence[str], there: Sequence[str]) -> None:

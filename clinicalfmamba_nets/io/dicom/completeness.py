@@ -61,12 +61,14 @@ def _by_places(row: Series) -> str:
 
 
 def _by_contrasts(row: Series, rows: Sequence[Series]) -> str:
-    """Find another contrast of the series that has slices at all places of this one, and more."""
+    """Find another contrast of the series, as thick, that has slices at all places of this one, and more."""
     for other in rows:
         same = other is not row and other.header.series == row.header.series and row.split and other.split
         if not same or len(other.slices) <= len(row.slices):
             continue
-        if parallel(row.slices[0].orientation, other.slices[0].orientation, 1e-3) and _within(row, other):
+        one, another = row.slices[0], other.slices[0]
+        alike = one.thickness == another.thickness and parallel(one.orientation, another.orientation, 1e-3)
+        if alike and _within(row, other):
             return f"{len(row.slices)} slices, {other.split} has {len(other.slices)}: {_COPY}"
     return ""
 

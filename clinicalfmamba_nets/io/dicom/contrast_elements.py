@@ -45,6 +45,7 @@ CONTRAST_ELEMENTS = (
     ContrastElement("ProtocolName"),
     ContrastElement("RepetitionTime", ("RepetitionTime", "MRTimingAndRelatedParametersSequence"), measured=True),
     ContrastElement("KVP", ("KVP", "CTXRayDetailsSequence"), measured=True),
+    ContrastElement("SliceThickness", ("SliceThickness", "PixelMeasuresSequence"), measured=True),
     ContrastElement("EnergyWindow"),
     ContrastElement("Detector"),
     ContrastElement("RRInterval", weak=True),

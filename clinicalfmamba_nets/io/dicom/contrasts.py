@@ -229,7 +229,10 @@ def _places(slices: Sequence[Slice]) -> list[int] | None:
 def _groups(
     slices: Sequence[Slice], places: Sequence[int], element: ContrastElement
 ) -> tuple[list[tuple[Any, list[Slice]]], list[str]]:
-    """Sort slices by an element, near values of a measured one together; a slice without it goes where one lacks."""
+    """Sort slices by an element, near values of a measured one together.
+
+    Few slices without it go where one lacks; those of a map, such as a trace, that lies on all others stay together.
+    """
     values = sorted({item.contrast[element.keyword] for item in slices if element.keyword in item.contrast}, key=_order)
     leader: dict[Any, Any] = {}
     for value in values:
@@ -252,7 +255,8 @@ def _groups(
         else:
             bare.append((item, place))
     notes = []
-    if groups and bare and len(bare) < len(slices) / 4:
+    whole = len(bare) > 1 and all(place in places for places in held.values() for _, place in bare)
+    if groups and bare and len(bare) < len(slices) / 4 and not whole:
         for item, place in bare:
             free = [value for value in groups if place not in held[value]]
             if len(free) != 1:

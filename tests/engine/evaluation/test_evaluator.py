@@ -238,11 +238,12 @@ def test_color_pairs_have_no_ct_metrics_and_a_colored_sheet(tmp_path):
     assert (abs(sheet[..., 0] - sheet[..., 2]) > 60).sum() > 500
 
 
-def test_volumes_are_evaluated(tmp_path):
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_volumes_are_evaluated_beside_the_baselines_of_either_bundle(tmp_path, spatial_dims):
     generator = torch.Generator().manual_seed(0)
     items = [{"case": "volume", "image": torch.rand(2, 24, 24, 18, generator=generator)}]
     summary = evaluate_pairs(
-        items, compared_networks({}, spatial_dims=3), tmp_path, task="brats", metrics=["psnr", "ssim"]
+        items, compared_networks({}, spatial_dims=spatial_dims), tmp_path, task="brats", metrics=["psnr", "ssim"]
     )
     assert len(summary) == 5
     assert summary["average"]["runs"]["run1"]["ssim"]["count"] == 1

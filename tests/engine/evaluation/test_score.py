@@ -11,11 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from clinicalfmamba_nets.data import write_phantom_study
+from clinicalfmamba_nets.engine.evaluation.comparison import baseline_networks
 from clinicalfmamba_nets.engine.evaluation.fused_files import FusedFiles
 from clinicalfmamba_nets.engine.evaluation.score import listed_pairs, named_folders, score_folders
 from clinicalfmamba_nets.engine.evaluation.suspicions import OtherPairs, find_shift, suspicions
 from clinicalfmamba_nets.errors import FusionInputError
 from clinicalfmamba_nets.metrics import compute_all
+from clinicalfmamba_nets.transforms import LoadImagePair, WindowIntensityPair
 
 SIZE = 64
 
@@ -90,12 +93,88 @@ def test_volumes_are_read_in_the_range_of_their_kind(tmp_path):
     save(tmp_path / "share" / "one.nii.gz", (values[0] / 1800 + values[1] / 1800).astype(np.float32))
     save(tmp_path / "bytes" / "one.nii.gz", (values[0] / 9 + values[1] / 9).astype(np.uint8))
     words = [str(tmp_path / name) for name in ("share", "bytes")]
-    summary = score_folders(words, tmp_path / "list.json", tmp_path / "out", "t2_flair", metrics=["psnr", "cc"])
+    pairs, metrics = tmp_path / "list.json", ["psnr", "cc"]
+    summary = score_folders(words, pairs, tmp_path / "out", "t2_flair", baselines=True, metrics=metrics)
+    assert len(summary) == 2 + len(baseline_networks())
     share, eight = (summary[name]["over_runs"]["cc"]["mean"] for name in ("share", "bytes"))
     assert share > 0.6 and share == pytest.approx(eight, abs=0.02)
     save(tmp_path / "units" / "one.nii.gz", (values[0] * 100).astype(np.float32))
     with pytest.raises(FusionInputError, match="one.nii.gz: expected .*found .*--range"):
         score_folders([str(tmp_path / "units")], tmp_path / "list.json", tmp_path / "o", "t2_flair", metrics=["psnr"])
+
+
+def read_rows(folder):
+    return list(csv.DictReader((folder / "pairs.csv").open()))
+
+
+def made_by_fuse(folder, windows):
+    """A CT in HU and an MR, and their average in a folder as `fuse` leaves it; returns the list of the pair."""
+    rows, columns, _ = np.mgrid[0:20, 0:20, 0:20]
+    mr = (400 + 300 * np.sin(rows / 3)).astype(np.int16)
+    ct = np.where(rows < 4, -1000, 30 * columns).astype(np.int16)
+    for name, array in (("mr", mr), ("ct", ct)):
+        save(folder / "in" / f"one_{name}.nii.gz", array)
+    pair = {"image": "in/one_mr.nii.gz", "image2": "in/one_ct.nii.gz", "case": "one"}
+    (folder / "list.json").write_text(json.dumps({"testing": [pair]}))
+    loaded, _ = LoadImagePair()(folder / pair["image"], folder / pair["image2"])
+    scaled = WindowIntensityPair(task="ct_mri", **windows)(loaded)
+    low, high = scaled.meta["intensity_scale"][0].tolist()
+    save(folder / "fused" / "one_fused.nii.gz", (scaled.mean(0) * (high - low) + low).numpy())
+    facts = {"one": {"intensity": json.loads(scaled.meta["intensity_facts"])}}
+    report = {"outputs": [{"case": "one", "fused": "one_fused.nii.gz"}], "details": facts}
+    (folder / "fused" / "run.json").write_text(json.dumps(report))
+    return folder / "list.json"
+
+
+@pytest.mark.parametrize(
+    ("windows", "told"),
+    [
+        (
+            {"window_b": "bone"},
+            "image B from -800 to 2000 HU (window bone 600/2800), scored from 0 to 80 HU (window brain",
+        ),
+        (
+            {"window_b": "head"},
+            "image B from -1000 to 1500 HU (curve head), scored from 0 to 80 HU (window brain 40/80)",
+        ),
+        ({"window_a": "100-650"}, "image A from 100 to 650 (range), scored from "),
+        ({}, ""),
+    ],
+)
+def test_images_are_scored_in_the_windows_they_were_fused_in_or_it_is_told(tmp_path, windows, told):
+    pairs = made_by_fuse(tmp_path, windows)
+    score_folders([str(tmp_path / "fused")], pairs, tmp_path / "usual", metrics=["outside", "ssim"])
+    (row,) = read_rows(tmp_path / "usual")
+    assert (f"fused with {told}" in row["remarks"]) == bool(told)
+    score_folders([str(tmp_path / "fused")], pairs, tmp_path / "same", metrics=["outside", "ssim"], **windows)
+    (row,) = read_rows(tmp_path / "same")
+    assert "fused with" not in row["remarks"] and float(row["outside"]) == 0
+
+
+def test_dicom_series_are_scored_as_the_folders_they_lie_in(tmp_path):
+    for study in ("study", "out"):
+        write_phantom_study(tmp_path / study, size=32)
+    (tmp_path / "out" / "MR").rename(tmp_path / "out" / "7_fused")
+    pair = {"image": str(tmp_path / "study" / "MR"), "image2": str(tmp_path / "study" / "CT"), "case": "7"}
+    (tmp_path / "list.json").write_text(json.dumps({"testing": [pair]}))
+    words, pairs = [str(tmp_path / "out")], tmp_path / "list.json"
+    score_folders(words, pairs, tmp_path / "scores", metrics=["psnr"], window_a="minmax")
+    (row,) = read_rows(tmp_path / "scores")
+    assert "a copy of image A" in row["remarks"] and float(row["psnr_a"]) > 60
+
+
+def test_a_first_image_whose_curve_is_no_straight_line(tmp_path):
+    pairs = made_by_fuse(tmp_path, {})
+    (entry,) = json.loads(pairs.read_text())["testing"]
+    turned = {"image": entry["image2"], "image2": entry["image"], "case": "one"}
+    pairs.write_text(json.dumps({"testing": [turned]}))
+    save(tmp_path / "fused" / "one_fused.nii.gz", nibabel.load(tmp_path / turned["image"]).get_fdata(dtype=np.float32))
+    words = [str(tmp_path / "fused")]
+    score_folders(words, pairs, tmp_path / "out", "generic", metrics=["psnr"], window_a="head", window_b="minmax")
+    (row,) = read_rows(tmp_path / "out")
+    assert "a copy of image A" in row["remarks"] and float(row["psnr_a"]) > 60
+    with pytest.raises(FusionInputError, match="give --window-a as the image was fused, or give --range"):
+        score_folders(words, pairs, tmp_path / "out", "generic", metrics=["psnr"], window_a="brain")
 
 
 def test_missing_and_misfit_images_are_named_and_the_others_scored(data):

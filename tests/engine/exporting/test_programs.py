@@ -177,12 +177,19 @@ def test_torch_does_not_warn_of_torchvision(monkeypatch) -> None:
 
 
 def test_files_that_are_no_program_are_refused(tmp_path) -> None:
-    with pytest.raises(FusionInputError, match="no such file"):
-        read_facts(tmp_path / "nothing.ts")
     plain = tmp_path / "plain.ts"
     torch.jit.save(torch.jit.script(torch.nn.ReLU()), plain)
     with pytest.raises(FusionInputError, match="expected a program of clinicalfmamba export"):
         load_program(plain)
+
+
+@pytest.mark.parametrize("read", [load_program, read_facts])
+def test_what_is_no_path_is_no_program(read, tmp_path) -> None:
+    for given in (5, None, b"program.ts", torch.nn.ReLU()):
+        with pytest.raises(FusionInputError, match="^program: expected the path of an exported program, found "):
+            read(given)
+    with pytest.raises(FusionInputError, match="no such file"):
+        read(str(tmp_path / "nothing.ts"))
 
 
 def damage(path) -> str:

@@ -106,3 +106,19 @@ def test_inferers_level_images_and_volumes_whatever_mode_the_network_ran_in(infe
     fused = inferer(image, lambda _: shaded)
     assert fused.shape == shaded.shape and fused.max() - fused.min() < 1e-5
     assert shaded.max() - shaded.min() > 0.3  # the network's own result is not changed
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("slices", [1, 12])
+def test_images_of_other_float_types_are_levelled_in_float32_or_finer(dtype, slices):
+    image = torch.zeros(1, 2, 48, 48, slices)
+    image[:, :, 8:40, 8:40] = torch.tensor([0.6, 0.2]).view(2, 1, 1, 1)
+    image = (image[..., 0] if slices == 1 else image).to(dtype)
+
+    def shading(pair: torch.Tensor) -> torch.Tensor:
+        share = torch.linspace(0, 1, pair.shape[2]).view(-1, 1).to(dtype)
+        return mix(pair, share.expand(pair.shape[-2:]))
+
+    fused = SliceInferer()(image, shading).float()
+    inside = fused[:, :, 10:38, 10:38]
+    assert fused.isfinite().all() and inside.max() - inside.min() < 0.005

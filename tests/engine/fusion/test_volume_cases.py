@@ -65,6 +65,11 @@ def test_what_a_ct_of_no_name_holds_outside_its_field_of_view_does_not_hide_it(p
     assert _task_with(pair, values) == "ct_mri"
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_a_volume_of_no_name_in_unsigned_numbers_is_none(pair, dtype):
+    assert _task_with(pair, np.where(brain_volumes(SIZE)["t2"] > 0, 1064, 24), dtype) == "t2_flair"
+
+
 def test_a_scaled_mr_and_maps_with_negative_values_are_no_ct(pair):
     t2, rng = brain_volumes(SIZE)["t2"], np.random.default_rng(0)
     frequency = np.where(t2 > 0, 60 * t2 / t2.max(), rng.uniform(-1000, 1000, SIZE))  # Hz; noise where nothing is
@@ -73,10 +78,10 @@ def test_a_scaled_mr_and_maps_with_negative_values_are_no_ct(pair):
         assert _task_with(pair, values) == "t2_flair"
 
 
-def _task_with(pair, values) -> str:
+def _task_with(pair, values, dtype=np.float32) -> str:
     """The task of the first image with these values in a file whose name tells nothing."""
     path = pair[0].with_name("second.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), nibabel.load(pair[0]).affine), path)
+    nibabel.save(nibabel.Nifti1Image(values.astype(dtype), nibabel.load(pair[0]).affine), path)
     return Case.of({"case": "1", "image": pair[0], "image2": path}).task()[0]
 
 

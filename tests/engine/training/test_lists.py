@@ -37,6 +37,17 @@ def test_pairs_in_the_other_order_are_told(tmp_path, strict, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("key", ["validation", "val"])
+def test_pairs_for_validation_that_are_not_read_are_told(tmp_path, key, recwarn):
+    write_phantom_pair(tmp_path, size=32)
+    pairs = [{"image": "mri.png", "image2": "ct.png", "case": "a"}]
+    (tmp_path / "list.json").write_text(json.dumps({"training": pairs, "testing": pairs, key: pairs}))
+    pair_datalist("nowhere", "ct_mri", tmp_path / "list.json")
+    assert not recwarn.list
+    with pytest.warns(FusionWarning, match=f"its pairs under '{key}' are not read: .* of those under 'training'"):
+        pair_datalist("nowhere", "ct_mri", tmp_path / "list.json", section="training")
+
+
 def test_any_other_folder_is_read_by_name(tmp_path):
     for folder in ("MRI", "CT"):
         (tmp_path / folder).mkdir()
@@ -67,6 +78,19 @@ def test_held_out_pairs_are_apart(count):
     assert len(validation) == -(-count // 5)
     assert sorted(entry["case"] for entry in train + validation) == list(range(count))
     assert training_datalist(entries, "training", 0.2, False) == entries
+
+
+def test_a_pair_that_is_validated_under_one_name_and_trained_on_under_another_is_told(tmp_path, recwarn):
+    entries = [{"case": str(n), "image": str(tmp_path / f"{n}_t2"), "image2": f"{n}_flair"} for n in range(5)]
+    entries.append({**entries[0], "case": "again"})
+    with pytest.warns(FusionWarning, match=r"1 of 3 training pairs have an image that is validated, too \(again\)"):
+        trained = training_datalist(entries, "training", 0.5, True)
+    assert [pair["case"] for pair in trained] == ["1", "3", "again"]
+    recwarn.clear()
+    assert [pair["case"] for pair in training_datalist(entries, "validation", 0.5, True)] == ["0", "2", "4"]
+    assert training_datalist(entries, "training", 0.5, False) == entries
+    training_datalist(entries[:-1], "training", 0.5, True)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -1])
@@ -135,6 +159,21 @@ def test_heads_that_the_list_does_not_have_are_refused():
             training_datalist(pairs, "validation", 0.1, True, val_heads=named)
     with pytest.raises(FusionInputError, match="no name of a case is longer"):
         training_datalist([{"case": "7"}, {"case": "9"}], "training", 0.1, True, val_heads=["7"])
+
+
+def test_a_folder_without_any_file_of_a_split_is_told_as_one(tmp_path):
+    (tmp_path / "split.json").write_text(json.dumps({"training": [{"image": "a/t2.png", "image2": "a/flair.png"}] * 2}))
+    told = (
+        r"dataset_dir .*own: expected a folder with the files that split.json lists, found none of them; for pairs of"
+    )
+    (tmp_path / "own").mkdir()
+    with pytest.raises(FusionInputError, match=told):
+        pair_datalist(tmp_path / "own", "t2_flair", split=str(tmp_path / "split.json"), section="training")
+    write_phantom_pair(tmp_path / "own" / "1", size=32)
+    named = {"training": [{"image": "1/mri.png", "image2": "1/ct.png"}, {"image": "2/mri.png", "image2": "2/ct.png"}]}
+    (tmp_path / "split.json").write_text(json.dumps(named))
+    with pytest.raises(FusionInputError, match="split.json, entry 2, image: expected a file, found no such file"):
+        pair_datalist(tmp_path / "own", "ct_mri", split=str(tmp_path / "split.json"), section="training")
 
 
 def test_a_run_of_pairs_without_a_split_is_refused(tmp_path):

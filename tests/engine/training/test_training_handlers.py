@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
 from PIL import Image
 from torch import nn
 
@@ -137,19 +138,25 @@ def test_weights_that_are_gone_are_written_when_a_training_is_resumed(tmp_path, 
         assert all(torch.equal(weights[name], value) for name, value in saved["average"]["module"].items())
 
 
-def test_weights_that_are_not_finite_are_not_kept(tmp_path):
+@pytest.mark.parametrize("event", [IterationEvents.MODEL_COMPLETED, Events.ITERATION_COMPLETED])
+def test_weights_that_are_not_finite_are_neither_kept_nor_validated(tmp_path, event):
     make_trainer(tmp_path, 1).run()
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
     trainer = make_trainer(tmp_path, 3, resume=True)
 
-    @trainer.on(Events.ITERATION_COMPLETED)
+    rates = []
+
+    @trainer.on(event)
     def diverge(engine):
         if engine.state.iteration == 6:
             engine.network[0].bias.data.fill_(torch.nan)
+            rates.append(engine.optimizer.param_groups[0]["lr"])
 
     with pytest.raises(FusionInputError, match="weights after epoch 2: expected finite numbers, found NaN"):
         trainer.run()
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")} == before
+    if event is IterationEvents.MODEL_COMPLETED:  # the epoch does not end, so that nothing validates them
+        assert rates == [trainer.optimizer.param_groups[0]["lr"]]
 
 
 def test_a_damaged_checkpoint_is_not_resumed(tmp_path):
@@ -311,5 +318,8 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
     failed.add_event_handler(Events.ITERATION_COMPLETED, lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         failed.run()
+    assert tmp_path.resolve() not in checkpoints._held
+    unlocked = code.replace("LOCK_EX", "LOCK_EX | fcntl.LOCK_NB")
+    subprocess.run([sys.executable, "-c", unlocked, tmp_path], input="\n", text=True, check=True, capture_output=True)
     make_trainer(tmp_path, 1).run()  # what failed here holds nothing, and neither does what ended
     assert tmp_path.resolve() not in checkpoints._held

@@ -27,6 +27,7 @@ TELLING = {
     "FrameReferenceTime": ((30000.0, 30300.0, 30600.0), "FrameReferenceTime=30300"),
     "AcquisitionTime": (("120000", "120010", "120020"), "AcquisitionTime=120010"),
     "TemporalPositionIdentifier": ((1, 2, 3), "TemporalPositionIdentifier=2"),
+    "SliceThickness": ((3.0, 6.0), "SliceThickness=6"),
     "StackID": (("1", "2"), "StackID=2"),
 }
 
@@ -78,6 +79,18 @@ def test_directions_without_a_mark_leave_the_rest_to_be_chosen(make_series):
         read_image(f"{folder}::DiffusionBValue=800")
 
 
+@pytest.mark.parametrize("directions", [1, 3])
+def test_a_trace_without_a_b_value_is_told_from_the_images_it_was_made_of(make_series, directions):
+    for part, value in enumerate((0.0, *(1000.0,) * directions)):
+        add(make_series, 3, part, DiffusionBValue=value)
+    folder = add(make_series, 3, 4)
+    short = [row.split for row in open_study(folder).series if not row.problem]
+    assert short == [
+        f"DiffusionBValue={value}" for value in (["0", "1000", "none"] if directions == 1 else ["0", "none"])
+    ]
+    assert read_image(f"{folder}::DiffusionBValue=none")[0][0, 0].tolist() == [400, 401, 402]
+
+
 def test_time_points_whose_slices_have_times_of_their_own(make_series):
     for part in range(3):
         folder = add(
@@ -96,6 +109,19 @@ def test_jitter_of_one_contrast_is_no_contrast(make_series, low, high):
     (row,) = open_study(folder).series
     assert len(row.slices) == 6 and not row.warnings and not row.split
     assert open_study(folder).choose(f"EchoTime={low}") is not None
+
+
+def test_two_reconstructions_of_other_thickness_are_two_whole_stacks(make_series):
+    def thin(number, made):
+        made.ImagePositionPatient = [*made.ImagePositionPatient[:2], 30 + number]
+
+    add(make_series, 4, 0, SliceThickness=2)
+    folder = add(make_series, 7, 1, edit=thin, SliceThickness=1)
+    rows = open_study(folder).series
+    assert [(row.split, len(row.slices), row.problem, row.warnings) for row in rows] == [
+        ("SliceThickness=1", 7, "", []),
+        ("SliceThickness=2", 4, "", []),
+    ]
 
 
 def test_slabs_of_one_stack_stay_together_with_a_warning(make_series):
