@@ -98,7 +98,9 @@ class CTNoise:
 
 def _shown(plane: Tensor) -> Tensor:
     """Tell, 1 or 0, where (H, W) lies inside of the range, 2 pixels away from regions that do not."""
-    dark, bright = ((plane <= DARK).float()[None, None], (plane >= BRIGHT).float()[None, None])
+    corners = (plane[0, 0], plane[0, -1], plane[-1, 0], plane[-1, -1])  # of what fills the outside, such as 0 HU
+    outside = torch.stack([plane <= DARK, *(plane == corner for corner in corners)]).any(0)
+    dark, bright = (outside.float()[None, None], (plane >= BRIGHT).float()[None, None])
     bone = bright * (window_sums(bright, [[1.0, 1.0]] * 2) >= LINE)
     return 1 - dilated(torch.maximum(opened(dark, 3), bone), 5)[0, 0]
 

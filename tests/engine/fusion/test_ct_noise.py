@@ -46,6 +46,13 @@ def test_tissue_is_no_noise(seed):
     assert measured(slope.contiguous()) is None, "a shading"
 
 
+def test_what_fills_the_outside_of_a_ct_does_not_hide_its_noise():
+    pair, _, brain = head(1, 8.0, 0.8)
+    alone = measured(pair[None])
+    pair[1][torch.from_numpy(~brain)] = 0.15  # 0 HU in a window that begins below it
+    torch.testing.assert_close(measured(pair[None]), alone, rtol=0.1, atol=0)
+
+
 def test_noise_is_known_of_a_ct_in_hu_alone(tmp_path):
     generator = torch.Generator().manual_seed(0)
     pair = (0.4 + 0.1 * torch.randn(1, 2, 64, 64, generator=generator)).clamp(0, 1)
