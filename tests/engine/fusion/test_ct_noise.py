@@ -46,6 +46,14 @@ def test_tissue_is_no_noise(seed):
     assert measured(slope.contiguous()) is None, "a shading"
 
 
+def test_each_slice_has_its_own_noise():
+    pairs = torch.stack([head(1, noise, 0.8)[0] for noise in (2.0, 2.0, 2.0, 8.0)], 1)[None]
+    noise = CTNoise.of(known(pairs), pairs)
+    assert noise is not None
+    shown = [float(noise(pairs[:, :, number])[1].max()) * 80 for number in (0, 3)]
+    assert shown[0] < 2 and shown[1] == pytest.approx(8, rel=0.2)
+
+
 def test_what_fills_the_outside_of_a_ct_does_not_hide_its_noise():
     pair, _, brain = head(1, 8.0, 0.8)
     alone = measured(pair[None])
