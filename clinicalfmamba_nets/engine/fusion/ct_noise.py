@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +21,14 @@ QUIETEST = 0.2  # of the windows lie in tissue that is even
 STRENGTH = 3.0  # times the variance of the noise: what changes less is noise
 DARK, BRIGHT = 0.005, 0.995  # what is beyond is at the ends of the range
 FAR = 4  # pixels between which noise is hardly alike
+LINES = [(0, 2), (2, 0), (2, 2), (2, -2), (1, 2), (1, -2), (2, 1), (2, -1)]  # steps in pixels, downwards and right
+STEPS, SPOTS = 3, (7, 9)  # to both sides: a line is 9 to 15 pixels long and 3 wide; sides of spots in pixels
+DENSER, SPOT = (3.6, 4.4), 1.2  # deviations above which lines count, and count in full; times which spots, fewer, count
+LEAST_DEVIATION = 0.1  # of that of single pixels: the means of lines and spots deviate by no less
 LINE = 3  # bright pixels of 3 x 3, as a thin skull has; fewer are noise
 WHOLE = 132  # of the 162 differences of a window lie inside of the range where it tells the noise
-ENOUGH = 200  # windows that tell the noise
+ENOUGH, OF_SLICE = 200, 1000  # windows that tell the noise, and that of a slice; of fewer it is that of all slices
+MEDIAN = 0.6745  # of the absolute values of normal noise of deviation 1
 BINS, LOUDEST = 1 << 16, 0.1  # of the histogram of their variances, which ends at the second
 
 
@@ -34,13 +40,16 @@ class CTNoise:
     edges then shows the noise of the CT where the MR shows a lesion. So the shares of the sources are decided without
     it, and mix the images as they are.
 
-    The noise is the standard deviation in 9 x 9 pixels that a fifth of the windows lie below. It is taken away by the
-    local linear minimum mean square error filter (Lee, IEEE TPAMI 1980), the lines of all windows that hold a pixel
-    averaged (as in the guided filter of He, Sun and Tang, IEEE TPAMI 2013). Regions beyond the ends of the range, bone
-    and air, count in neither, nor do the two pixels next to them. Source: ours, of these two.
+    The noise is the standard deviation in 9 x 9 pixels that a fifth of the windows of a slice lie below. It is taken
+    away by the local linear minimum mean square error filter (Lee, IEEE TPAMI 1980), the lines of all windows that hold
+    a pixel averaged (as in the guided filter of He, Sun and Tang, IEEE TPAMI 2013). What is too thin or small to stand
+    out in such a window, as a dense artery or blood in a sulcus, is put back: where the mean along one of 8 lines, or
+    of 7 x 7 or 9 x 9 pixels, is denser than the filtered image by more than such means of noise are. Regions beyond the
+    ends of the range, bone and air, count in neither, nor do the two pixels next to them. Source: ours, of these two.
 
     Args:
-        deviations: standard deviation of the noise of each channel, (B, 2), in units of the range; 0 for none.
+        deviations: standard deviation of the noise of each channel, (B, 2), in units of the range, for slices that show
+            too little to tell their own; 0 for none.
 
     Example:
         >>> even = torch.full((1, 2, 32, 32), 0.4)
@@ -61,17 +70,23 @@ class CTNoise:
             slices: the same pairs slice by slice, (B, 2, S, H, W) in [0, 1].
 
         Returns:
-            None where no CT in HU has noise of 2 % of the range or more.
+            None where no slice of a CT in HU has noise of more than 2 % of the range.
         """
         levels = image.meta.get(TISSUE_KEY) if isinstance(image, MetaTensor) else None
         if levels is None:
             return None
         levels = torch.as_tensor(levels).reshape(-1, 2, 2).expand(len(slices), 2, 2)
         deviations = torch.zeros(len(slices), 2)
+        loudest = 0.0
         for number, channel in (levels[..., 0] > 0).nonzero().tolist():
-            deviations[number, channel] = _deviation(slices[number, channel].float())
-        deviations *= ((deviations - LEAST) / (FULL - LEAST)).clamp(0, 1)
-        return cls(deviations) if bool(deviations.any()) else None
+            counts = torch.zeros(BINS, dtype=torch.float64, device=slices.device)
+            for plane in slices[number, channel]:
+                of_slice = _variances(plane.float())
+                loudest = max(loudest, _quietest(of_slice, OF_SLICE))
+                counts += of_slice
+            deviations[number, channel] = _quietest(counts, ENOUGH)
+            loudest = max(loudest, float(deviations[number, channel]))
+        return cls(deviations) if loudest > LEAST else None
 
     def __call__(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Take the noise of pairs (B, 2, H, W) in [0, 1] away.
@@ -82,15 +97,21 @@ class CTNoise:
         """
         quiet, noise = image.clone(), torch.zeros_like(image)
         for number, channel in self.deviations.nonzero().tolist():
-            deviation, plane = float(self.deviations[number, channel]), image[number, channel].float()
-            quiet[number, channel], even = _without(plane, STRENGTH * deviation**2)
+            plane = image[number, channel].float()
+            deviation = _quietest(_variances(plane), OF_SLICE) or float(self.deviations[number, channel])
+            deviation *= min(max((deviation - LEAST) / (FULL - LEAST), 0.0), 1.0)
+            if deviation == 0:
+                continue
+            quiet[number, channel], even = _without(plane, deviation)
             noise[number, channel] = deviation * even
         return quiet, noise
 
 
 def _shown(plane: Tensor) -> Tensor:
     """Tell, 1 or 0, where (H, W) lies inside of the range, 2 pixels away from regions that do not."""
-    dark, bright = ((plane <= DARK).float()[None, None], (plane >= BRIGHT).float()[None, None])
+    corners = (plane[0, 0], plane[0, -1], plane[-1, 0], plane[-1, -1])  # of what fills the outside, such as 0 HU
+    outside = torch.stack([plane <= DARK, *(plane == corner for corner in corners)]).any(0)
+    dark, bright = (outside.float()[None, None], (plane >= BRIGHT).float()[None, None])
     bone = bright * (window_sums(bright, [[1.0, 1.0]] * 2) >= LINE)
     return 1 - dilated(torch.maximum(opened(dark, 3), bone), 5)[0, 0]
 
@@ -107,16 +128,18 @@ def _moments(plane: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (square - mean * mean).clamp_min_(0)
 
 
-def _deviation(slices: Tensor) -> float:
-    """Return the standard deviation of the noise of (S, H, W); 0 where hardly any window tells it."""
-    counts = torch.zeros(BINS, dtype=torch.float64, device=slices.device)
-    for plane in slices:
-        shown = _shown(plane)
-        squares, count = window_sums(_bends(plane, shown, 0) + _bends(plane, shown, 1), [WINDOW, WINDOW])
-        variances = (squares / count.clamp_min(1))[count >= WHOLE]
-        counts += torch.histc(variances.clamp_max_(LOUDEST), BINS, 0, LOUDEST)
+def _variances(plane: Tensor) -> Tensor:
+    """Count the variances of the noise in the windows of (H, W), (BINS,) float64, where they tell it."""
+    shown = _shown(plane)
+    squares, count = window_sums(_bends(plane, shown, 0) + _bends(plane, shown, 1), [WINDOW, WINDOW])
+    variances = (squares / count.clamp_min(1))[count >= WHOLE]
+    return torch.histc(variances.clamp_max_(LOUDEST), BINS, 0, LOUDEST).double()
+
+
+def _quietest(counts: Tensor, enough: int) -> float:
+    """Return the standard deviation that a fifth of the counted variances lie below; 0 where too few are."""
     quiet = counts.cumsum(0)
-    if quiet[-1] < ENOUGH:
+    if quiet[-1] < enough:
         return 0.0
     place = int(torch.searchsorted(quiet, QUIETEST * quiet[-1]))
     return math.sqrt((place + 0.5) * LOUDEST / BINS)
@@ -136,10 +159,42 @@ def _bends(plane: Tensor, shown: Tensor, axis: int) -> Tensor:
     return pad(torch.stack([squares * inside, inside]), (0, 0, FAR, FAR) if axis == 0 else (FAR, FAR))
 
 
-def _without(plane: Tensor, noise: float) -> tuple[Tensor, Tensor]:
-    """Return (H, W) without noise of a variance, and how far it is even there, from 0 to 1."""
-    shown = _shown(plane)
+def _without(plane: Tensor, deviation: float) -> tuple[Tensor, Tensor]:
+    """Return (H, W) without noise of a standard deviation, and how far it is even there, from 0 to 1."""
+    shown, noise = _shown(plane), STRENGTH * deviation**2
     mean, variance = _moments(plane, shown)
     slope = (1 - noise / variance.clamp_min(noise)).clamp_(0, 1)
     slope, offset = _means(torch.stack([slope, (1 - slope) * mean]), shown)
-    return torch.where(shown > 0, slope * plane + offset, plane).clamp_(0, 1), (1 - slope) * shown
+    quiet = torch.where(shown > 0, slope * plane + offset, plane)
+    denser = _denser(plane - quiet, shown, LEAST_DEVIATION * deviation)
+    return torch.lerp(quiet, plane, denser).clamp_(0, 1), (1 - slope) * (1 - denser) * shown
+
+
+def _denser(rest: Tensor, shown: Tensor, least: float) -> Tensor:
+    """Tell how far (H, W), an image less the filtered one, holds thin or small dense structures, from 0 to 1."""
+    inside = shown > 0
+    if not inside.any():
+        return torch.zeros_like(rest)
+    found = torch.zeros_like(rest)
+    for times, means in _lines_and_spots(rest * shown):
+        deviation = float(means[inside].abs().median()) / MEDIAN
+        found = torch.maximum(found, times * means / max(deviation, least))
+    low, high = DENSER
+    kept = ((found - low) / (high - low)).clamp(0, 1) * shown
+    return dilated(kept[None, None], 5)[0, 0]
+
+
+def _lines_and_spots(plane: Tensor) -> Iterator[tuple[float, Tensor]]:
+    """Give how much the means of (H, W) of all spots, and along each line, count, and the means; the mirror's alike."""
+    for size in SPOTS:
+        yield SPOT, window_sums(plane, [[1.0] * (size // 2 + 1)] * 2) / size**2
+    reach, (rows, columns) = 2 * STEPS, plane.shape
+    small = window_sums(plane, [[1.0, 1.0]] * 2) / 9
+    wide = pad(small, [reach] * 4)
+
+    def moved(down: int, right: int) -> Tensor:
+        return wide[reach + down :, reach + right :][:rows, :columns]
+
+    for down, right in LINES:
+        pairs = (moved(step * down, step * right) + moved(-step * down, -step * right) for step in range(1, STEPS + 1))
+        yield 1.0, sum(pairs, small) / (1 + 2 * STEPS)
