@@ -5,7 +5,8 @@ from __future__ import annotations
 from clinicalfmamba_nets.ops.backends import backend_report, scan_backend
 from clinicalfmamba_nets.ops.gating import gated_norm
 from clinicalfmamba_nets.ops.maps import conv3x3, convolves_maps
-from clinicalfmamba_nets.ops.mixing import refined_shares, refines_shares
+from clinicalfmamba_nets.ops.mixing import refines_shares
+from clinicalfmamba_nets.ops.native import refined_shares
 from clinicalfmamba_nets.ops.permuted import permuted_conv1d_silu, permuted_selective_scan
 from clinicalfmamba_nets.ops.plain import layer_norm, widened
 from clinicalfmamba_nets.ops.recording import recording

@@ -18,6 +18,15 @@ def test_the_table(monkeypatch, capsys):
     assert found["MR darker by .2", "refined"] < 0.5 < found["MR darker by .2", "refined, known"]
 
 
+@pytest.mark.slow
+def test_templates_show_less_of_the_noise_where_it_is_known(monkeypatch, capsys, tmp_path, shared_data):
+    picture = tmp_path / "slice.png"
+    monkeypatch.setattr(sys, "argv", ["noise", "--data", str(shared_data / "vol"), "--picture", str(picture)])
+    main()
+    refined, known = (float(line.split("|")[2]) for line in capsys.readouterr().out.splitlines()[2:])
+    assert known < 0.4 and refined > 0.5 and picture.exists()
+
+
 @pytest.mark.parametrize("name", list(PLACES))
 def test_a_lesion_stands_out_of_its_own_image_alone(name):
     pair, lesions, brain = head(0, 3.0, 0.8)

@@ -81,7 +81,7 @@ class CTNoise:
         for number, channel in (levels[..., 0] > 0).nonzero().tolist():
             counts = torch.zeros(BINS, dtype=torch.float64, device=slices.device)
             for plane in slices[number, channel]:
-                of_slice = _variances(plane.float())
+                of_slice = _variances(plane.float(), _shown(plane))
                 loudest = max(loudest, _quietest(of_slice, OF_SLICE))
                 counts += of_slice
             deviations[number, channel] = _quietest(counts, ENOUGH)
@@ -98,11 +98,12 @@ class CTNoise:
         quiet, noise = image.clone(), torch.zeros_like(image)
         for number, channel in self.deviations.nonzero().tolist():
             plane = image[number, channel].float()
-            deviation = _quietest(_variances(plane), OF_SLICE) or float(self.deviations[number, channel])
+            shown = _shown(plane)
+            deviation = _quietest(_variances(plane, shown), OF_SLICE) or float(self.deviations[number, channel])
             deviation *= min(max((deviation - LEAST) / (FULL - LEAST), 0.0), 1.0)
             if deviation == 0:
                 continue
-            quiet[number, channel], even = _without(plane, deviation)
+            quiet[number, channel], even = _without(plane, shown, deviation)
             noise[number, channel] = deviation * even
         return quiet, noise
 
@@ -128,9 +129,8 @@ def _moments(plane: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (square - mean * mean).clamp_min_(0)
 
 
-def _variances(plane: Tensor) -> Tensor:
+def _variances(plane: Tensor, shown: Tensor) -> Tensor:
     """Count the variances of the noise in the windows of (H, W), (BINS,) float64, where they tell it."""
-    shown = _shown(plane)
     squares, count = window_sums(_bends(plane, shown, 0) + _bends(plane, shown, 1), [WINDOW, WINDOW])
     variances = (squares / count.clamp_min(1))[count >= WHOLE]
     return torch.histc(variances.clamp_max_(LOUDEST), BINS, 0, LOUDEST).double()
@@ -159,9 +159,9 @@ def _bends(plane: Tensor, shown: Tensor, axis: int) -> Tensor:
     return pad(torch.stack([squares * inside, inside]), (0, 0, FAR, FAR) if axis == 0 else (FAR, FAR))
 
 
-def _without(plane: Tensor, deviation: float) -> tuple[Tensor, Tensor]:
+def _without(plane: Tensor, shown: Tensor, deviation: float) -> tuple[Tensor, Tensor]:
     """Return (H, W) without noise of a standard deviation, and how far it is even there, from 0 to 1."""
-    shown, noise = _shown(plane), STRENGTH * deviation**2
+    noise = STRENGTH * deviation**2
     mean, variance = _moments(plane, shown)
     slope = (1 - noise / variance.clamp_min(noise)).clamp_(0, 1)
     slope, offset = _means(torch.stack([slope, (1 - slope) * mean]), shown)

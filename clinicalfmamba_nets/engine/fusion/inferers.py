@@ -15,8 +15,8 @@ from torch import Tensor
 
 from clinicalfmamba_nets.engine.fusion.boxes import GRID, Background, Box, box_around, head_mask, inside
 from clinicalfmamba_nets.engine.fusion.even_weights import level_weights_
+from clinicalfmamba_nets.engine.fusion.pairs_as_seen import SeenPairs
 from clinicalfmamba_nets.engine.fusion.refinement import Refinement
-from clinicalfmamba_nets.engine.fusion.seen_pairs import SeenPairs
 from clinicalfmamba_nets.engine.fusion.shares import mixed_by_shares, mixes
 from clinicalfmamba_nets.engine.fusion.white_bone import WhiteBone
 from clinicalfmamba_nets.engine.run.progress_bar import fusing_bar

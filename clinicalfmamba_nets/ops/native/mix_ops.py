@@ -41,7 +41,7 @@ def refined_shares(
     weights: Mapping[str, float],
     squares: Tensor | None = None,
 ) -> Tensor:
-    """Shares after the steps of Adam.
+    """Move shares by steps of Adam on a loss of the mix, as `engine.Refinement` tells, in one call for all of them.
 
     Args:
         pair: sources, (B, 2, H, W) float32 in [0, 1] on the CPU; sides are multiples of 8 of at least 16.

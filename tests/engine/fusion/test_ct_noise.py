@@ -10,8 +10,8 @@ from scipy.ndimage import binary_dilation, binary_erosion
 from benchmarks.noise import PLACES, contrast_to_noise, head
 from clinicalfmamba_nets.engine import Refinement, SliceInferer
 from clinicalfmamba_nets.engine.fusion.ct_noise import CTNoise
+from clinicalfmamba_nets.engine.fusion.pairs_as_seen import SeenPairs
 from clinicalfmamba_nets.engine.fusion.pipeline import FusionPipeline
-from clinicalfmamba_nets.engine.fusion.seen_pairs import SeenPairs
 from clinicalfmamba_nets.nets import clinicalfmamba_2d
 from clinicalfmamba_nets.transforms import WindowIntensityPair
 
