@@ -19,7 +19,8 @@ from clinicalfmamba_nets.functional.ranges import value_text
 from clinicalfmamba_nets.functional.voi import apply_curve, sample_values
 from clinicalfmamba_nets.io import printable
 from clinicalfmamba_nets.spatial.grids import PATIENT, has_sides
-from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, shown, source_modality
+from clinicalfmamba_nets.transforms.limits import Limits, choose_limits, range_text, shown, source_modality
+from clinicalfmamba_nets.transforms.matched_levels import TASKS, match_levels
 from clinicalfmamba_nets.transforms.misfit import information_of, measure_fit
 from clinicalfmamba_nets.transforms.notes import add_notes
 from clinicalfmamba_nets.transforms.restore import (
@@ -42,7 +43,8 @@ class WindowIntensityPair(InvertibleTransform):
     A CT in HU is shown in the brain window (center 40, width 80; bone above it is white), an MR from its background to
     the 99.5 percentile of what is not background, PET and SPECT from 0 to the 99.9 percentile of the head (PET in SUVbw
     where the file allows it), 8-bit images and values in [0, 1], which somebody has windowed already, from their least
-    to their greatest value. Limits come from the whole image or series, never from a slice. NaN counts as background.
+    to their greatest value. Of T2 with FLAIR the range of the brighter brain is then moved (`match_levels`).
+    Limits come from the whole image or series, never from a slice. NaN counts as background.
 
     What an image is, is read from `meta["sources"]` (see `LoadImagePair`), else from `task`. Recorded in the meta:
     `intensity_scale` (float64, (2, 2): least and greatest value), `intensity_curve` (float64, (2, 4, 2)) where a curve
@@ -132,11 +134,12 @@ class WindowIntensityPair(InvertibleTransform):
         sources = pair_sources(meta, len(values))
         samples = [sample_values(plane) for plane in values]
         heads = [shown(samples[0])] * len(samples)
-        covered = meta.get(COVERED_KEY)
+        together, covered = samples, meta.get(COVERED_KEY)
         if covered is not None and bool(covered.any()):  # elsewhere the second image repeats its edge
             inside = sample_values(torch.as_tensor(covered, device=values.device))
-            samples[1:], heads[1:] = [one[inside] for one in samples[1:]], [one[inside] for one in heads[1:]]
-        return [
+            together = [one[inside] for one in samples]
+            samples[1:], heads[1:] = together[1:], [one[inside] for one in heads[1:]]
+        found = [
             choose_limits(
                 values[channel],
                 samples[channel],
@@ -148,6 +151,11 @@ class WindowIntensityPair(InvertibleTransform):
             )
             for channel, source in enumerate(sources)
         ]
+        if self.task in TASKS and all("percentile without" in limits.name for limits in found):
+            found = match_levels(found, together, [shown(sample) for sample in together])
+        for limits, sample, head, source in zip(found, samples, heads, sources, strict=True):
+            limits.text = range_text(limits, sample, head, source)
+        return found
 
 
 def as_pair(img: Any) -> MetaTensor:

@@ -207,7 +207,6 @@ def choose_limits(
     low, high = limits.ends
     if not high > low:
         limits.knots = linear_knots(low, low)
-    limits.text = _text(limits, sample, head, modality if hu or source.get("modality") else "")
     return limits
 
 
@@ -318,7 +317,15 @@ def _tell_suv(limits: Limits, voi: VOI, source: Mapping[str, Any], modality: str
         limits.notes.append(f"no SUV: {reason}")
 
 
-def _text(limits: Limits, sample: Tensor, head: Tensor, modality: str) -> str:
+def range_text(limits: Limits, sample: Tensor, head: Tensor, source: Mapping[str, Any]) -> str:
+    """Return a range in words, for notes, captions and records.
+
+    Args:
+        limits: the range.
+        sample: as in `choose_limits`.
+        head: as in `choose_limits`.
+        source: an entry of `meta["sources"]`.
+    """
     low, high = (limit * limits.factor for limit in limits.ends)
     unit = f" {limits.unit}" if limits.unit else ""
     words = (
@@ -330,4 +337,5 @@ def _text(limits: Limits, sample: Tensor, head: Tensor, modality: str) -> str:
     above = 100 * float((inside > limits.ends[1]).float().mean())
     if limits.name.startswith(("window", "range")):
         words += f", {above:.{0 if above >= 1 else 1}f} % of the head above it"
-    return f"{modality}: {words}" if modality else words
+    known = limits.unit == "HU" or source.get("modality")
+    return f"{limits.modality}: {words}" if known and limits.modality else words
