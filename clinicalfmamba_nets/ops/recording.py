@@ -44,6 +44,19 @@ def traced() -> bool:
         return torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export()
 
 
+def records_loops() -> bool:
+    """Tell whether TorchScript that keeps loops is scripted or traced, for inference alone.
+
+    Returns:
+        True while such a program is recorded, and in it.
+
+    Example:
+        >>> records_loops()
+        False
+    """
+    return (torch.jit.is_scripting() or traced()) and not torch.is_grad_enabled()
+
+
 def exports_loops() -> bool:
     """Tell whether torch.export is watching and can record a loop over a length that it does not know.
 
