@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clinicalfmamba_nets.ops.exported import scan_exported
 from clinicalfmamba_nets.ops.in_turn import scan_in_turn
 from clinicalfmamba_nets.ops.recording import exports_loops, recording, records_loops
 
@@ -18,39 +19,6 @@ from clinicalfmamba_nets.ops.recording import exports_loops, recording, records_
 RECORDED_CHUNK = 8
 # A trace cannot loop over a length it does not know: it always takes this many doublings, enough for 262,144 tokens.
 TRACED_DOUBLINGS = 12
-# A graph of torch.export loops over chunks of this many tokens, which are in it one by one.
-EXPORTED_CHUNK = 16
-
-
-def _scan_exported(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = EXPORTED_CHUNK
-) -> tuple[Tensor, Tensor]:
-    """As :func:`scan_tokens`, for a graph of torch.export: its loop is torch's own operator for a recurrence."""
-    from torch._higher_order_ops.scan import scan
-
-    groups, length, channels = u.shape
-    rate = A.transpose(1, 2).contiguous()  # (G, N, D)
-    chunks = (length + chunk - 1) // chunk + 1  # a count of 1 would be recorded as a constant
-    pad = chunks * chunk - length
-
-    def cut(x: Tensor) -> Tensor:  # (G, L, X) -> (chunks, T, G, X); padded tokens have delta 0: they keep the state
-        return F.pad(x.transpose(0, 1), [0, 0, 0, 0, 0, pad]).reshape(chunks, chunk, groups, x.shape[2])
-
-    def step(state: Tensor, tokens: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        delta, driven, into, out_of = tokens
-        decays = torch.exp(delta.unsqueeze(2) * rate).unbind(0)  # (G, N, D) for each token
-        inputs, out_of_each = (into * driven.unsqueeze(2)).unbind(0), out_of.unbind(0)
-        outputs = []
-        for t in range(chunk):
-            state = torch.addcmul(inputs[t], decays[t], state)
-            outputs.append(torch.matmul(out_of_each[t], state))
-        return state, torch.cat(outputs, dim=1)
-
-    delta, driven = cut(delta), cut(delta * u)
-    tokens = delta, driven, cut(B).unsqueeze(4), cut(C).unsqueeze(3)
-    last, y = scan(step, torch.zeros_like(rate), tokens)  # (chunks, G, T, D)
-    y = y.transpose(0, 1).reshape(groups, chunks * chunk, channels)[:, :length]
-    return y, last.transpose(1, 2)
 
 
 def scan_tokens(
@@ -89,6 +57,9 @@ def scan_tokens(
         ((2, 40, 3), (2, 3, 4))
     """
     if records_loops():
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if exports_loops():
+                return scan_exported(u, delta, A, B, C, D, delta_softplus)
         return scan_in_turn(u, delta, A, B, C, D, delta_softplus)
     if delta_softplus:
         delta = F.softplus(delta)
@@ -100,9 +71,6 @@ def _scan_chunks(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int, recorded_chunk: int
 ) -> tuple[Tensor, Tensor]:
     """As :func:`scan_tokens`, with positive time steps and without skip."""
-    if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
-        if exports_loops():
-            return _scan_exported(u, delta, A, B, C)
     groups, length, channels = u.shape
     block = 1
     if recording():

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.chunked import scan_tokens
+from clinicalfmamba_nets.ops.exported import conv1d_silu_exported
 from clinicalfmamba_nets.ops.in_turn import conv1d_silu_in_turn
-from clinicalfmamba_nets.ops.recording import records_loops
+from clinicalfmamba_nets.ops.recording import exports_loops, records_loops
 
 
 def widened(x: Tensor) -> Tensor:
@@ -79,23 +80,29 @@ def selective_scan_plain(
 def conv1d_silu_plain(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     """The convolution of :func:`clinicalfmamba_nets.ops.permuted_conv1d_silu`, a map for each tap."""
     x, weight, bias, x_proj = widened(x), widened(weight), widened(bias), widened(x_proj)
-    streams, batch, length, channels = x.shape
-    directions, width = weight.shape[1], weight.shape[3]
+    width = weight.shape[3]
     taps = weight.permute(3, 0, 1, 2)[:, :, :, None, None].contiguous()  # (W, S, K, 1, 1, D)
     steps = F.pad(order + 1, [width - 1, 0])  # (K, W - 1 + L): the token at 0 is the zero in front of each direction
-    x, offset = F.pad(x, [0, 0, 1, 0]), bias[:, :, None, None, :]
-    if records_loops():
-        u = conv1d_silu_in_turn(x, taps, offset, steps)
-    else:
-        x = x.index_select(2, steps.flatten()).view(streams, batch, directions, width - 1 + length, channels)
-        x = x.transpose(1, 2)  # (S, K, B, W - 1 + L, D)
-        y = offset
-        for tap in range(width):
-            y = torch.addcmul(y, taps[tap], x[:, :, :, tap : tap + length])
-        u = F.silu(y)
+    u = _convolved(F.pad(x, [0, 0, 1, 0]), taps, bias[:, :, None, None, :], steps)
     if x_proj.shape[2] == 0:
         return u, u[..., :0]
     return u, torch.matmul(u, x_proj.transpose(-1, -2).unsqueeze(2))
+
+
+def _convolved(x: Tensor, taps: Tensor, bias: Tensor, steps: Tensor) -> Tensor:
+    """SiLU of the convolution along the directions; see :func:`clinicalfmamba_nets.ops.in_turn.conv1d_silu_in_turn`."""
+    if records_loops():
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if exports_loops():
+                return conv1d_silu_exported(x, taps, bias, steps)
+        return conv1d_silu_in_turn(x, taps, bias, steps)
+    width, directions = taps.shape[0], steps.shape[0]
+    x = x.index_select(2, steps.flatten()).view(x.shape[0], x.shape[1], directions, steps.shape[1], x.shape[3])
+    x, length = x.transpose(1, 2), steps.shape[1] - width + 1  # (S, K, B, W - 1 + L, D)
+    y = bias
+    for tap in range(width):
+        y = torch.addcmul(y, taps[tap], x[:, :, :, tap : tap + length])
+    return F.silu(y)
 
 
 def permuted_scan_plain(

@@ -45,22 +45,28 @@ def traced() -> bool:
 
 
 def records_loops() -> bool:
-    """Tell whether TorchScript that keeps loops is scripted or traced, for inference alone.
+    """Tell whether a graph for inference alone is recorded that holds loops: TorchScript, or one of torch.export.
 
     Returns:
-        True while such a program is recorded, and in it.
+        True while such a graph is recorded, and within TorchScript.
 
     Example:
         >>> records_loops()
         False
     """
-    return (torch.jit.is_scripting() or traced()) and not torch.is_grad_enabled()
+    if torch.is_grad_enabled():
+        return False
+    if torch.jit.is_scripting():
+        return True
+    else:  # noqa: RET505  (TorchScript drops this branch only when it is written as one)
+        return traced() or exports_loops()
 
 
 def exports_loops() -> bool:
     """Tell whether torch.export is watching and can record a loop over a length that it does not know.
 
-    It can in inference, in the versions of torch that this is tested with. Not to be called in TorchScript.
+    It can in inference, in the versions of torch that this is tested with; ONNX knows no loop that writes into memory
+    outside of it. Not to be called in TorchScript.
 
     Returns:
         True while such a graph is recorded.
@@ -69,4 +75,6 @@ def exports_loops() -> bool:
         >>> exports_loops()
         False
     """
-    return LOOPS and torch.compiler.is_exporting() and not torch.is_grad_enabled()
+    if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
+        return False
+    return LOOPS and torch.compiler.is_exporting()
