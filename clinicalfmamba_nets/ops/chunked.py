@@ -7,99 +7,43 @@ chunk is then added to those of its tokens. Every factor is exp(delta A) <= 1, s
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clinicalfmamba_nets.ops.recording import exports_loops, recording, traced
+from clinicalfmamba_nets.ops.exported import scan_exported
+from clinicalfmamba_nets.ops.in_turn import scan_in_turn
+from clinicalfmamba_nets.ops.recording import exports_loops, recording, records_loops
 
 # A recorded graph holds every turn of a loop: its chunks have this many tokens, and this many are linked to a block.
 RECORDED_CHUNK = 8
 # A trace cannot loop over a length it does not know: it always takes this many doublings, enough for 262,144 tokens.
 TRACED_DOUBLINGS = 12
-# TorchScript keeps a loop as a loop: it computes this many decays at once, in numbers that stay in the cache.
-SCRIPTED_NUMBERS = 65536
-# A graph of torch.export loops over chunks of this many tokens, which are in it one by one.
-EXPORTED_CHUNK = 16
-
-
-def _scan_in_turn(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, numbers: int = SCRIPTED_NUMBERS
-) -> tuple[Tensor, Tensor]:
-    """As :func:`scan_tokens`, in inference: chunk after chunk, of a size that stays in the cache.
-
-    Only the state goes from token to token; decays and inputs of a chunk are computed at once, and its outputs are one
-    batched matrix product.
-    """
-    rate = A.transpose(1, 2).contiguous()  # (G, N, D)
-    length, chunk = u.shape[1], min(max(numbers // max(rate.numel(), 1), 4), 32)
-    delta = delta.transpose(0, 1).contiguous()  # (L, G, D)
-    driven = delta * u.transpose(0, 1)
-    into = B.transpose(0, 1).unsqueeze(3).contiguous()  # (L, G, N, 1)
-    out_of = C.transpose(0, 1).unsqueeze(2).contiguous()  # (L, G, 1, N)
-    state = torch.zeros_like(rate)
-    outputs = [driven[:0]]
-    for first in range(0, length, chunk):
-        decay = (delta[first : first + chunk].unsqueeze(2) * rate).exp_()  # (T, G, N, D)
-        states = into[first : first + chunk] * driven[first : first + chunk].unsqueeze(2)
-        for t in range(states.shape[0]):
-            state = states[t].addcmul_(decay[t], state)
-        outputs.append(torch.matmul(out_of[first : first + chunk], states).squeeze(2))
-    return torch.cat(outputs).transpose(0, 1), state.transpose(1, 2)
-
-
-with warnings.catch_warnings():  # torch 2.14 tells every user, at the import, that TorchScript will end
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.simplefilter("ignore", DeprecationWarning)
-    scan_in_turn = torch.jit.script(_scan_in_turn)
-
-
-def _scan_exported(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = EXPORTED_CHUNK
-) -> tuple[Tensor, Tensor]:
-    """As :func:`_scan_in_turn`, for a graph of torch.export: its loop is torch's own operator for a recurrence."""
-    from torch._higher_order_ops.scan import scan
-
-    groups, length, channels = u.shape
-    rate = A.transpose(1, 2).contiguous()  # (G, N, D)
-    chunks = (length + chunk - 1) // chunk + 1  # a count of 1 would be recorded as a constant
-    pad = chunks * chunk - length
-
-    def cut(x: Tensor) -> Tensor:  # (G, L, X) -> (chunks, T, G, X); padded tokens have delta 0: they keep the state
-        return F.pad(x.transpose(0, 1), [0, 0, 0, 0, 0, pad]).reshape(chunks, chunk, groups, x.shape[2])
-
-    def step(state: Tensor, tokens: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        delta, driven, into, out_of = tokens
-        decays = torch.exp(delta.unsqueeze(2) * rate).unbind(0)  # (G, N, D) for each token
-        inputs, out_of_each = (into * driven.unsqueeze(2)).unbind(0), out_of.unbind(0)
-        outputs = []
-        for t in range(chunk):
-            state = torch.addcmul(inputs[t], decays[t], state)
-            outputs.append(torch.matmul(out_of_each[t], state))
-        return state, torch.cat(outputs, dim=1)
-
-    delta, driven = cut(delta), cut(delta * u)
-    tokens = delta, driven, cut(B).unsqueeze(4), cut(C).unsqueeze(3)
-    last, y = scan(step, torch.zeros_like(rate), tokens)  # (chunks, G, T, D)
-    y = y.transpose(0, 1).reshape(groups, chunks * chunk, channels)[:, :length]
-    return y, last.transpose(1, 2)
 
 
 def scan_tokens(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int = 32, recorded_chunk: int = RECORDED_CHUNK
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_softplus: bool = False,
+    chunk: int = 32,
+    recorded_chunk: int = RECORDED_CHUNK,
 ) -> tuple[Tensor, Tensor]:
-    """Selective scan of token-major sequences, without skip, gate or softplus.
+    """Selective scan of token-major sequences, without gate.
 
     Source: arXiv 2312.00752, equation 2; the chunked form is that of a blocked prefix scan.
 
     Args:
         u: inputs, (G, L, D).
-        delta: positive time steps, (G, L, D).
+        delta: positive time steps, (G, L, D), or what softplus makes them of.
         A: negative decay rates, (G, D, N).
         B: input projections, (G, L, N).
         C: output projections, (G, L, N).
+        D: skip weights, (G, D).
+        delta_softplus: take softplus of ``delta``.
         chunk: tokens per chunk.
         recorded_chunk: tokens per chunk, and chunks per block, in a graph that is recorded.
 
@@ -112,11 +56,21 @@ def scan_tokens(
         >>> tuple(y.shape), tuple(last.shape)
         ((2, 40, 3), (2, 3, 4))
     """
-    if (torch.jit.is_scripting() or traced()) and not torch.is_grad_enabled():
-        return scan_in_turn(u, delta, A, B, C)
-    if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
-        if exports_loops():
-            return _scan_exported(u, delta, A, B, C)
+    if records_loops():
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if exports_loops():
+                return scan_exported(u, delta, A, B, C, D, delta_softplus)
+        return scan_in_turn(u, delta, A, B, C, D, delta_softplus)
+    if delta_softplus:
+        delta = F.softplus(delta)
+    y, last = _scan_chunks(u, delta, A, B, C, chunk, recorded_chunk)
+    return y if D is None else torch.addcmul(y, D.unsqueeze(1), u), last
+
+
+def _scan_chunks(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk: int, recorded_chunk: int
+) -> tuple[Tensor, Tensor]:
+    """As :func:`scan_tokens`, with positive time steps and without skip."""
     groups, length, channels = u.shape
     block = 1
     if recording():

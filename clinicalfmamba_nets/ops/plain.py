@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.chunked import scan_tokens
+from clinicalfmamba_nets.ops.exported import conv1d_silu_exported
+from clinicalfmamba_nets.ops.in_turn import conv1d_silu_in_turn
+from clinicalfmamba_nets.ops.recording import exports_loops, records_loops
 
 
 def widened(x: Tensor) -> Tensor:
@@ -59,17 +62,16 @@ def selective_scan_plain(
     width, states = channels // groups, A.shape[1]
     if delta_bias is not None:
         delta = delta + delta_bias.unsqueeze(-1)
-    if delta_softplus:
-        delta = F.softplus(delta)
 
     def tokens(x: Tensor, size: int) -> Tensor:  # (B, G * size, L) -> (B * G, L, size)
         return x.reshape(batch * groups, size, length).transpose(1, 2)
 
     rates = A.reshape(1, groups, width, states).expand(batch, -1, -1, -1).reshape(batch * groups, width, states)
-    y, last = scan_tokens(tokens(u, width), tokens(delta, width), rates, tokens(B, states), tokens(C, states))
+    skip = D if D is None else D.view(1, groups, width).expand(batch, -1, -1).reshape(batch * groups, width)
+    y, last = scan_tokens(
+        tokens(u, width), tokens(delta, width), rates, tokens(B, states), tokens(C, states), skip, delta_softplus
+    )
     y = y.transpose(1, 2).reshape(batch, channels, length)
-    if D is not None:
-        y = y + D.unsqueeze(-1) * u
     if z is not None:
         y = y * F.silu(z)
     return y, last.reshape(batch, channels, states)
@@ -78,17 +80,29 @@ def selective_scan_plain(
 def conv1d_silu_plain(x: Tensor, weight: Tensor, bias: Tensor, x_proj: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     """The convolution of :func:`clinicalfmamba_nets.ops.permuted_conv1d_silu`, a map for each tap."""
     x, weight, bias, x_proj = widened(x), widened(weight), widened(bias), widened(x_proj)
-    streams, batch, length, channels = x.shape
-    directions, width = weight.shape[1], weight.shape[3]
-    x = x.index_select(2, order.flatten()).view(streams, batch, directions, length, channels)
-    x = F.pad(x.transpose(1, 2), [0, 0, width - 1, 0])  # (S, K, B, W - 1 + L, D)
-    y = bias[:, :, None, None, :]
-    for tap in range(width):
-        y = torch.addcmul(y, weight[:, :, None, None, :, tap], x[:, :, :, tap : tap + length])
-    u = F.silu(y)
+    width = weight.shape[3]
+    taps = weight.permute(3, 0, 1, 2)[:, :, :, None, None].contiguous()  # (W, S, K, 1, 1, D)
+    steps = F.pad(order + 1, [width - 1, 0])  # (K, W - 1 + L): the token at 0 is the zero in front of each direction
+    u = _convolved(F.pad(x, [0, 0, 1, 0]), taps, bias[:, :, None, None, :], steps)
     if x_proj.shape[2] == 0:
         return u, u[..., :0]
     return u, torch.matmul(u, x_proj.transpose(-1, -2).unsqueeze(2))
+
+
+def _convolved(x: Tensor, taps: Tensor, bias: Tensor, steps: Tensor) -> Tensor:
+    """SiLU of the convolution along the directions; see :func:`clinicalfmamba_nets.ops.in_turn.conv1d_silu_in_turn`."""
+    if records_loops():
+        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
+            if exports_loops():
+                return conv1d_silu_exported(x, taps, bias, steps)
+        return conv1d_silu_in_turn(x, taps, bias, steps)
+    width, directions = taps.shape[0], steps.shape[0]
+    x = x.index_select(2, steps.flatten()).view(x.shape[0], x.shape[1], directions, steps.shape[1], x.shape[3])
+    x, length = x.transpose(1, 2), steps.shape[1] - width + 1  # (S, K, B, W - 1 + L, D)
+    y = bias
+    for tap in range(width):
+        y = torch.addcmul(y, taps[tap], x[:, :, :, tap : tap + length])
+    return F.silu(y)
 
 
 def permuted_scan_plain(
@@ -99,18 +113,27 @@ def permuted_scan_plain(
     D, delta_bias = widened(D), widened(delta_bias)
     streams, directions, batch, length, channels = u.shape
     groups = streams * directions * batch
-    delta, B, C = time_steps(projected, dt_weight, A.shape[3])
-    delta = F.softplus(delta + delta_bias[:, :, None, None, :])
-    rates = A[:, :, None].expand(-1, -1, batch, -1, -1).reshape(groups, channels, A.shape[3])
+    steps, B, C = projected.split([dt_weight.shape[3], A.shape[3], A.shape[3]], dim=-1)
+    delta = torch.baddbmm(  # (S K, B L, D)
+        delta_bias.flatten(0, 1).unsqueeze(1),
+        steps.flatten(0, 1).flatten(1, 2),
+        dt_weight.flatten(0, 1).transpose(1, 2),
+    )
     y, _ = scan_tokens(
         u.reshape(groups, length, channels),
-        delta.reshape(groups, length, channels),
-        rates,
+        delta.unflatten(1, [batch, length]).flatten(0, 1),
+        _for_each_image(A, batch),
         B.reshape(groups, length, B.shape[4]),
         C.reshape(groups, length, C.shape[4]),
+        _for_each_image(D, batch),
+        delta_softplus=True,
     )
-    y = torch.addcmul(y.view(streams, directions, batch, length, channels), D[:, :, None, None, :], u)
-    return add_at_tokens(y, order)
+    return add_at_tokens(y.view(streams, directions, batch, length, channels), order)
+
+
+def _for_each_image(x: Tensor, batch: int) -> Tensor:
+    """Weights of the directions (S, K, D, ...) once more for every image of a batch: (S K B, D, ...)."""
+    return x.unsqueeze(2).expand([-1, -1, batch] + [-1] * (x.dim() - 2)).flatten(0, 2)
 
 
 def time_steps(projected: Tensor, dt_weight: Tensor, states: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,10 +145,22 @@ def time_steps(projected: Tensor, dt_weight: Tensor, states: int) -> tuple[Tenso
 def add_at_tokens(y: Tensor, order: Tensor) -> Tensor:
     """(S, K, B, L, D) along the directions -> (S, B, L, D), summed at the tokens."""
     back = torch.argsort(order, dim=1)
+    if records_loops():
+        return _sum_rows(y, back)
     total = y[:, 0].index_select(2, back[0])
     for k in range(1, y.shape[1]):
         total = total + y[:, k].index_select(2, back[k])
     return total
+
+
+def _sum_rows(y: Tensor, back: Tensor) -> Tensor:
+    """The sum of :func:`add_at_tokens` in one pass; of y that is (L, S, K, B, D) in memory nothing is copied."""
+    streams, directions, batch, length, channels = y.shape
+    rows = y.permute(3, 0, 1, 2, 4).reshape(-1, channels)
+    groups = torch.arange(streams * directions * batch, device=y.device).view(streams, directions, batch, 1)
+    index = groups + back[:, None] * (streams * directions * batch)  # (S, K, B, L)
+    index = index.permute(0, 2, 3, 1).reshape(-1, directions)
+    return F.embedding_bag(index, rows, mode="sum").view(streams, batch, length, channels)
 
 
 def conv3x3_plain(

@@ -44,10 +44,29 @@ def traced() -> bool:
         return torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export()
 
 
+def records_loops() -> bool:
+    """Tell whether a graph for inference alone is recorded that holds loops: TorchScript, or one of torch.export.
+
+    Returns:
+        True while such a graph is recorded, and within TorchScript.
+
+    Example:
+        >>> records_loops()
+        False
+    """
+    if torch.is_grad_enabled():
+        return False
+    if torch.jit.is_scripting():
+        return True
+    else:  # noqa: RET505  (TorchScript drops this branch only when it is written as one)
+        return traced() or exports_loops()
+
+
 def exports_loops() -> bool:
     """Tell whether torch.export is watching and can record a loop over a length that it does not know.
 
-    It can in inference, in the versions of torch that this is tested with. Not to be called in TorchScript.
+    It can in inference, in the versions of torch that this is tested with; ONNX knows no loop that writes into memory
+    outside of it. Not to be called in TorchScript.
 
     Returns:
         True while such a graph is recorded.
@@ -56,4 +75,6 @@ def exports_loops() -> bool:
         >>> exports_loops()
         False
     """
-    return LOOPS and torch.compiler.is_exporting() and not torch.is_grad_enabled()
+    if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
+        return False
+    return LOOPS and torch.compiler.is_exporting()
