@@ -99,23 +99,37 @@ class VolumeInferer(WholeImageInferer):
         def whole(image: Tensor, network: Callable[..., Tensor]) -> Tensor:
             return super(VolumeInferer, self).__call__(image, self._run(network), *args, **kwargs).to(plain.device)
 
-        to_patient = Turn.to_patient(inputs)
+        def drawn(pair: Tensor, shown: Tensor) -> Tensor:
+            if seen.unchanged:
+                return whole(pair, network)
+            shares = Shares(network)
+            return shares.mixed(pair, whole(shown, shares))
+
+        fused = self._in_box(plain, slices, seen, Turn.to_patient(inputs), drawn)
+        return with_metadata(self._finished(fused, plain, slices, seen, mixing), inputs)
+
+    def _in_box(
+        self,
+        plain: Tensor,
+        slices: UprightSlices,
+        seen: SeenPairs,
+        to_patient: Turn,
+        drawn: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        """Fuse the box of volumes (B, 2, X, Y, Z) around the head, and fill the air outside it."""
         image = to_patient(plain)
         mask = head_mask(image.movedim(4, 2)).movedim(0, 2)
         box = box_around(mask, [self.margin] * 3)
-        pair = inside(image, box).contiguous()
-        if seen.unchanged:
-            part = whole(pair, network)
-        else:
-            shares = Shares(network)
+        pair = shown = inside(image, box).contiguous()
+        if not seen.unchanged:
             shown = inside(to_patient(slices.turn.back(seen.by_slices(slices.turn(plain)))), box).contiguous()
-            part = shares.mixed(pair, whole(shown, shares))
+        part = drawn(pair, shown)
         background = Background()
         background.add(part, pair, ~mask[box].to(plain.device))
         fused = plain.new_zeros([plain.shape[0], part.shape[1], *image.shape[2:]], dtype=torch.float32)
         inside(fused, box).copy_(part)
         background.fill(fused, image, box)
-        return with_metadata(self._finished(to_patient.back(fused), plain, slices, seen, mixing), inputs)
+        return to_patient.back(fused)
 
     def _finished(self, fused: Tensor, plain: Tensor, slices: UprightSlices, seen: SeenPairs, mixing: bool) -> Tensor:
         """Refine and level results (B, 1 or 2, X, Y, Z) of pairs (B, 2, X, Y, Z)."""
