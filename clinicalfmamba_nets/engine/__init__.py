@@ -9,7 +9,9 @@ from typing import Any
 _HOMES = {
     "training.tracked_loss": ("TrackedLoss",),
     "training.averaging": ("AverageHandler", "WeightAverage"),
-    "fusion.inferers": ("SliceInferer", "VolumeInferer", "WholeImageInferer", "prepare_fusion_batch"),
+    "fusion.inferers": ("WholeImageInferer", "prepare_fusion_batch"),
+    "fusion.slice_inferer": ("SliceInferer",),
+    "fusion.volume_inferer": ("VolumeInferer",),
     "fusion.refinement": ("Refinement",),
     "run.workflows": ("find_bundle", "list_bundles", "open_bundle", "read_bundle", "run_bundle"),
     "training.checkpoints": ("TrainingCheckpoint",),

@@ -95,9 +95,9 @@ def test_the_output_lies_where_the_first_volume_lies(infer, pair):
 def test_types_byte_orders_and_scales_are_undone(infer, pair, tmp_path, dtype, order, slope, name):
     volume = brain_volumes(SHAPE)["t2"] * (0.2 if dtype is np.uint8 else 1)
     first = nibabel.load(save(tmp_path / name, volume, dtype=dtype, order=order, slope=slope))
-    wanted = infer(*pair).get_fdata() / 1000  # of the same content
+    wanted = infer(*pair, refine=False).get_fdata() / 1000  # of the same content; refined, its roundings would tell
     shutil.rmtree(tmp_path / "out")
-    fused = infer(tmp_path / name, pair[1])
+    fused = infer(tmp_path / name, pair[1], refine=False)
     assert fused.get_data_dtype().newbyteorder("=") == np.dtype(dtype)
     assert (fused.dataobj.slope, fused.dataobj.inter) == (first.dataobj.slope, first.dataobj.inter)
     span = np.asarray(first.dataobj, float)
@@ -174,11 +174,30 @@ def test_only_the_head_is_computed():
     assert seen == [(16, 18, 16)]  # two voxels of blur on both sides, then four margins at least
 
 
+def test_shares_are_refined_unless_told_otherwise(infer, pair, tmp_path):
+    refined = np.asarray(infer(*pair).dataobj, float)
+    shutil.rmtree(tmp_path / "out")
+    alone = np.asarray(infer(*pair, refine=False).dataobj, float)
+    assert np.abs(refined - alone).max() > 0.05 * alone.max()
+
+
+@pytest.mark.parametrize("task", ["t2_flair", "ct_mri", "spect_mri", "pet_mri", "t2_flair_planar"])
+def test_every_task_has_weights_of_the_refinement(task):
+    inferer = open_bundle("fusion_3d", overrides={"task": task}).parser.get_parsed_content("inferer")
+    assert isinstance(inferer, VolumeInferer) and inferer.refinement.steps == 48
+    plain = open_bundle("fusion_3d", overrides={"task": task, "refine": False}).parser.get_parsed_content("inferer")
+    assert plain.refinement is None
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
-    [({"mode": "windows"}, "mode: expected window or whole"), ({"overlap": 1.0}, "overlap: expected a share")],
+    [
+        ({"refine": "yes"}, "refine'?: expected true or false"),
+        ({"mode": "windows"}, "mode: expected window or whole"),
+        ({"overlap": 1.0}, "overlap: expected a share"),
+    ],
 )
-def test_bad_settings_of_the_windows(infer, pair, given, told):
+def test_bad_settings_of_the_inferer(infer, pair, given, told):
     with pytest.raises(FusionInputError, match=told):
         infer(*pair, **given)
 

@@ -31,13 +31,22 @@ class SeenPairs:
         """Tell of pairs with their meta, (B, 2, *spatial), and the same slice by slice, (B, 2, S, H, W)."""
         return cls(CTNoise.of(image, slices), WhiteBone.of(image))
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether pairs are seen as they are."""
+        return self == SeenPairs()
+
     def mixed_by(self, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Return what mixes pairs as they are by the shares that a network gives to them as they are seen."""
-        return network if self == SeenPairs() else mixed_by_shares(network, self)
+        return network if self.unchanged else mixed_by_shares(network, self)
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return pairs (B, 2, H, W) without noise and with white bone."""
         return self.by_refinement(image).white
+
+    def by_slices(self, slices: Tensor) -> Tensor:
+        """Return the slices of volumes, (B, 2, S, H, W), without noise and with white bone."""
+        return torch.stack([self(slices[:, :, number]) for number in range(slices.shape[2])], 2)
 
     def by_refinement(self, image: Tensor) -> Seen:
         """Return what the refinement is to know of pairs (B, 2, H, W)."""

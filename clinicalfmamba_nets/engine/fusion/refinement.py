@@ -72,6 +72,8 @@ class Refinement:
         noise: weight of the noise shown: the mean of the squared share of a source times the standard deviation of its
             noise. Beside noise `correlation`, by which a mix would show both images everywhere, counts less, and not at
             all from 2.5 % of the range on.
+        spots: how far small bright spots that one source alone shows are drawn from it before the first step, from 0,
+            as the network has drawn them, to 1, in full.
         volume_correlation: that of `correlation` in the slices of a volume; None for the same.
 
     Raises:
@@ -96,6 +98,7 @@ class Refinement:
     brightness: float = 0.3
     lesions: float = 0.0
     noise: float = 2.5
+    spots: float = 0.0
     volume_correlation: float | None = None
 
     def __post_init__(self) -> None:
@@ -156,6 +159,9 @@ class Refinement:
 
     def _descended(self, pair: Tensor, share: Tensor, seen: Tensor, noise: Tensor) -> Tensor:
         """Return the shares (1, 1, H, W) of a pair after the steps."""
+        if self.spots:
+            first, second = (min(self.spots, 1.0) * _lone_spots(seen)).split(1, 1)
+            share = share + first * (1 - share) - second * share
         least, most = self._bounds(pair, share, seen)
         if refines_shares(pair):
             return refined_shares(pair, share, least, most, self.steps, asdict(self), self.noise * noise)

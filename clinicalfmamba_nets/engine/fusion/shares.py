@@ -19,6 +19,31 @@ def mixes(network: Callable[..., Tensor]) -> bool:
     return isinstance(getattr(_unwrapped(network), "head", None), MixHead)
 
 
+class Shares:
+    """The shares of the first source that a network gives to pairs.
+
+    Args:
+        network: one that mixes its sources (`mixes`).
+    """
+
+    def __init__(self, network: Callable[..., Tensor]) -> None:
+        network = _unwrapped(network)
+        assert isinstance(network, nn.Module) and isinstance(network.head, MixHead)
+        self.channels = 2 if network.head.return_weights else 1
+        head = copy.copy(network.head)
+        head.return_weights = True
+        self._network = copy.copy(network)
+        self._network._modules = {**network._modules, "head": head}
+
+    def __call__(self, image: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the shares, (B, 1, *spatial), that pairs (B, 2, *spatial) in [0, 1] get."""
+        return self._network(image, *args, **kwargs)[:, 1:]
+
+    def mixed(self, image: Tensor, shares: Tensor) -> Tensor:
+        """Mix pairs (B, 2, *spatial) by shares into what the network gives, the shares second where it gives them."""
+        return torch.cat([mix(image, shares), shares.to(image.dtype)], 1)[:, : self.channels]
+
+
 def mixed_by_shares(network: Callable[..., Tensor], change: Change) -> Callable[..., Tensor]:
     """Return what mixes pairs by the shares that a network gives to the changed ones.
 
@@ -29,17 +54,10 @@ def mixed_by_shares(network: Callable[..., Tensor], change: Change) -> Callable[
     Returns:
         What maps pairs to results of the network's channels.
     """
-    network = _unwrapped(network)
-    assert isinstance(network, nn.Module) and isinstance(network.head, MixHead)
-    wanted = 2 if network.head.return_weights else 1
-    head = copy.copy(network.head)
-    head.return_weights = True
-    shares_too = copy.copy(network)
-    shares_too._modules = {**network._modules, "head": head}
+    shares = Shares(network)
 
     def mixed(image: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        shares = shares_too(change(image), *args, **kwargs)[:, 1:]
-        return torch.cat([mix(image, shares), shares.to(image.dtype)], 1)[:, :wanted]
+        return shares.mixed(image, shares(change(image), *args, **kwargs))
 
     return mixed
 

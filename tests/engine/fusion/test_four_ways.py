@@ -112,7 +112,7 @@ def test_the_order_of_storage_changes_nothing(tmp_path):
     import torch
     from monai.data import MetaTensor
 
-    from clinicalfmamba_nets.engine.fusion.inferers import SliceInferer
+    from clinicalfmamba_nets.engine import SliceInferer
     from clinicalfmamba_nets.spatial.grids import reorder
 
     volume = np.random.default_rng(2).random((2, *SIZE)).astype(np.float32)

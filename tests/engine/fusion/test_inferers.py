@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
 
-from clinicalfmamba_nets.engine.fusion.inferers import (
+from clinicalfmamba_nets.engine import (
     SliceInferer,
+    TrackedLoss,
     VolumeInferer,
     WholeImageInferer,
     prepare_fusion_batch,
 )
-from clinicalfmamba_nets.engine.training.tracked_loss import TrackedLoss
 from clinicalfmamba_nets.losses import FusionLoss
 
 

@@ -90,6 +90,17 @@ def test_a_calcification_within_an_edge_of_the_mri_stays():
     assert (fused - CT_MRI(fused, image))[0, 0, 44:47, 44:47].max() <= 0.05  # 0.45 where spots give way
 
 
+@pytest.mark.parametrize("of", [0, 1])
+def test_a_small_bright_spot_that_the_network_has_lost_is_drawn_again(of):
+    image = head() if of else head().flip(1)
+    image[0, of, 44:47, 44:47] = 0.95
+    fused = mixed(image, torch.full_like(image[:, :1], float(of)))  # without the spot
+    shown = {spots: Refinement(steps=1, spots=spots)(fused, image)[0, 0, 44:47, 44:47].mean() for spots in (0.0, 1.0)}
+    assert shown[1.0] > 0.9 and shown[0.0] < 0.75
+    turned = Refinement(steps=1, spots=1.0)(fused.flip(3), image.flip(3)).flip(3)
+    torch.testing.assert_close(turned, Refinement(steps=1, spots=1.0)(fused, image), atol=4e-3, rtol=0)
+
+
 def test_volumes_have_a_weight_of_the_correlation_of_their_own():
     assert Refinement().of_volumes() == Refinement()
     own = Refinement(correlation=2.0, volume_correlation=0.1)
