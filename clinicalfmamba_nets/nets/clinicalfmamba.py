@@ -243,9 +243,9 @@ class ClinicalFMamba(nn.Module):
         """Cut what :meth:`_pad` added."""
         for axis in range(2, features.dim()):
             size = shape[axis - 2]
-            if recording():
+            if torch.jit.is_tracing():
                 features = features.narrow(axis, 0, size)  # no copy where nothing was added
-            elif features.shape[axis] != size:
+            elif recording() or features.shape[axis] != size:
                 features = select(features, axis, torch.arange(size, device=features.device))
         return features
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clinicalfmamba_nets.ops.exported import scan_exported
-from clinicalfmamba_nets.ops.in_turn import scan_in_turn
+from clinicalfmamba_nets.ops.in_turn import scan_in_turn, scripted
 from clinicalfmamba_nets.ops.recording import exports_loops, recording, records_loops
 
 # A recorded graph holds every turn of a loop: its chunks have this many tokens, and this many are linked to a block.
@@ -60,7 +60,23 @@ def scan_tokens(
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
             if exports_loops():
                 return scan_exported(u, delta, A, B, C, D, delta_softplus)
+            return scan_traced(u, delta, A, B, C, D, delta_softplus)
         return scan_in_turn(u, delta, A, B, C, D, delta_softplus)
+    return _scan_and_skip(u, delta, A, B, C, D, delta_softplus, chunk, recorded_chunk)
+
+
+def _scan_and_skip(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_softplus: bool,
+    chunk: int = 32,
+    recorded_chunk: int = RECORDED_CHUNK,
+) -> tuple[Tensor, Tensor]:
+    """As :func:`scan_tokens`, all chunks together, with every derivative."""
     if delta_softplus:
         delta = F.softplus(delta)
     y, last = _scan_chunks(u, delta, A, B, C, chunk, recorded_chunk)
@@ -138,3 +154,13 @@ def _link_chunks(state: Tensor, decay: Tensor, chunks: int, traced_doublings: in
             decay = decay * F.pad(decay, [0, 0, 0, 0, shift, 0])[:, :-shift]
             shift *= 2
     return state
+
+
+@scripted
+def scan_traced(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_softplus: bool
+) -> tuple[Tensor, Tensor]:
+    """As :func:`scan_tokens`, in a trace: recorded without gradients, it may be run with them."""
+    if torch.is_grad_enabled():
+        return _scan_and_skip(u, delta, A, B, C, D, delta_softplus)
+    return scan_in_turn(u, delta, A, B, C, D, delta_softplus)

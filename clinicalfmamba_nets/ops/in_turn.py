@@ -6,6 +6,8 @@ TorchScript keeps these loops as loops, so that they are what a portable program
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,19 @@ from torch import Tensor
 # Decays that are computed at once, and tokens of a convolution.
 DECAYS = 65536
 CONVOLVED = 64
+
+
+def scripted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function by TorchScript, without torch 2.14's warnings to every user that TorchScript will end.
+
+    Example:
+        >>> scripted(torch.nn.functional.silu)(torch.zeros(1))
+        tensor([0.])
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(function)
 
 
 def _scan_in_turn(
@@ -93,8 +108,5 @@ def _conv1d_silu_in_turn(x: Tensor, taps: Tensor, bias: Tensor, steps: Tensor, c
     return u
 
 
-with warnings.catch_warnings():  # torch 2.14 tells every user, at the import, that TorchScript will end
-    warnings.simplefilter("ignore", FutureWarning)
-    warnings.simplefilter("ignore", DeprecationWarning)
-    scan_in_turn = torch.jit.script(_scan_in_turn)
-    conv1d_silu_in_turn = torch.jit.script(_conv1d_silu_in_turn)
+scan_in_turn = scripted(_scan_in_turn)
+conv1d_silu_in_turn = scripted(_conv1d_silu_in_turn)

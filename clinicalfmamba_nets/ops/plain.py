@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clinicalfmamba_nets.ops.chunked import scan_tokens
 from clinicalfmamba_nets.ops.exported import conv1d_silu_exported
-from clinicalfmamba_nets.ops.in_turn import conv1d_silu_in_turn
+from clinicalfmamba_nets.ops.in_turn import conv1d_silu_in_turn, scripted
 from clinicalfmamba_nets.ops.recording import exports_loops, records_loops
 
 
@@ -95,7 +95,13 @@ def _convolved(x: Tensor, taps: Tensor, bias: Tensor, steps: Tensor) -> Tensor:
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
             if exports_loops():
                 return conv1d_silu_exported(x, taps, bias, steps)
+            return _convolved_traced(x, taps, bias, steps)
         return conv1d_silu_in_turn(x, taps, bias, steps)
+    return _convolved_whole(x, taps, bias, steps)
+
+
+def _convolved_whole(x: Tensor, taps: Tensor, bias: Tensor, steps: Tensor) -> Tensor:
+    """As :func:`_convolved`, all tokens together, with every derivative."""
     width, directions = taps.shape[0], steps.shape[0]
     x = x.index_select(2, steps.flatten()).view(x.shape[0], x.shape[1], directions, steps.shape[1], x.shape[3])
     x, length = x.transpose(1, 2), steps.shape[1] - width + 1  # (S, K, B, W - 1 + L, D)
@@ -103,6 +109,14 @@ def _convolved(x: Tensor, taps: Tensor, bias: Tensor, steps: Tensor) -> Tensor:
     for tap in range(width):
         y = torch.addcmul(y, taps[tap], x[:, :, :, tap : tap + length])
     return F.silu(y)
+
+
+@scripted
+def _convolved_traced(x: Tensor, taps: Tensor, bias: Tensor, steps: Tensor) -> Tensor:
+    """As :func:`_convolved`, in a trace: recorded without gradients, it may be run with them."""
+    if torch.is_grad_enabled():
+        return _convolved_whole(x, taps, bias, steps)
+    return conv1d_silu_in_turn(x, taps, bias, steps)
 
 
 def permuted_scan_plain(

@@ -54,7 +54,11 @@ def write_torchscript(network: nn.Module, facts: ProgramFacts, path: Path) -> No
 
 
 def exported_program(network: nn.Module, facts: ProgramFacts) -> torch.export.ExportedProgram:
-    """Record a network by torch.export, with a dynamic batch and dynamic sizes."""
+    """Record a network by torch.export, with a dynamic batch and dynamic sizes.
+
+    Its weights take no gradients from here on: torch refuses a loop that writes into memory where any are recorded.
+    """
+    network.requires_grad_(False)
     example = example_of(network, facts)
     anything = torch.export.Dim.AUTO
     shapes = {0: anything, **{axis: anything for axis in range(2, example.dim())}}
