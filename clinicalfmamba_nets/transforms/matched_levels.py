@@ -30,11 +30,12 @@ def match_levels(found: Sequence[Limits], samples: Sequence[Tensor], inside: Seq
     """Move the range of the image whose brain is brighter until both brains are equally bright.
 
     The brightness of a brain is the median over what is not background in either image. The upper end of the brighter
-    one's range rises, at most to three times as far, and the lower end as far as the spreads of both brains (from the
-    lower quartile to the upper one) become alike, so that both images have a say; it leaves no more than a twentieth
-    of the brain black. What was not cut off above is not. Where brains differ, a mix of both cannot show what is
-    brighter in the darker image alone without a halo. Source: ours; one brightness and one spread are what
-    normalization by the mean and deviation of the brain gives to MR images.
+    one's range rises, at most to three times as far, and the lower end of the second image as far as the spreads of
+    both brains (from the lower quartile to the upper one) become alike, so that both images have a say; it leaves no
+    more than a twentieth of the brain black. The lower end of the first image is the background of the result: it
+    stays. What was not cut off above is not. Where brains differ, a mix of both cannot show what is brighter in the
+    darker image alone without a halo. Source: ours; one brightness and one spread are what normalization by the mean
+    and deviation of the brain gives to MR images.
 
     Args:
         found: the ranges of both images.
@@ -59,7 +60,7 @@ def match_levels(found: Sequence[Limits], samples: Sequence[Tensor], inside: Seq
     if darker_one.middle <= 0 or brighter_one.middle < _LIKE * darker_one.middle:
         return list(found)
     low, high = found[brighter].ends
-    first, last = _range(darker_one, brighter_one)
+    first, last = _range(darker_one, brighter_one, rises=brighter == 1)
     knots = linear_knots(low + first * (high - low), low + last * (high - low))
     name = f"{found[brighter].name}, moved until its brain is as bright as that of image {'BA'[brighter]}"
     matched = list(found)
@@ -73,10 +74,17 @@ def _brain(limits: Limits, values: Tensor) -> _Brain:
     return _Brain(middle, upper - lower, dark)
 
 
-def _range(darker: _Brain, brighter: _Brain) -> tuple[float, float]:
-    """Return the ends of the brighter image's range, in units of that it has, for the level of the darker one."""
-    level, middle = darker.middle, brighter.middle
-    alike = middle - level * brighter.spread / darker.spread if darker.spread > 0 else 0.0
-    whole = (middle - level) / (1 - level)  # from where on the upper end would fall
-    first = max(0.0, min(alike, brighter.dark, whole))
+def _range(darker: _Brain, brighter: _Brain, rises: bool) -> tuple[float, float]:
+    """Return the ends of the brighter image's range, in units of that it has, for the level of the darker one.
+
+    Args:
+        darker: the brain whose level is wanted.
+        brighter: that of the image.
+        rises: whether the lower end may.
+    """
+    level, middle, first = darker.middle, brighter.middle, 0.0
+    if rises and darker.spread > 0:
+        alike = middle - level * brighter.spread / darker.spread
+        whole = (middle - level) / (1 - level)  # from where on the upper end would fall
+        first = max(0.0, min(alike, brighter.dark, whole))
     return first, min(first + (middle - first) / level, MOST)

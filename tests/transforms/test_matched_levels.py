@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from clinicalfmamba_nets.transforms import WindowIntensityPair
+from clinicalfmamba_nets.transforms import RestoreIntensity, WindowIntensityPair
 
 
 def _heads(t2: float = 400.0, flair: float = 600.0, spreads: tuple[float, float] = (20, 30), top: float = 1000.0):
@@ -46,6 +46,14 @@ def test_the_lower_end_rises_until_the_spreads_are_alike():
     assert low == pytest.approx(200, abs=25) and high == pytest.approx(1200, abs=40)
     first, second = _brains(scaled).std(1).tolist()
     assert 0.85 < second / first < 1.25  # .67 by the upper end alone
+
+
+def test_the_background_of_the_first_image_is_that_of_the_result():
+    pair = _heads(600, 400, spreads=(20, 40))
+    scaled = WindowIntensityPair(task="t2_flair")(pair)
+    low, high = scaled.meta["intensity_scale"][0].tolist()
+    assert low == 0 and high == pytest.approx(1500, abs=40)
+    assert torch.equal(RestoreIntensity()(scaled.as_tensor()[:1], scaled.meta["intensity_scale"]) == 0, pair[:1] == 0)
 
 
 @pytest.mark.parametrize("flair", [500.0, 800.0])
