@@ -26,7 +26,8 @@ class Turn:
 
     Example:
         >>> turn = Turn((0, 1, 4, 3, 2), (2,))
-        >>> volume = torch.rand(1, 2, 3, 4, 5)
+        >>> volume = Tensor(1, 2, 3, 4, 5).fill_(1)
+        >>> volume[0, 0, 0, 0, 0] = 0
         >>> turn(volume).shape, bool((turn.back(turn(volume)) == volume).all())
         (torch.Size([1, 2, 5, 4, 3]), True)
     """
