@@ -12,7 +12,6 @@ from clinicalfmamba_nets.blocks.folding import fold_behind, foldable, normalizat
 from clinicalfmamba_nets.blocks.hooks import watched
 from clinicalfmamba_nets.blocks.layout import empty_maps
 from clinicalfmamba_nets.ops import conv3x3, convolves_maps, recording
-from clinicalfmamba_nets.ops.recording import exports_loops
 
 
 class UpsampleConv(nn.Module):
@@ -58,7 +57,7 @@ class UpsampleConv(nn.Module):
                 return self.after(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
             if not self.training and convolves_maps(x, self.conv.weight) and self._is_plain():
                 return self._in_one_pass(x)
-        if self.training or self._kept_whole():
+        if self.training or recording():  # unknown sizes do not survive the interleaving of the phases
             return self.after(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         if not self.folds:
             return self.after(upsample_conv_by_phase(x, self.conv.weight, self.conv.bias))
@@ -70,13 +69,6 @@ class UpsampleConv(nn.Module):
             if position > 0:  # the normalization at 0 is in the weights
                 x = layer(x)
         return x
-
-    def _kept_whole(self) -> bool:
-        """Whether a graph is recorded in which unknown sizes do not survive the interleaving of the phases."""
-        if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
-            if exports_loops():
-                return False
-        return recording()
 
     @torch.jit.unused
     def _is_plain(self) -> bool:

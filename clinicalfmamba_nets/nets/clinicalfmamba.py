@@ -19,7 +19,6 @@ from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.ranges import InputCheck
 from clinicalfmamba_nets.nets.official import OFFICIAL_SCANS, official_block
 from clinicalfmamba_nets.ops import convolves_maps, recording, scan_orders
-from clinicalfmamba_nets.ops.recording import exports_loops
 from clinicalfmamba_nets.ops.scan_orders import FOUR_DIRECTIONS, PLANAR, TRI_PLANE
 
 # scan: (paths of the single blocks, paths of the Fusion Mamba, spatial dimensions)
@@ -192,13 +191,10 @@ class ClinicalFMamba(nn.Module):
         return decoded
 
     def _keeps_order(self, image: Tensor) -> bool:
-        """Whether channels may come last: in a recorded graph, only of torch.export or with kernels for such maps."""
+        """Whether channels may come last: in a recorded graph, only where the kernels for such maps are in it."""
         if torch.jit.is_scripting():
             return True
-        if not recording():
-            return True
-        kept = exports_loops() or convolves_maps(image.new_empty([1, 16, 1, 1]))
-        return self.spatial_dims == 2 and kept
+        return not recording() or (self.spatial_dims == 2 and convolves_maps(image.new_empty([1, 16, 1, 1])))
 
     def _mix(self, tokens: Tensor, grid: list[int]) -> Tensor:
         """Single blocks, token swap, Fusion Mamba and the decoder's blocks: (2, B, L, C) -> (B, L, C)."""

@@ -137,14 +137,16 @@ def test_script_and_trace_take_other_sizes() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("gradients", [True, False])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_torch_export_takes_other_sizes(dims) -> None:
+def test_torch_export_takes_other_sizes(dims, gradients) -> None:
     net = _tiny(dims)
     names = ["height", "width", "depth"][:dims]
     sizes = {i + 2: torch.export.Dim(name, min=16, max=512) for i, name in enumerate(names)}
     sizes[0] = torch.export.Dim("batch", min=1, max=16)
     example = torch.rand(2, 2, *[32, 40, 24][:dims])
-    program = torch.export.export(net, (example,), dynamic_shapes=(sizes,), strict=False)
+    with torch.set_grad_enabled(gradients):
+        program = torch.export.export(net, (example,), dynamic_shapes=(sizes,), strict=False)
     other = torch.rand(3, 2, *[45, 70, 19][:dims])
     with torch.no_grad():
         torch.testing.assert_close(program.module()(other), net(other), rtol=1e-4, atol=1e-5)
