@@ -129,12 +129,19 @@ class FusedFiles(nn.Module):
 
     def _other_windows(self, file: Path, meta: Mapping[str, Any]) -> list[str]:
         """Tell of windows by which `fuse` has made an image, where others bring its sources to [0, 1] here."""
-        then, now = self.made.get(file.name, {}).get("intensity", []), json.loads(meta.get(FACTS_KEY, "[]"))
-        return [
-            f"fused with image {name} from {_ends(made)}, scored from {_ends(scored)}: give --window-{name.lower()}"
-            for name, made, scored in zip("AB", then, now, strict=False)
-            if made["modality"] == scored["modality"] and made["unit"] == scored["unit"] and _apart(made, scored)
-        ]
+        told = self.made.get(file.name, {})
+        then, now = told.get("intensity", []), json.loads(meta.get(FACTS_KEY, "[]"))
+        kinds, kinds_now = ([window["modality"] for window in windows] for windows in (then, now))
+        if kinds == kinds_now[::-1] != kinds_now:
+            return []  # they were exchanged
+        remarks = []
+        for name, made, scored in zip("AB", then, now, strict=False):
+            if made["unit"] == scored["unit"] and _apart(made, scored):
+                option = f"--window-{name.lower()}" if made["modality"] == scored["modality"] else "--task"
+                value = f" {told['task']}" if option == "--task" and told.get("task") else ""
+                seen = f"fused with image {name} from {_ends(made)}, scored from {_ends(scored)}"
+                remarks.append(f"{seen}: give {option}{value}")
+        return remarks
 
     def _scaled(self, fused: Tensor, facts: Mapping[str, Any], meta: Mapping[str, Any], name: str) -> Tensor:
         """Bring stored values to [0, 1]: by the range given, the kind of the file, or the units of the first source."""

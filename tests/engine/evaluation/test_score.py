@@ -151,6 +151,19 @@ def test_images_are_scored_in_the_windows_they_were_fused_in_or_it_is_told(tmp_p
     assert "fused with" not in row["remarks"] and float(row["outside"]) == 0
 
 
+def test_a_pair_of_another_task_is_told(tmp_path):
+    """The task is that of CT unless another one is given: T2 with FLAIR was scored by other ranges in silence."""
+    pairs = made_by_fuse(tmp_path, {})
+    report = json.loads((tmp_path / "fused" / "run.json").read_text())
+    report["details"]["one"]["intensity"][1] |= {"modality": "MR", "window": "range", "low": 100.0, "high": 300.0}
+    report["details"]["one"]["task"] = "t2_flair"
+    (tmp_path / "fused" / "run.json").write_text(json.dumps(report))
+    score_folders([str(tmp_path / "fused")], pairs, tmp_path / "scores", metrics=["ssim"])
+    (row,) = read_rows(tmp_path / "scores")
+    assert "fused with image B from 100 to 300 HU (range), scored from 0 to 80 HU" in row["remarks"]
+    assert "give --task t2_flair" in row["remarks"]
+
+
 def test_dicom_series_are_scored_as_the_folders_they_lie_in(tmp_path):
     for study in ("study", "out"):
         write_phantom_study(tmp_path / study, size=32)
