@@ -35,15 +35,17 @@ class CrossModalChannelAttention(nn.Module):
         self.reference = conv(channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
         self.query = conv(channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
 
-    def forward(self, decoded: Tensor, f_x: Tensor, f_y: Tensor) -> Tensor:
-        """Three times (B, C, *S) -> (B, C, *S)."""
+    def forward(self, decoded: Tensor, f_x: Tensor, f_y: Tensor, in_place: bool = False) -> Tensor:
+        """Three times (B, C, *S) -> (B, C, *S), in the memory of the first where it may be used up."""
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
             if watched(self.reference) or watched(self.query):
                 return decoded + self._exchange(f_x, f_y) + self._exchange(f_y, f_x)
         plain = decoded.dtype == f_x.dtype == self.query.weight.dtype  # not under autocast
         if self.pointwise and plain:
             maps = [x.flatten(2).transpose(1, 2) for x in (decoded, f_x, f_y)]  # (B, N, C) each
-            return self._exchange_lean(maps[0], maps[1], maps[2]).unflatten(1, decoded.shape[2:]).movedim(-1, 1)
+            return (
+                self._exchange_lean(maps[0], maps[1], maps[2], in_place).unflatten(1, decoded.shape[2:]).movedim(-1, 1)
+            )
         return decoded + self._exchange(f_x, f_y) + self._exchange(f_y, f_x)
 
     def _exchange(self, chooser: Tensor, chosen: Tensor) -> Tensor:
@@ -52,10 +54,11 @@ class CrossModalChannelAttention(nn.Module):
         weight = torch.sigmoid(response.amax(spatial, keepdim=True) + response.mean(spatial, keepdim=True))
         return self.query(chosen) * weight
 
-    def _exchange_lean(self, decoded: Tensor, f_x: Tensor, f_y: Tensor) -> Tensor:
+    def _exchange_lean(self, decoded: Tensor, f_x: Tensor, f_y: Tensor, in_place: bool) -> Tensor:
         """The same number for 1x1 convolutions without a map in memory: weights go into Q, the mean through R."""
         query = self.query.weight.flatten(1).t()  # (C, C)
-        total = torch.baddbmm(decoded, f_y, query * self._weight(f_x).unsqueeze(1))  # (B, N, C)
+        of_y = query * self._weight(f_x).unsqueeze(1)
+        total = decoded.baddbmm_(f_y, of_y) if in_place else torch.baddbmm(decoded, f_y, of_y)  # (B, N, C)
         return total.baddbmm_(f_x, query * self._weight(f_y).unsqueeze(1))
 
     def _weight(self, chooser: Tensor) -> Tensor:
@@ -73,7 +76,13 @@ def _greatest(tokens: Tensor, weights: Tensor, chunk: int = 4096) -> Tensor:
             return torch.bmm(tokens, weights).amax(1)
         if torch.is_grad_enabled():
             return _greatest_by_place(tokens, weights, chunk)
-    return torch.stack([torch.bmm(part, weights).amax(1) for part in tokens.split(chunk, dim=1)]).amax(0)
+    parts = tokens.split(chunk, dim=1)
+    greatest = torch.bmm(parts[0], weights).amax(1)
+    for part in parts[
+        1:
+    ]:  # one result at a time: a list of them would keep C libraries from using a chunk's room again
+        greatest = torch.maximum(greatest, torch.bmm(part, weights).amax(1))
+    return greatest
 
 
 def _greatest_by_place(tokens: Tensor, weights: Tensor, chunk: int) -> Tensor:

@@ -12,6 +12,7 @@ from clinicalfmamba_nets.blocks.decoder import UpsampleConv
 from clinicalfmamba_nets.blocks.dilated_gated_conv import DilatedGatedConv
 from clinicalfmamba_nets.blocks.fusion_mamba import FusionMambaBlock
 from clinicalfmamba_nets.blocks.heads import GainHead, MixHead, SigmoidHead
+from clinicalfmamba_nets.blocks.hooks import watched
 from clinicalfmamba_nets.blocks.layout import select, with_channels_last
 from clinicalfmamba_nets.blocks.mamba import MambaBlock
 from clinicalfmamba_nets.blocks.token_swap import TokenSwap
@@ -187,14 +188,22 @@ class ClinicalFMamba(nn.Module):
         decoded = self.upsampling(fused.unflatten(2, grid))  # (B, C0, *S padded)
         decoded = self._crop(decoded, shallow.shape[2:])  # (B, C0, *S)
         if self.cmca:
-            decoded = self.channel_attention(decoded, f_x, f_y)
+            decoded = self.channel_attention(decoded, f_x, f_y, self._owns_decoded())
         return decoded
+
+    def _owns_decoded(self) -> bool:
+        """Whether nobody else reads the decoded maps: neither a gradient nor a hook."""
+        if torch.jit.is_scripting():
+            return False
+        if torch.is_grad_enabled() or recording():
+            return False
+        return not any(map(watched, [*self.upsampling.modules(), self.channel_attention]))
 
     def _keeps_order(self, image: Tensor) -> bool:
         """Whether channels may come last: in a recorded graph, only where the kernels for such maps are in it."""
         if torch.jit.is_scripting():
             return True
-        return not recording() or (self.spatial_dims == 2 and convolves_maps(image.new_empty([1, 16, 1, 1])))
+        return not recording() or convolves_maps(image.new_empty([1, 16] + [1] * self.spatial_dims))
 
     def _mix(self, tokens: Tensor, grid: list[int]) -> Tensor:
         """Single blocks, token swap, Fusion Mamba and the decoder's blocks: (2, B, L, C) -> (B, L, C)."""

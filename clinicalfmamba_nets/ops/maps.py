@@ -13,15 +13,15 @@ def convolves_maps(x: Tensor, *weights: Tensor) -> bool:
     """Tell whether :func:`conv3x3` serves: native kernels, single precision, 16 channels or a multiple, no gradients.
 
     Args:
-        x: maps (B, C, H, W).
-        weights: of the convolutions, (C', C, 3, 3).
+        x: maps (B, C, H, W) or (B, C, D, H, W).
+        weights: of the convolutions, (C', C, 3, 3) or (C', C, 3, 3, 3).
 
     Example:
         >>> convolves_maps(torch.rand(1, 8, 5, 5), torch.rand(8, 8, 3, 3))
         False
     """
     tensors = x, *weights
-    if x.dim() != 4 or any(t.dtype != torch.float32 or t.shape[0] % native.MAPPED for t in weights):
+    if x.dim() not in (4, 5) or any(t.dtype != torch.float32 or t.shape[0] % native.MAPPED for t in weights):
         return False
     if x.dtype != torch.float32 or x.shape[1] % native.MAPPED or x.device.type != "cpu":
         return False
@@ -45,28 +45,28 @@ def conv3x3(
     slope: float = 1.0,
     slope_after: float = 1.0,
 ) -> Tensor:
-    """Zero-padded 3x3 convolution of maps whose channels come last, and what stands around it, by the native kernel.
+    """Zero-padded 3x3 or 3x3x3 convolution of maps whose channels come last, and what stands around it, by the native kernel.
 
     The result is LReLU'(after(LReLU(conv(before(x)) + bias) times)) + plus, each part left out where it is None; LReLU'
     goes with ``after``. Products are saved by the transforms of "Fast Algorithms for Convolutional Neural Networks",
     arXiv 1509.09308, section 4.1: with those of two outputs the result is rounded as finely as a plain convolution's.
 
     Args:
-        x: (B, H, W, C).
-        weight: (C', C, 3, 3).
+        x: (B, *S, C), S of two sizes or three.
+        weight: (C', C, 3, 3) or (C', C, 3, 3, 3).
         bias: (C').
         before: scale and offset of each channel of x within the image, (2, C): a normalization.
         after: scale and offset of each channel of the result, (2, C').
-        times: maps, (B, scale H, scale W, C').
-        plus: maps, (B, scale H, scale W, C').
+        times: maps, (B, *(scale S), C').
+        plus: maps, (B, *(scale S), C').
         dilation: of the convolution; 1 with a scale.
         scale: 2 for nearest upsampling by 2 in front of the convolution, or 1.
-        fast: use the transforms of four outputs: ten times as coarsely rounded.
+        fast: use the transforms of four outputs, of two sizes: ten times as coarsely rounded.
         slope: of LReLU; 0 is ReLU, 1 none.
         slope_after: of LReLU'.
 
     Returns:
-        (B, scale H, scale W, C').
+        (B, *(scale S), C').
 
     Raises:
         RuntimeError: the native kernels are not there.

@@ -197,7 +197,8 @@ def conv3x3_plain(
     x = x.movedim(-1, 1)
     if scale == 2:
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-    y = F.conv2d(x, weight, bias, padding=dilation, dilation=dilation).movedim(1, -1)
+    convolved = (F.conv2d if x.dim() == 4 else F.conv3d)(x, weight, bias, padding=dilation, dilation=dilation)
+    y = convolved.movedim(1, -1)
     y = F.leaky_relu(y, slope)
     if times is not None:
         y = y * times

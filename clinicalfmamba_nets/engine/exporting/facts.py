@@ -17,7 +17,7 @@ from clinicalfmamba_nets.errors import input_error
 FORMATS = {"ts": "TorchScript", "pt2": "torch.export", "aoti": "AOTInductor", "onnx": "ONNX"}
 FACTS_FILE = "clinicalfmamba.json"
 CHECKSUM = "clinicalfmamba.sha256"  # of an ONNX file: how many bytes from its start on, and their digest
-OPERATORS_VERSION = 2  # CFM_OPERATORS_VERSION of ops/native/src/abi.h
+OPERATORS_VERSION = 3  # CFM_OPERATORS_VERSION of ops/native/src/abi.h
 NOTICE = "Research use only: not a medical device."
 
 

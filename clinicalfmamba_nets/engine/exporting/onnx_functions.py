@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 DOMAIN = "clinicalfmamba"
-TAPS = 4  # of the convolution, in every network of this project
+TAPS = 4  # of the sequence convolution, in every network of this project
+CONVOLUTIONS = {"conv3x3": 2, "conv3x3x3": 3}  # of maps, and the sizes of their images
 
 _CONV = """
 permuted_conv1d_silu (x, weight, bias, x_proj, order) => (u, projected)
@@ -154,10 +155,10 @@ _CONV3X3 = """
   after_offset = Slice (after, one, two, zero)
   scaled = Mul (x, before_scale)
   normed = Add (scaled, before_offset)
-  first = Transpose <perm: ints = [0, 3, 1, 2]> (normed)
+  first = Transpose <perm: ints = %(to_first)s> (normed)
 %(upsampling)s
   convolved = Conv <dilations: ints = @dilations, pads: ints = @pads> (maps, weight, bias)
-  last = Transpose <perm: ints = [0, 2, 3, 1]> (convolved)
+  last = Transpose <perm: ints = %(to_last)s> (convolved)
   activated = LeakyRelu <alpha: float = @slope> (last)
 %(times)s
   scaled_after = Mul (given, after_scale)
@@ -167,19 +168,27 @@ _CONV3X3 = """
 }
 """
 _NEAREST = """
-  scales = Constant <value_floats: floats = [1.0, 1.0, 2.0, 2.0]> ()
+  scales = Constant <value_floats: floats = %(scales)s> ()
   maps = Resize <mode: string = "nearest", nearest_mode: string = "floor",
                  coordinate_transformation_mode: string = "asymmetric"> (first, , scales)
 """
 
 
-def _conv3x3(name: str, other: str = "") -> str:
-    """The convolution of maps with all around it; ``other`` names its sixth input."""
-    upsampling = _NEAREST if name.endswith("upsampled") else "  maps = Identity (first)"
-    times = "Mul (activated, times)" if other == "times" else "Identity (activated)"
-    plus = "Add (result, plus)" if other == "plus" else "Identity (result)"
-    parts = {"upsampling": upsampling, "times": f"  given = {times}", "plus": f"  out = {plus}"}
-    return _CONV3X3 % {"name": name, "input": f", {other}" if other else "", **parts}
+def _conv3x3(conv: str, ending: str) -> str:
+    """The convolution of maps with all around it; the ending names its sixth input, or upsampling in front of it."""
+    axes = list(range(1, CONVOLUTIONS[conv] + 1))
+    upsampling = _NEAREST % {"scales": [1.0, 1.0] + [2.0 for _ in axes]}
+    other = ending if ending in ("times", "plus") else ""
+    parts = {
+        "name": f"{conv}_{ending}" if ending else conv,
+        "input": f", {other}" if other else "",
+        "to_first": [0, len(axes) + 1, *axes],
+        "to_last": [0, *(axis + 1 for axis in axes), 1],
+        "upsampling": upsampling if ending == "upsampled" else "  maps = Identity (first)",
+        "times": f"  given = {'Mul (activated, times)' if other == 'times' else 'Identity (activated)'}",
+        "plus": f"  out = {'Add (result, plus)' if other == 'plus' else 'Identity (result)'}",
+    }
+    return _CONV3X3 % parts
 
 
 def fallback_functions(opset: int) -> list[Any]:
@@ -190,6 +199,5 @@ def fallback_functions(opset: int) -> list[Any]:
     ends = [tap - TAPS + 1 if tap < TAPS - 1 else 2**62 for tap in range(TAPS)]
     taps = "".join(_TAP % {"tap": tap, "end": ends[tap], "next": tap + 1} for tap in range(TAPS))
     conv = _CONV % {"pad": TAPS - 1, "taps": taps, "width": TAPS}
-    maps = [_conv3x3("conv3x3"), _conv3x3("conv3x3_upsampled")]
-    maps += [_conv3x3(f"conv3x3_{other}", other) for other in ("times", "plus")]
+    maps = [_conv3x3(conv, ending) for conv in CONVOLUTIONS for ending in ("", "upsampled", "times", "plus")]
     return [parser.parse_function(header + body) for body in (conv, _SCAN, _GATE, _GATED_NORM, *maps)]

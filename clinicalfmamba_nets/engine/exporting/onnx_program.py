@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from clinicalfmamba_nets.engine.exporting.facts import CHECKSUM, FACTS_FILE, ProgramFacts
-from clinicalfmamba_nets.engine.exporting.onnx_functions import DOMAIN, fallback_functions
+from clinicalfmamba_nets.engine.exporting.onnx_functions import CONVOLUTIONS, DOMAIN, fallback_functions
 from clinicalfmamba_nets.engine.exporting.torch_programs import exported_program, recorded
 from clinicalfmamba_nets.errors import input_error
 
@@ -29,10 +29,11 @@ _OPERATORS: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "permuted_selective_scan": (("u", "projected", "dt_weight", "A", "D", "delta_bias", "order"), 1, ()),
     "gate": (("y", "z"), 1, ("divisor",)),
     "gated_norm": (("y", "z", "weight", "bias"), 1, ("divisor",)),
-    "conv3x3": (_MAPS, 1, _MAPS_ATTRIBUTES),
-    "conv3x3_upsampled": (_MAPS, 1, _MAPS_ATTRIBUTES),
-    "conv3x3_times": ((*_MAPS, "times"), 1, _MAPS_ATTRIBUTES),
-    "conv3x3_plus": ((*_MAPS, "plus"), 1, _MAPS_ATTRIBUTES),
+    **{
+        f"{conv}{ending}": ((*_MAPS, *other), 1, _MAPS_ATTRIBUTES)
+        for conv in CONVOLUTIONS
+        for ending, other in (("", ()), ("_upsampled", ()), ("_times", ("times",)), ("_plus", ("plus",)))
+    },
 }
 
 
@@ -142,6 +143,7 @@ def _conv3x3(own: dict[str, Callable[..., Any]], tensors: Sequence[Any], setting
     op: Any = opset18
     x, weight, bias, before, after, times, plus = tensors
     dilation, scale, fast, slope, slope_after = settings
+    conv, dims = next((name, dims) for name, dims in CONVOLUTIONS.items() if dims == len(weight.shape) - 2)
 
     def nothing(zeros: Any) -> Any:
         first = op.Constant(value_ints=[0])
@@ -149,18 +151,23 @@ def _conv3x3(own: dict[str, Callable[..., Any]], tensors: Sequence[Any], setting
         return op.Concat(op.Unsqueeze(ones, first), op.Unsqueeze(zeros, first), axis=0)
 
     if before is None:
-        axes = op.Constant(value_ints=[0, 2, 3])
+        axes = op.Constant(value_ints=[0, *range(2, 2 + dims)])
         before = nothing(op.ReduceSum(op.Sub(weight, weight), axes, keepdims=0))
     if after is None:
         after, slope_after = nothing(op.Sub(bias, bias)), 1.0
     options: dict[str, Any] = {"dilation": dilation, "scale": scale, "fast": int(fast)}
-    options |= {"dilations": [dilation] * 2, "pads": [dilation] * 4, "slope": slope, "slope_after": slope_after}
+    options |= {
+        "dilations": [dilation] * dims,
+        "pads": [dilation] * 2 * dims,
+        "slope": slope,
+        "slope_after": slope_after,
+    }
     given = x, weight, bias, before, after
     if times is not None:
-        return own["conv3x3_times"](*given, times, **options)
+        return own[f"{conv}_times"](*given, times, **options)
     if plus is not None:
-        return own["conv3x3_plus"](*given, plus, **options)
-    return own["conv3x3_upsampled" if scale == 2 else "conv3x3"](*given, **options)
+        return own[f"{conv}_plus"](*given, plus, **options)
+    return own[f"{conv}_upsampled" if scale == 2 else conv](*given, **options)
 
 
 def _onnx_operator(name: str) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ _ERRORS = {
     5: "maps: their channels must be multiples of 16",
     6: "mix: its sides must be multiples of 8, and at least 16",
 }
-_SIZES = {"cfm_scan": 112, "cfm_conv": 26, "cfm_gate": 20, "cfm_maps": 19, "cfm_mix_": 19}  # fields of each struct
+_SIZES = {"cfm_scan": 112, "cfm_conv": 26, "cfm_gate": 20, "cfm_maps": 21, "cfm_mix_": 19}  # fields of each struct
 NO_STRIDES = (0, 0, 0, 0, 0)
 NO_STEPS = (0,) * 9  # rank, address, strides and weights of time steps of low rank
 

@@ -17,11 +17,12 @@ MAPPED = 16  # the kernel takes multiples of so many channels
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor, scale: int, optional: dict[str, Tensor | None]) -> None:
-    batch, rows, columns, channels = x.shape
-    results = weight.shape[0]
-    maps = batch, scale * rows, scale * columns, results
+    if x.dim() not in (4, 5):
+        raise ValueError(f"conv3x3: x: expected (B, H, W, C) or (B, D, H, W, C), found {tuple(x.shape)}")
+    channels, results, taps = x.shape[-1], weight.shape[0], [3] * (x.dim() - 2)
+    maps = x.shape[0], *(scale * size for size in x.shape[1:-1]), results
     shapes = {"before": (2, channels), "after": (2, results), "times": maps, "plus": maps}
-    expected = {"weight": (weight, (results, channels, 3, 3)), "bias": (bias, (results,))}
+    expected = {"weight": (weight, (results, channels, *taps)), "bias": (bias, (results,))}
     for name, (tensor, shape) in (expected | {name: (optional[name], shapes[name]) for name in optional}).items():
         if tensor is not None and tensor.shape != shape:
             raise ValueError(f"conv3x3: {name}: expected {tuple(shape)}, found {tuple(tensor.shape)}")
@@ -46,13 +47,14 @@ def _forward(
     slope: float,
     slope_after: float,
 ) -> Tensor:
-    """The convolved maps, (B, scale H, scale W, C')."""
+    """The convolved maps, (B, *(scale S), C')."""
     _check(x, weight, bias, scale, {"before": before, "after": after, "times": times, "plus": plus})
     out = _fake_forward(x, weight, bias, before, after, times, plus, dilation, scale)
     dense = [t if t is None else t.contiguous() for t in (x, weight, bias, before, after, times, plus)]
     options = dilation, scale, int(fast), abi.threads(), _bits(slope), _bits(slope_after)
     addresses = [abi.address(t) for t in dense]
-    abi.call("cfm_maps_forward", [*x.shape, weight.shape[0], *options, *addresses, abi.address(out)])
+    sizes = x.shape if x.dim() == 5 else (x.shape[0], 1, *x.shape[1:])
+    abi.call("cfm_maps_forward", [x.dim() - 2, *sizes, weight.shape[0], *options, *addresses, abi.address(out)])
     return out
 
 
@@ -68,12 +70,11 @@ def _fake_forward(
     scale: int,
     *others: Any,
 ) -> Tensor:
-    batch, rows, columns, _ = x.shape
-    return x.new_empty((batch, scale * rows, scale * columns, weight.shape[0]))
+    return x.new_empty((x.shape[0], *(scale * size for size in x.shape[1:-1]), weight.shape[0]))
 
 
 def conv3x3(*arguments: Any) -> Tensor:
-    """(B, scale H, scale W, C'); see :func:`clinicalfmamba_nets.ops.conv3x3`."""
+    """(B, *(scale S), C'); see :func:`clinicalfmamba_nets.ops.conv3x3`."""
     tensors = [t for t in arguments if isinstance(t, Tensor)]
     return _forward(*arguments) if is_plain(*tensors) else ops.conv3x3(*arguments)
 

@@ -20,7 +20,7 @@ import torch
 from torch.export.pt2_archive import _package
 
 from clinicalfmamba_nets.engine.exporting import torch_programs
-from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, facts_of
+from clinicalfmamba_nets.engine.exporting.facts import FACTS_FILE, OPERATORS_VERSION, facts_of
 from clinicalfmamba_nets.engine.exporting.loading import load_program, read_facts
 from clinicalfmamba_nets.engine.exporting.onnx_program import quiet_exporter, save_with_facts
 from clinicalfmamba_nets.engine.exporting.write import copy_library, export_network
@@ -92,7 +92,7 @@ def images_of(name: str) -> list[torch.Tensor]:
 def test_a_program_gives_what_the_network_gives_at_every_size(name, file_format, portable, tmp_path) -> None:
     network, path = export(name, file_format, tmp_path, portable)
     program = load_program(path)
-    assert program.facts.operators_version == (0 if portable else 2)
+    assert program.facts.operators_version == (0 if portable else OPERATORS_VERSION)
     assert (program.facts.format, program.facts.task) == (file_format, "t2_flair")
     for image in images_of(name):
         with torch.no_grad():
@@ -346,7 +346,7 @@ def test_a_plain_host_runs_every_format(file_format, tmp_path, checkout) -> None
         torch.testing.assert_close(torch.from_numpy(np.load(tmp_path / "fused.npy")), expected, atol=1e-4, rtol=0)
     else:
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-        assert "expected the operators' library, version 2, found none" in done.stderr
+        assert f"expected the operators' library, version {OPERATORS_VERSION}, found none" in done.stderr
 
 
 def refused_pairs():
@@ -392,7 +392,10 @@ def test_a_plain_host_tells_wrong_files_in_one_line(tmp_path, checkout) -> None:
         ((tmp_path / "half.ts", library, pair, "f.npy"), "half.ts: " + program + "another file, or a part"),
         ((tmp_path / "damaged.ts", library, pair, "f.npy"), "damaged.ts: expected a whole program, found "),
         ((tmp_path / "text", library, pair, "f.npy"), "text: " + program + "another file, or a part of one"),
-        ((path, tmp_path / "text", pair, "f.npy"), "text: expected the operators' library, version 2, found"),
+        (
+            (path, tmp_path / "text", pair, "f.npy"),
+            f"text: expected the operators' library, version {OPERATORS_VERSION}, found",
+        ),
         ((path, native.library_path("onnxruntime"), pair, "f.npy"), "found a library without them"),
         ((path, library, tmp_path / "text", "f.npy"), "text: expected numbers in a .npy file, found "),
         ((path, library, tmp_path / "nothing.npy", "f.npy"), "nothing.npy: expected numbers in a .npy file, found "),

@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 #define CFM_EXPORT __attribute__((visibility("default")))
-#define CFM_OPERATORS_VERSION 2 /* of what exported programs call: names, arguments and meaning */
+#define CFM_OPERATORS_VERSION 3 /* of what exported programs call: names, arguments and meaning */
 
 #ifdef __cplusplus
 extern "C" {
@@ -88,21 +88,23 @@ typedef struct {
     float *dweight, *dbias;         /* (S, D) */
 } CfmGate;
 
-/* 3x3 convolution of maps whose channels come last, zero-padded to keep their size, and what stands around it:
+/* 3x3 or 3x3x3 convolution of maps whose channels come last, zero-padded to keep their size, and what stands around it:
    out = leaky_after(after(leaky(conv(before(x)) + bias) times)) + plus; what is null is left out, leaky_after with after.
    before and after are a scale and an offset for each channel; leaky(v) is slope v where v is negative. */
 typedef struct {
-    int64_t B, rows, columns, C, D; /* C and D, channels of x and of the result: multiples of 16 */
+    int64_t dims;                   /* 2: images, of one plane; 3: volumes */
+    int64_t B, planes, rows, columns;
+    int64_t C, D;                   /* channels of x and of the result: multiples of 16 */
     int64_t dilation;
     int64_t scale;                  /* 2: nearest upsampling by 2 in front of the convolution, whose dilation is 1; or 1 */
-    int64_t fast;                   /* 1: fewer products, rounded more coarsely */
+    int64_t fast;                   /* 1: fewer products of images, rounded more coarsely */
     int64_t threads;
     double slope, slope_after;      /* at most 1, which is none */
-    const float* x;                 /* (B, rows, columns, C) contiguous */
-    const float *weight, *bias;     /* (D, C, 3, 3), (D) contiguous */
+    const float* x;                 /* (B, planes, rows, columns, C) contiguous */
+    const float *weight, *bias;     /* (D, C, 3, 3) or (D, C, 3, 3, 3), (D) contiguous */
     const float *before, *after;    /* (2, C), (2, D) contiguous, or null */
     const float *times, *plus;      /* as out, or null */
-    float* out;                     /* (B, scale rows, scale columns, D) contiguous */
+    float* out;                     /* (B, scale planes, scale rows, scale columns, D) contiguous; one plane of images */
 } CfmMaps;
 
 /* Shares of the first source in B mixes of two, refined by Adam: see engine/fusion/refinement.py, which tells the

@@ -90,9 +90,9 @@ public:
         return view;
     }
 
-    float* output(size_t index, std::initializer_list<int64_t> sizes) const {
+    float* output(size_t index, const std::vector<int64_t>& sizes) const {
         OrtValue* value = nullptr;
-        need(ort_call<OUTPUT>(api_, context_, index, sizes.begin(), sizes.size(), &value));
+        need(ort_call<OUTPUT>(api_, context_, index, sizes.data(), sizes.size(), &value));
         void* data = nullptr;
         need(ort_call<TENSOR_DATA>(api_, value, &data));
         return static_cast<float*>(data);
@@ -139,16 +139,16 @@ void gate_and_norm(const Kernel& kernel, const Call& call) {
     check("gated_norm", cfm_gate_forward(&p));
 }
 
-enum class Other { none, times, plus };
+enum class Ending { none, upsampled, times, plus };  // of the operator's name: what its sixth input is, or its scale
 
-template <Other OTHER>
+template <Ending ENDING>
 void conv3x3(const Kernel& kernel, const Call& call) {
+    constexpr bool TIMES = ENDING == Ending::times, PLUS = ENDING == Ending::plus;
     const View before = call.input(3, "before"), after = call.input(4, "after");
-    const View other = OTHER == Other::none ? View{} : call.input(5, OTHER == Other::times ? "times" : "plus");
+    const View other = TIMES || PLUS ? call.input(5, TIMES ? "times" : "plus") : View{};
     CfmMaps p = maps_of(call.input(0, "x"), call.input(1, "weight"), call.input(2, "bias"), &before, &after,
-                        OTHER == Other::times ? &other : nullptr, OTHER == Other::plus ? &other : nullptr, kernel.maps,
-                        threads());
-    p.out = call.output(0, {p.B, p.scale * p.rows, p.scale * p.columns, p.D});
+                        TIMES ? &other : nullptr, PLUS ? &other : nullptr, kernel.maps, threads());
+    p.out = call.output(0, result_of(p));
     check("conv3x3", cfm_maps_forward(&p));
 }
 
@@ -211,18 +211,32 @@ struct GatedNorm {
     static constexpr auto read = read_divisor;
     static constexpr auto run = gate_and_norm;
 };
-template <Other OTHER>
-struct Conv3x3 {
-    static constexpr const char* NAME = OTHER == Other::none    ? "conv3x3"
-                                        : OTHER == Other::times ? "conv3x3_times"
-                                                                : "conv3x3_plus";
-    static constexpr size_t INPUTS = OTHER == Other::none ? 5 : 6, OUTPUTS = 1, ORDER = 99;
+// Of images and of volumes one kernel; the names differ because the functions that stand in for them do.
+constexpr const char* MAPS_NAMES[][4] = {{"conv3x3", "conv3x3_upsampled", "conv3x3_times", "conv3x3_plus"},
+                                         {"conv3x3x3", "conv3x3x3_upsampled", "conv3x3x3_times", "conv3x3x3_plus"}};
+template <int DIMS, Ending ENDING>
+struct Maps {
+    static constexpr const char* NAME = MAPS_NAMES[DIMS - 2][static_cast<int>(ENDING)];
+    static constexpr size_t INPUTS = ENDING == Ending::times || ENDING == Ending::plus ? 6 : 5, OUTPUTS = 1, ORDER = 99;
     static constexpr auto read = read_maps;
-    static constexpr auto run = conv3x3<OTHER>;
+    static constexpr auto run = conv3x3<ENDING>;
 };
-struct Upsampled : Conv3x3<Other::none> {
-    static constexpr const char* NAME = "conv3x3_upsampled";
-};
+
+template <class Operator>
+const Registered<Operator> registered;
+
+template <class... Operators>
+OrtStatus* add(const OrtApi* api, OrtDomain* domain) {
+    for (const OrtCustomOp* op : {static_cast<const OrtCustomOp*>(&registered<Operators>)...})
+        if (OrtStatus* failed = ort_call<ADD_TO_DOMAIN>(api, domain, op)) return failed;
+    return nullptr;
+}
+
+template <int DIMS>
+OrtStatus* add_maps(const OrtApi* api, OrtDomain* domain) {
+    return add<Maps<DIMS, Ending::none>, Maps<DIMS, Ending::upsampled>, Maps<DIMS, Ending::times>,
+               Maps<DIMS, Ending::plus>>(api, domain);
+}
 
 }  // namespace
 
@@ -230,20 +244,11 @@ extern "C" CFM_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, c
     const OrtApi* api = base->GetApi(ORT_VERSION);
     if (!api) return ort_call<CREATE_STATUS>(base->GetApi(1), 1, "clinicalfmamba: expected ONNX Runtime 1.17 or later");
     if (!cfm_variant()) return ort_call<CREATE_STATUS>(api, 1, "clinicalfmamba: this library was built for another processor");
-    static const Registered<Conv> conv_op;
-    static const Registered<Scan> scan_op;
-    static const Registered<Gate> gate_op;
-    static const Registered<GatedNorm> gated_norm_op;
-    static const Registered<Conv3x3<Other::none>> conv3x3_op;
-    static const Registered<Conv3x3<Other::times>> conv3x3_times_op;
-    static const Registered<Conv3x3<Other::plus>> conv3x3_plus_op;
-    static const Registered<Upsampled> upsampled_op;
     cfm_use_openmp(reinterpret_cast<void*>(on_threads_of_session));
     OrtDomain* domain = nullptr;  // lives as long as the process, as the operators do
     if (OrtStatus* failed = ort_call<CREATE_DOMAIN>(api, "clinicalfmamba", &domain)) return failed;
-    const OrtCustomOp* const all[] = {&conv_op,    &scan_op,          &gate_op,         &gated_norm_op,
-                                      &conv3x3_op, &conv3x3_times_op, &conv3x3_plus_op, &upsampled_op};
-    for (const OrtCustomOp* op : all)
-        if (OrtStatus* failed = ort_call<ADD_TO_DOMAIN>(api, domain, op)) return failed;
+    if (OrtStatus* failed = add<Conv, Scan, Gate, GatedNorm>(api, domain)) return failed;
+    if (OrtStatus* failed = add_maps<2>(api, domain)) return failed;
+    if (OrtStatus* failed = add_maps<3>(api, domain)) return failed;
     return ort_call<ADD_DOMAIN>(api, options, domain);
 }

@@ -72,8 +72,7 @@ private:
 // A new dense tensor, given away with `release`.
 class Result {
 public:
-    explicit Result(std::initializer_list<int64_t> shape) {
-        const std::vector<int64_t> sizes(shape);
+    explicit Result(const std::vector<int64_t>& sizes) {
         std::vector<int64_t> strides(sizes.size(), 1);
         for (size_t i = sizes.size(); i-- > 1;) strides[i - 1] = strides[i] * std::max<int64_t>(sizes[i], 1);
         done(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
@@ -175,7 +174,7 @@ void conv3x3(TorchValue* stack, uint64_t, uint64_t) {
     options.fast = stack[9] & 1, options.slope = number(stack[10]), options.slope_after = number(stack[11]);
     CfmMaps p = maps_of(x.dense(), weight.dense(), bias.dense(), before.dense(), after.dense(), times.dense(),
                         plus.dense(), options, threads());
-    Result out({p.B, p.scale * p.rows, p.scale * p.columns, p.D});
+    Result out(result_of(p));
     p.out = out.first;
     check(op, cfm_maps_forward(&p));
     stack[0] = out.release();

@@ -32,8 +32,7 @@ inline std::string text(const int64_t* sizes, int64_t dims) {
 }
 
 // Refuses a tensor whose shape is not the one that the others ask for.
-inline void expect(const char* op, const View& x, std::initializer_list<int64_t> sizes) {
-    const std::vector<int64_t> wanted(sizes);
+inline void expect(const char* op, const View& x, const std::vector<int64_t>& wanted) {
     const auto dims = static_cast<int64_t>(wanted.size());
     if (x.dims == dims && !std::memcmp(x.sizes, wanted.data(), sizeof(int64_t) * wanted.size())) return;
     throw std::runtime_error(std::string(op) + ": " + x.name + ": expected " + text(wanted.data(), dims) + ", found " +
@@ -108,19 +107,31 @@ struct MapsOptions {
     double slope = 1.0, slope_after = 1.0;
 };
 
+// The shape of the result: as x, `scale` times as large, of D channels.
+inline std::vector<int64_t> result_of(const CfmMaps& p) {
+    std::vector<int64_t> shape{p.B, p.scale * p.planes, p.scale * p.rows, p.scale * p.columns, p.D};
+    if (p.dims == 2) shape.erase(shape.begin() + 1);
+    return shape;
+}
+
 inline CfmMaps maps_of(const View& x, const View& weight, const View& bias, const View* before, const View* after,
                        const View* times, const View* plus, const MapsOptions& options, int64_t threads) {
     const char* op = "conv3x3";
-    expect_dims(op, x, 4), expect_dims(op, weight, 4);
     CfmMaps p{};
-    p.B = x.sizes[0], p.rows = x.sizes[1], p.columns = x.sizes[2], p.C = x.sizes[3], p.D = weight.sizes[0];
+    p.dims = x.dims == 5 ? 3 : 2;
+    expect_dims(op, x, p.dims + 2), expect_dims(op, weight, p.dims + 2);
+    const int64_t* sizes = x.sizes + p.dims;  // of the last axes but one
+    p.B = x.sizes[0], p.planes = p.dims == 3 ? x.sizes[1] : 1, p.rows = sizes[-1], p.columns = sizes[0], p.C = sizes[1];
+    p.D = weight.sizes[0];
     p.dilation = options.dilation, p.scale = options.scale, p.fast = options.fast, p.threads = threads;
     p.slope = options.slope, p.slope_after = options.slope_after;
-    expect(op, weight, {p.D, p.C, 3, 3}), expect(op, bias, {p.D});
+    std::vector<int64_t> taps(p.dims + 2, 3);
+    taps[0] = p.D, taps[1] = p.C;
+    expect(op, weight, taps), expect(op, bias, {p.D});
     if (before) expect(op, *before, {2, p.C});
     if (after) expect(op, *after, {2, p.D});
     for (const View* maps : {times, plus})
-        if (maps) expect(op, *maps, {p.B, p.scale * p.rows, p.scale * p.columns, p.D});
+        if (maps) expect(op, *maps, result_of(p));
     const auto first = [](const View* maps) { return maps ? maps->f() : nullptr; };
     p.x = x.f(), p.weight = weight.f(), p.bias = bias.f();
     p.before = first(before), p.after = first(after), p.times = first(times), p.plus = first(plus);
