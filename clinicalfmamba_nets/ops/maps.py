@@ -45,7 +45,7 @@ def conv3x3(
     slope: float = 1.0,
     slope_after: float = 1.0,
 ) -> Tensor:
-    """Zero-padded 3x3 or 3x3x3 convolution of maps whose channels come last, and what stands around it, by the native kernel.
+    """Zero-padded 3x3 or 3x3x3 convolution of maps whose channels come last, with what stands around it, natively.
 
     The result is LReLU'(after(LReLU(conv(before(x)) + bias) times)) + plus, each part left out where it is None; LReLU'
     goes with ``after``. Products are saved by the transforms of "Fast Algorithms for Convolutional Neural Networks",

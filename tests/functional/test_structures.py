@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clinicalfmamba_nets.functional.structures import alone, opened
+from clinicalfmamba_nets.functional.structures import alone, dilated, opened
 
 
 @pytest.mark.parametrize(("width", "left"), [(6, 0.0), (7, 1.0), (9, 1.0)])
@@ -32,3 +32,12 @@ def test_a_share_of_six_percent_is_half_alone():
 def test_the_mirror_image_is_equal_to_the_bit():
     places = (torch.rand(1, 1, 50, 61, generator=torch.Generator().manual_seed(0)) < 0.05).float()
     assert torch.equal(alone(places.flip(3)).flip(3), alone(places))
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 15])
+@pytest.mark.parametrize("shape", [(1, 2, 37, 50), (2, 1, 9, 20, 11), (1, 1, 2, 3)], ids=str)
+def test_a_dilation_without_gradients_is_that_of_pooling(shape: tuple[int, ...], size: int) -> None:
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    image[0, 0, 1, 1] = torch.nan
+    pooled = dilated(image.clone().requires_grad_(), size).detach()
+    torch.testing.assert_close(dilated(image, size), pooled, rtol=0, atol=0, equal_nan=True)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from clinicalfmamba_nets.engine import Refinement
-from clinicalfmamba_nets.engine.fusion.refinement import Seen, _Loss
+from clinicalfmamba_nets.engine.fusion.descent import _Loss
+from clinicalfmamba_nets.engine.fusion.refinement import Seen
 from clinicalfmamba_nets.ops import native, refined_shares, refines_shares, scan_backend
 from clinicalfmamba_nets.ops.native import mix_ops
 
@@ -33,7 +34,7 @@ def test_slopes_are_those_of_the_losses(term, rows, columns):
     refinement = Refinement(**(NOTHING | term))
     pair, share = pair_and_share(rows, columns, rows)
     fused = (pair[:, 1:] + share * (pair[:, :1] - pair[:, 1:])).double().requires_grad_()
-    (expected,) = torch.autograd.grad(_Loss(refinement, pair.double())(fused), fused)
+    (expected,) = torch.autograd.grad(_Loss(asdict(refinement), pair.double())(fused), fused)
     found = mix_ops.loss_slopes(pair, share, asdict(refinement))
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
     assert (found - expected).abs().mean() <= 2e-5 * expected.abs().mean()
@@ -46,7 +47,7 @@ def test_slopes_where_a_source_is_flat_or_both_are_equal(term):
     pair[:, 1, :, :24] = 0.25
     pair[:, 1, 24:, 24:] = pair[:, 0, 24:, 24:]
     fused = (pair[:, 1:] + share * (pair[:, :1] - pair[:, 1:])).double().requires_grad_()
-    (expected,) = torch.autograd.grad(_Loss(refinement, pair.double())(fused), fused)
+    (expected,) = torch.autograd.grad(_Loss(asdict(refinement), pair.double())(fused), fused)
     found = mix_ops.loss_slopes(pair, share, asdict(refinement))
     assert found.isfinite().all() and (found - expected).abs().mean() <= 1e-3 * expected.abs().mean()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from clinicalfmamba_nets.engine.fusion.boxes import Box, inside
@@ -45,12 +46,23 @@ class Finish:
         if self.smooth:
             smooth_weights_(inside(fused, place), pair, spacing)
         if self.refinement is not None:
-            refine = self.refinement.of_volumes()
-            for number, box in boxes.items():
-                part, shown = inside(fused[:, :, number], box), inside(image[:, :, number], box).cpu()
-                part.copy_(refine(part, shown, seen.by_refinement(shown)))
+            self._refine(self.refinement.of_volumes(), fused, image, boxes, seen)
         if self.level:
             level_weights_(inside(fused, place), pair)
+
+    @staticmethod
+    def _refine(
+        refinement: Refinement, fused: Tensor, image: Tensor, boxes: Mapping[int, Box], seen: SeenPairs
+    ) -> None:
+        """Refine each slice by itself, a few at once on each thread."""
+        slices, at_once = list(boxes.items()), 4 * torch.get_num_threads()
+        for first in range(0, len(slices), at_once):
+            parts = []
+            for number, box in slices[first : first + at_once]:
+                shown = inside(image[:, :, number], box).cpu()
+                parts.append((inside(fused[:, :, number], box), shown, seen.by_refinement(shown)))
+            for (part, *_), refined in zip(parts, refinement.of_many(parts), strict=True):
+                part.copy_(refined)
 
 
 def _around(boxes: Mapping[int, Box]) -> Box:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import NamedTuple
 
@@ -10,15 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clinicalfmamba_nets.engine.fusion.descent import Descent, descended
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.gradients import pad_edges
 from clinicalfmamba_nets.functional.guided_weights import counted_shares
 from clinicalfmamba_nets.functional.structures import alone, opened
-from clinicalfmamba_nets.losses.box_fidelity import LEAST_SIZE, BoxFidelity
-from clinicalfmamba_nets.losses.correlation import difference_correlation
-from clinicalfmamba_nets.losses.edges import SourceEdges, SourceTexture
-from clinicalfmamba_nets.losses.lone_structures import LoneStructures
-from clinicalfmamba_nets.ops import refined_shares, refines_shares
+from clinicalfmamba_nets.losses.box_fidelity import LEAST_SIZE
 
 GRID = 8  # pixels: sides are padded to multiples, so that windows lie alike over the mirror image
 CLOSE, FAR = 0.5, 0.7  # of the range: closer, either may be shown; farther apart, the brighter one gives way no more
@@ -26,8 +24,7 @@ SPOT = 15  # pixels: a bright spot is narrower
 LONE = 0.15  # of the range: so far more than in the other source it stands out
 BRIGHT, RAMP = 0.75, 0.1  # of the range: from where on a spot counts, and over how much more it comes to count in full
 NOISY = 0.025  # of the range: beside noise of this deviation the correlation of differences counts no more
-ENOUGH = 1.4  # sum of the correlations of differences: what is above it counts no more
-_FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8  # decay of the moments and least root of the second, as in the paper of Adam
+_TINY = 1e-8
 
 
 class Seen(NamedTuple):
@@ -128,58 +125,52 @@ class Refinement:
         Returns:
             The refined results, float32; as they were where a side has fewer than 16 pixels.
         """
-        if self.steps == 0 or min(image.shape[2:]) < LEAST_SIZE:
-            return fused.float()
-        with torch.inference_mode(False), torch.enable_grad():
-            seen = seen if seen is not None else Seen(image, image, torch.zeros_like(image))
-            given = (part.detach().float().clone() for part in (fused, image, *seen))
-            parts = zip(*given, strict=True)
-            return torch.stack([self._refined(*(part[None] for part in one))[0] for one in parts])
+        return self.of_many([(fused, image, seen)])[0]
 
-    def _refined(self, fused: Tensor, pair: Tensor, quiet: Tensor, white: Tensor, noise: Tensor) -> Tensor:
-        first, second = pair[:, :1], pair[:, 1:]
-        counted, taken = counted_shares(fused[:, :1], first, second)
+    def of_many(self, parts: Sequence[tuple[Tensor, Tensor, Seen | None]]) -> list[Tensor]:
+        """Refine results of several sizes, on as many threads as torch has.
+
+        Args:
+            parts: for each size the arguments of a call.
+
+        Returns:
+            What the calls would return.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            plans = [self._plans(*part) for part in parts]
+            shares = iter(descended([descent for part in plans for plan in part for descent in plan.descents]))
+            return [
+                torch.cat([plan.result([next(shares) for _ in plan.descents]) for plan in part])
+                if part
+                else fused.float()
+                for part, (fused, *_) in zip(plans, parts, strict=True)
+            ]
+
+    def _plans(self, fused: Tensor, image: Tensor, seen: Seen | None) -> list[_Plan]:
+        """Return what is to be done for each image of a batch; nothing for small ones."""
+        if self.steps == 0 or min(image.shape[2:]) < LEAST_SIZE:
+            return []
+        seen = seen if seen is not None else Seen(image, image, torch.zeros_like(image))
+        given = (part.detach().float().clone() for part in (fused, image, *seen))
+        return [self._plan(*(part[None] for part in one)) for one in zip(*given, strict=True)]
+
+    def _plan(self, fused: Tensor, pair: Tensor, quiet: Tensor, white: Tensor, noise: Tensor) -> _Plan:
+        counted, taken = counted_shares(fused[:, :1], pair[:, :1], pair[:, 1:])
         share = taken / counted
         beside = replace(self, correlation=self.correlation * max(0.0, 1 - float(noise.max()) / NOISY))
         given = torch.cat([quiet, share, white, noise], 1)
-        refined = beside._on_grid(given)
-        if pair.shape[3] % 2:  # of an odd width no grid lies alike over both sides
-            refined = (refined + beside._on_grid(given.flip(3)).flip(3)) / 2
-        image = fused[:, :1] + (refined - share) * (first - second)
-        return torch.cat([image, refined], 1)[:, : fused.shape[1]]
+        # of an odd width no grid lies alike over both sides
+        sides = [given, given.flip(3)] if pair.shape[3] % 2 else [given]
+        return _Plan(fused, pair, share, [beside._descent(_on_grid(side)) for side in sides])
 
-    def _on_grid(self, given: Tensor) -> Tensor:
-        """Return the refined shares of a pair, its shares, the pair with white bone and its noise, (1, 7, H, W)."""
-        height, width = given.shape[2:]
-        above, left = (-height % GRID) // 2, (-width % GRID) // 2
-        sides = [left, -width % GRID - left, above, -height % GRID - above]
-        padded = functional.pad(given, sides, mode="replicate")
-        share = self._descended(*padded.split([2, 1, 2, 2], 1))
-        return share[..., above : above + height, left : left + width]
-
-    def _descended(self, pair: Tensor, share: Tensor, seen: Tensor, noise: Tensor) -> Tensor:
-        """Return the shares (1, 1, H, W) of a pair after the steps."""
+    def _descent(self, given: Tensor) -> Descent:
+        """Prepare the steps for a pair, its shares, the pair with white bone and its noise, (1, 7, H, W)."""
+        pair, share, seen, noise = given.split([2, 1, 2, 2], 1)
         if self.spots:
             first, second = (min(self.spots, 1.0) * _lone_spots(seen)).split(1, 1)
             share = share + first * (1 - share) - second * share
         least, most = self._bounds(pair, share, seen)
-        if refines_shares(pair):
-            return refined_shares(pair, share, least, most, self.steps, asdict(self), self.noise * noise)
-        second, apart = pair[:, 1:], pair[:, :1] - pair[:, 1:]
-        loss = _Loss(self, pair)
-        mean, square = torch.zeros_like(share), torch.zeros_like(share)
-        for step in range(1, self.steps + 1):
-            share.requires_grad_(True)
-            shown = (noise * torch.cat([share, 1 - share], 1).square()).sum(1).mean()
-            (slope,) = torch.autograd.grad(loss(second + share * apart) + self.noise * shown, share)
-            share = share.detach()
-            mean = torch.lerp(slope, mean, _FIRST)
-            square = torch.lerp(slope.square(), square, _SECOND)
-            root = (square / (1 - _SECOND**step)).sqrt() + _TINY
-            rate = self.rate * (self.steps + 1 - step) / self.steps
-            moved = share - rate * mean / (1 - _FIRST**step) / root
-            share = torch.minimum(torch.maximum(moved, least), most)
-        return share
+        return Descent(self.steps, asdict(self), pair, share, least, most, self.noise * noise)
 
     def _bounds(self, pair: Tensor, share: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Return the least and the greatest share of each pixel, (1, 1, H, W)."""
@@ -192,6 +183,41 @@ class Refinement:
         least = share - torch.where(around > 0, darker, reach) * free[:, :1]
         most = share + torch.where(around < 0, darker, reach) * free[:, 1:]
         return least.clamp_min(0), most.clamp_max(1)
+
+
+class _Plan(NamedTuple):
+    """A result, its pair and its shares, (1, C, H, W), and the descents that refine them: of the mirror image too."""
+
+    fused: Tensor
+    pair: Tensor
+    share: Tensor
+    descents: list[Descent]
+
+    def result(self, shares: list[Tensor]) -> Tensor:
+        """Return the result with the shares that the descents ended at."""
+        ended = [_off_grid(share, self.share) for share in shares]
+        refined = ended[0] if len(ended) == 1 else (ended[0] + ended[1].flip(3)) / 2
+        image = self.fused[:, :1] + (refined - self.share) * (self.pair[:, :1] - self.pair[:, 1:])
+        return torch.cat([image, refined], 1)[:, : self.fused.shape[1]]
+
+
+def _margins(image: Tensor) -> tuple[int, int]:
+    """Return how many rows above and columns at the left an image gets where its sides are no multiples of GRID."""
+    height, width = image.shape[2:]
+    return (-height % GRID) // 2, (-width % GRID) // 2
+
+
+def _on_grid(image: Tensor) -> Tensor:
+    """Repeat the edges of an image until its sides are multiples of GRID."""
+    (above, left), (height, width) = _margins(image), image.shape[2:]
+    sides = [left, -width % GRID - left, above, -height % GRID - above]
+    return functional.pad(image, sides, mode="replicate")
+
+
+def _off_grid(padded: Tensor, image: Tensor) -> Tensor:
+    """Cut what `_on_grid` added to an image of the size of the second."""
+    (above, left), (height, width) = _margins(image), image.shape[2:]
+    return padded[..., above : above + height, left : left + width]
 
 
 def _near_mean(image: Tensor) -> Tensor:
@@ -211,30 +237,3 @@ def _lone_spots(pair: Tensor) -> Tensor:
 def _counted(image: Tensor) -> Tensor:
     """How far a pixel counts as bright, from 0 to 1."""
     return ((image - BRIGHT) / RAMP).clamp(0, 1)
-
-
-class _Loss:
-    """The weighted terms of a refinement for one pair."""
-
-    def __init__(self, weights: Refinement, pair: Tensor) -> None:
-        self.weights, self.pair, self.brighter = weights, pair, pair.amax(1, keepdim=True)
-        self.edges = SourceEdges(pair)
-        self.texture = SourceTexture(pair) if weights.texture else None
-        self.fidelity = BoxFidelity(pair) if weights.information or weights.structure else None
-        self.lone = LoneStructures(pair) if weights.lesions else None
-
-    def __call__(self, fused: Tensor) -> Tensor:
-        weights, pair = self.weights, self.pair
-        kept, overshoot = self.edges(fused)
-        terms = [weights.overshoot * overshoot - kept, weights.brightness * (self.brighter - fused).mean()]
-        if weights.correlation:
-            lack = (ENOUGH - difference_correlation(fused, pair)).relu()
-            terms.append(weights.correlation / 2 * lack.square().mean())
-        if self.fidelity is not None:
-            information, structure = self.fidelity(fused)
-            terms.append(weights.information * information + weights.structure * structure)
-        if self.texture is not None:
-            terms.append(weights.texture * self.texture(fused))
-        if self.lone is not None:
-            terms.append(weights.lesions * self.lone(fused))
-        return torch.stack(terms).sum()

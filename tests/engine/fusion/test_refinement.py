@@ -146,6 +146,19 @@ def test_images_of_a_batch_do_not_touch_one_another():
     assert alone.shape == fused.shape  # without shares
 
 
+def test_images_of_several_sizes_at_once_are_what_each_is_alone(backend):
+    images = [random_pair(*sizes) for sizes in ((40, 48), (33, 51), (15, 40), (64, 40))]
+    parts = [(image.mean(1, keepdim=True), image, None) for image in images]
+    before, expected = torch.get_num_threads(), [CT_MRI(*part) for part in parts]
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found = CT_MRI.of_many(parts)
+            assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_inference_mode_and_no_grad_give_the_same_and_inputs_stay():
     image = random_pair(40, 48)
     fused = image.mean(1, keepdim=True)
