@@ -43,9 +43,9 @@ class CrossModalChannelAttention(nn.Module):
         plain = decoded.dtype == f_x.dtype == self.query.weight.dtype  # not under autocast
         if self.pointwise and plain:
             maps = [x.flatten(2).transpose(1, 2) for x in (decoded, f_x, f_y)]  # (B, N, C) each
-            return (
-                self._exchange_lean(maps[0], maps[1], maps[2], in_place).unflatten(1, decoded.shape[2:]).movedim(-1, 1)
-            )
+            into = None if self.training else maps[0]  # in training its gradient keeps the order of maps so
+            total = self._exchange_lean(into, maps[1], maps[2], in_place).unflatten(1, decoded.shape[2:]).movedim(-1, 1)
+            return decoded + total if self.training else total
         return decoded + self._exchange(f_x, f_y) + self._exchange(f_y, f_x)
 
     def _exchange(self, chooser: Tensor, chosen: Tensor) -> Tensor:
@@ -54,11 +54,14 @@ class CrossModalChannelAttention(nn.Module):
         weight = torch.sigmoid(response.amax(spatial, keepdim=True) + response.mean(spatial, keepdim=True))
         return self.query(chosen) * weight
 
-    def _exchange_lean(self, decoded: Tensor, f_x: Tensor, f_y: Tensor, in_place: bool) -> Tensor:
+    def _exchange_lean(self, decoded: Tensor | None, f_x: Tensor, f_y: Tensor, in_place: bool) -> Tensor:
         """The same number for 1x1 convolutions without a map in memory: weights go into Q, the mean through R."""
         query = self.query.weight.flatten(1).t()  # (C, C)
         of_y = query * self._weight(f_x).unsqueeze(1)
-        total = decoded.baddbmm_(f_y, of_y) if in_place else torch.baddbmm(decoded, f_y, of_y)  # (B, N, C)
+        if decoded is None:
+            total = torch.bmm(f_y, of_y)  # (B, N, C)
+        else:
+            total = decoded.baddbmm_(f_y, of_y) if in_place else torch.baddbmm(decoded, f_y, of_y)
         return total.baddbmm_(f_x, query * self._weight(f_y).unsqueeze(1))
 
     def _weight(self, chooser: Tensor) -> Tensor:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_act_layer, get_norm_layer
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.folding import fold_behind, foldable, normalization_of, scale_and_shift
 from clinicalfmamba_nets.blocks.hooks import watched
 from clinicalfmamba_nets.blocks.layout import empty_maps
-from clinicalfmamba_nets.ops import conv3x3, convolves_maps, recording
+from clinicalfmamba_nets.blocks.maps_conv import maps_conv
+from clinicalfmamba_nets.ops import conv3x3, convolves_maps, recording, trained_conv, trains_maps
 
 
 class UpsampleConv(nn.Module):
@@ -45,7 +45,7 @@ class UpsampleConv(nn.Module):
     ) -> None:
         super().__init__()
         self.spatial_dims = spatial_dims
-        self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, padding=1)
+        self.conv = maps_conv(spatial_dims, in_channels, out_channels)
         layers = {"N": lambda: get_norm_layer(norm, spatial_dims, out_channels), "A": lambda: get_act_layer(act)}
         self.after = nn.Sequential(*(layers[letter]() for letter in order))
         self.folds, self.eps = foldable(self.after[0]), getattr(self.after[0], "eps", 0.0)
@@ -57,6 +57,8 @@ class UpsampleConv(nn.Module):
                 return self.after(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
             if not self.training and convolves_maps(x, self.conv.weight) and self._is_plain():
                 return self._in_one_pass(x)
+            if self.training and trains_maps(x, self.conv.weight, self.conv.bias):
+                return self.after(trained_conv(x, self.conv.weight, self.conv.bias, scale=2))
         if self.training or recording():  # unknown sizes do not survive the interleaving of the phases
             return self.after(self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest")))
         if not self.folds:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from monai.networks.layers.factories import Conv
 from monai.networks.layers.utils import get_norm_layer
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from clinicalfmamba_nets.blocks.folding import foldable, normalization_of
 from clinicalfmamba_nets.blocks.hooks import LeakyReLUAfter, watched
 from clinicalfmamba_nets.blocks.layout import is_channels_last
+from clinicalfmamba_nets.blocks.maps_conv import maps_conv
 from clinicalfmamba_nets.ops import conv3x3, convolves_maps
 
 SLOPE = 0.2
@@ -48,7 +51,7 @@ class SharedPyramid(nn.Module):
 
     def __init__(self, spatial_dims: int, channels: int) -> None:
         super().__init__()
-        self.conv = Conv[Conv.CONV, spatial_dims](channels, channels, 3, padding=1)
+        self.conv = maps_conv(spatial_dims, channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, *S) -> (B, C, *S)."""
@@ -65,9 +68,8 @@ class SeparatePyramid(nn.Module):
 
     def __init__(self, spatial_dims: int, channels: int) -> None:
         super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
         self.branches = nn.ModuleList(
-            nn.Sequential(*(conv(channels, channels, 3, padding=1) for _ in range(depth))) for depth in (1, 2, 3)
+            nn.Sequential(*(maps_conv(spatial_dims, channels, channels) for _ in range(depth))) for depth in (1, 2, 3)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -109,11 +111,10 @@ class DilatedGatedConv(nn.Module):
         norm: str | tuple = "batch",
     ) -> None:
         super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
         self.norm1, self.norm2, self.norm3 = (get_norm_layer(norm, spatial_dims, channels) for _ in range(3))
-        self.conv3 = conv(channels, channels, 3, padding=1)
-        self.conv1 = conv(channels, channels, 1)
-        self.dilated = conv(channels, channels, 3, padding=dilation, dilation=dilation)
+        self.conv3 = maps_conv(spatial_dims, channels, channels)
+        self.conv1 = Conv[Conv.CONV, spatial_dims](channels, channels, 1)
+        self.dilated = maps_conv(spatial_dims, channels, channels, dilation)
         self.act3, self.act1, self.act_dilated = (
             LeakyReLUAfter(layer, SLOPE) for layer in (self.conv3, self.conv1, self.dilated)
         )
@@ -157,7 +158,11 @@ class DilatedGatedConv(nn.Module):
         gate = self.act1(self._gate(self.norm2(x))).movedim(1, -1)
         before = normalization_of(self.norm1)
         gated = conv3x3(maps, conv3.weight, conv3.bias, before=before, times=gate, slope=SLOPE)
-        options = {"before": normalization_of(self.norm3), "dilation": dilated.dilation[0], "slope": SLOPE}
+        options: dict[str, Any] = {
+            "before": normalization_of(self.norm3),
+            "dilation": dilated.dilation[0],
+            "slope": SLOPE,
+        }
         if isinstance(self.pyramid, nn.Identity):
             return conv3x3(gated, dilated.weight, dilated.bias, plus=maps, **options).movedim(-1, 1)
         after, conv = normalization_of(self.pyramid[0]), self.pyramid[2].conv  # type: ignore[index]

@@ -10,6 +10,7 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from clinicalfmamba_nets.blocks.hooks import LeakyReLUAfter, watched
+from clinicalfmamba_nets.blocks.maps_conv import maps_conv
 from clinicalfmamba_nets.ops import conv3x3, convolves_maps, recording
 
 LOGIT_BOUND = 5.0
@@ -130,11 +131,10 @@ class GainHead(nn.Module):
 
     def __init__(self, spatial_dims: int, channels: int, bands: int = 3) -> None:
         super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
         self.bands = bands
-        first, second = (conv(channels, channels, 3, padding=1) for _ in range(2))
+        first, second = (maps_conv(spatial_dims, channels, channels) for _ in range(2))
         self.refine = nn.Sequential(first, LeakyReLUAfter(first, 0.2), second, LeakyReLUAfter(second, 0.2))
-        self.conv = conv(channels, 2 * bands, 3, padding=1)
+        self.conv = Conv[Conv.CONV, spatial_dims](channels, 2 * bands, 3, padding=1)
         nn.init.constant_(self.conv.bias, -1.0)  # gains of about 0.54: near the average image at the start
 
     def _refined(self, decoded: Tensor) -> Tensor:
@@ -180,15 +180,14 @@ class MixHead(nn.Module):
 
     def __init__(self, spatial_dims: int, channels: int, return_weights: bool = False) -> None:
         super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
         self.bound, self.return_weights = LOGIT_BOUND, return_weights
         self.refine = nn.Sequential(
-            conv(channels, channels, 3, padding=1),
+            maps_conv(spatial_dims, channels, channels),
             nn.LeakyReLU(0.2, inplace=True),
-            conv(channels, channels, 3, padding=1),
+            maps_conv(spatial_dims, channels, channels),
             nn.LeakyReLU(0.2, inplace=True),
         )
-        self.conv = conv(channels, 1, 3, padding=1)
+        self.conv = Conv[Conv.CONV, spatial_dims](channels, 1, 3, padding=1)
         nn.init.normal_(self.conv.weight, std=FIRST_SPREAD)
         nn.init.zeros_(self.conv.bias)
         self.preference = nn.Parameter(torch.tensor([PREFERENCE]))  # of the brighter input

@@ -12,6 +12,7 @@ from clinicalfmamba_nets.ops.plain import layer_norm, widened
 from clinicalfmamba_nets.ops.recording import recording
 from clinicalfmamba_nets.ops.scan_orders import scan_order, scan_orders
 from clinicalfmamba_nets.ops.selective_scan import selective_scan
+from clinicalfmamba_nets.ops.trained_maps import trained_conv, trains_maps
 
 __all__ = [
     "backend_report",
@@ -28,5 +29,7 @@ __all__ = [
     "scan_order",
     "scan_orders",
     "selective_scan",
+    "trained_conv",
+    "trains_maps",
     "widened",
 ]
