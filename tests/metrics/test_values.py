@@ -177,6 +177,12 @@ def test_vif_equals_the_formulas(triple):
     assert scores.b.item() == pytest.approx(vif_by_hand(bone, fused), abs=1e-8)
 
 
+def test_fsim_does_not_know_of_a_half_turn(triple):
+    """image-similarity-measures 0.3.6 loses gradients of one direction: turned by 180 degrees its FSIM is another."""
+    turned = metrics.compute_fsim(*(image.flip(2, 3) for image in triple))
+    torch.testing.assert_close(turned.value, metrics.compute_fsim(*triple).value, atol=1e-6, rtol=0)
+
+
 def test_correlations_equal_scipy(triple):
     fused, tissue, bone = (image.ravel() for image in triple.arrays())
     cc, scd = metrics.compute_cc(*triple), metrics.compute_scd(*triple)
