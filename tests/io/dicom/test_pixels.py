@@ -115,6 +115,22 @@ def test_bytes_of_big_endian_words_are_swapped_back(tmp_path, dicom_file, rows, 
     assert np.array_equal(array, true.transpose(2, 1, 0))
 
 
+def test_each_frame_has_its_own_slope(tmp_path, dicom_file):
+    """ITK 5.4.7 (SimpleITK 2.5.7) multiplies all frames of an enhanced image by the slope of the first one."""
+    from pydicom.dataset import Dataset
+
+    def edit(made, slopes=(1, 1, 1)):
+        made.PixelData = made.PixelData * 3
+        for group, slope in zip(made.PerFrameFunctionalGroupsSequence, slopes, strict=True):
+            rescale = Dataset()
+            rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = slope, 0, "US"
+            group.PixelValueTransformationSequence = [rescale]
+
+    plain, _ = read_image(dicom_file(tmp_path / "plain.dcm", 3, edit))
+    array, _ = read_image(dicom_file(tmp_path / "own.dcm", 3, lambda made: edit(made, (2, 4, 8))))
+    assert np.array_equal(array, plain * [2, 4, 8])
+
+
 def test_monochrome1_is_turned_around_unless_it_is_measured(make_series):
     """ITK 5.4.7 (SimpleITK 2.5.7) turns the stored values around and then applies the rescale: 40 HU become 2007."""
     inverse = {"PhotometricInterpretation": "MONOCHROME1", "WindowCenter": 100, "WindowWidth": 50}
