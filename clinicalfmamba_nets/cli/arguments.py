@@ -192,7 +192,7 @@ def evaluate_parser() -> Parser:
     add_data(parser)
     told = "fused images of another program beside ours, found as by `score`; repeat it for each"
     parser.add_argument("--fused", action="append", metavar="NAME=FOLDER", help=told)
-    parser.add_argument("--split", help="test lists: random3 (default of images), case3 or mydatasets, or a list file")
+    parser.add_argument("--split", help="test lists: case3 (default of images), random3 or mydatasets, or a list file")
     parser.add_argument(
         "--run",
         action="append",
