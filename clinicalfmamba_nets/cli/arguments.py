@@ -88,7 +88,7 @@ def add_volume_options(parser: Parser, names: tuple[str, str], choices: str) -> 
 def add_window_options(parser: Parser, of: str = "") -> None:
     """Let a user choose the ranges of both images that are shown."""
     for name in "ab":
-        told = f"window of {name.upper()}{of}: a name such as brain, CENTER/WIDTH, p1/p99, header or minmax"
+        told = f"window of {name.upper()}{of}: a name such as brain, CENTER/WIDTH, LOW..HIGH, p1/p99, header or minmax"
         parser.add_argument(f"--window-{name}", f"--window_{name}", metavar="WINDOW", help=told)
 
 
@@ -192,7 +192,7 @@ def evaluate_parser() -> Parser:
     add_data(parser)
     told = "fused images of another program beside ours, found as by `score`; repeat it for each"
     parser.add_argument("--fused", action="append", metavar="NAME=FOLDER", help=told)
-    parser.add_argument("--split", help="test lists: random3 (default of images), case3 or mydatasets, or a list file")
+    parser.add_argument("--split", help="test lists: case3 (default of images), random3 or mydatasets, or a list file")
     parser.add_argument(
         "--run",
         action="append",
@@ -201,7 +201,7 @@ def evaluate_parser() -> Parser:
     )
     told = "configuration of a comparison network whose weights `ckpt_path` names, such as peers/swin_fusion"
     parser.add_argument("--overlay", action="append", default=[], metavar="NAME", help=told)
-    add_settings(parser)
+    add_settings(parser, "ckpt_path=run/model.pt")
     return with_run_options(parser, "folder for the tables (CSV, JSON) and pictures (PNG)")
 
 
@@ -279,9 +279,9 @@ def add_data(parser: Parser) -> None:
     parser.add_argument("--datalist", metavar="FILE", help="data list instead: keys training, testing")
 
 
-def add_settings(parser: Parser) -> None:
+def add_settings(parser: Parser, example: str = "epochs=2") -> None:
     """Add the free overrides of a bundle's configuration."""
-    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="settings of the bundle, such as epochs=2")
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help=f"settings of the bundle, such as {example}")
 
 
 PARSERS: dict[str, tuple[Callable[[], Parser], str]] = {

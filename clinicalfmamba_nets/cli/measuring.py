@@ -48,9 +48,12 @@ def run_score(parser: Parser, options: argparse.Namespace) -> int:
 
 def run_train(parser: Parser, options: argparse.Namespace) -> int:
     """Run the bundle's training and tell where the weights lie."""
+    from clinicalfmamba_nets.engine.run.processes import process_rank
+
     overlays = [name.removesuffix(".json") for name in options.overlay]
     code = run_configured(parser, options, "train", overlays, {"resume": options.resume})
-    say(f"weights  {Path(options.output) / 'model.pt'}")
+    if not process_rank()[0]:  # the first process tells for all
+        say(f"weights  {Path(options.output) / 'model.pt'}")
     return code
 
 

@@ -34,6 +34,18 @@ def test_train_writes_weights_and_goes_on(run_cli, pairs, tmp_path):
     assert report["epochs"] == {"done": 2, "planned": 2} and report["settings"]["features"] == 8
 
 
+@pytest.mark.parametrize(("rank", "told"), [("0", True), ("1", False)])
+def test_of_several_processes_the_first_one_tells_where_the_weights_lie(
+    run_cli, monkeypatch, pairs, tmp_path, rank, told
+):
+    started = {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("clinicalfmamba_nets.cli.measuring.run_configured", lambda *given: 0)
+    outcome = run_cli("train", "--dataset_dir", pairs, "-o", tmp_path / "run")
+    assert outcome.code == 0 and ("weights" in outcome.out) == told
+
+
 def test_missing_folder_is_told_in_one_line(run_cli, tmp_path):
     outcome = run_cli("train", "--dataset_dir", tmp_path / "nowhere", "-o", tmp_path / "run")
     assert outcome.code == 1 and "nowhere: expected a folder of image pairs" in outcome.cause

@@ -243,7 +243,8 @@ def terminal_table(summary: Summary, columns: int = 7) -> str:
     """
     names = {name for row in summary.values() for name in row["over_runs"]}
     titles = {**PAPER_COLUMNS, **COLUMNS, **ALONE, **{name: name for name in CDDFUSE_COLUMNS}}
-    shown = [name for name in (*MAIN, *titles, *sorted(names)) if name in names]
+    others = sorted(name for name in names if name[:-2] not in names or not name.endswith(("_a", "_b")))
+    shown = [name for name in (*MAIN, *titles, *others) if name in names]
     shown = list(dict.fromkeys(shown))[:columns]
     body = [["network", *(titles.get(name, name) for name in shown)]]
     for network in summary:

@@ -74,8 +74,8 @@ def number(text: str, least: float, most: float, example: float, left_out: Seque
     return Rule(text, is_right, nearest)
 
 
-def sizes(count: int, least: int, example: int) -> Rule:
-    """A list of as many whole numbers as there are axes.
+def sizes(count: int, least: int, example: int, of: str = "axis") -> Rule:
+    """A list of as many whole numbers as there are axes, or other things.
 
     Example:
         >>> sizes(2, 8, 256).nearest([32]), sizes(2, 8, 256).nearest([])
@@ -91,7 +91,7 @@ def sizes(count: int, least: int, example: int) -> Rule:
         given = [each.nearest(part) for part in given] or [example]
         return (given + given[-1:] * count)[:count]
 
-    return Rule(f"a list of {count} whole numbers of at least {least}, one an axis", is_right, nearest)
+    return Rule(f"a list of {count} whole numbers of at least {least}, one for each {of}", is_right, nearest)
 
 
 def choice(*words: str) -> Rule:
@@ -159,8 +159,8 @@ RULES: dict[str, Rule] = {
     "runs": names(),
     "val_heads": names(0, "41"),
     "heads": names(0, "ct_mri"),
-    "layers": sizes(4, 1, 2),
-    "block_inplanes": sizes(4, 1, 64),
+    "layers": sizes(4, 1, 2, "stage"),
+    "block_inplanes": sizes(4, 1, 64, "stage"),
 }
 
 
