@@ -32,6 +32,7 @@ UNDERSHOOT_SHARE = 0.02
 LEAST_HU = -1024.0  # what lies below is no tissue and no air: a filler outside the field of view
 _HU_MINIMUM = (-4100.0, -500.0)
 _SOFT_TISSUE = 150.0  # greatest median of a head in HU, air left out
+_FILLED = 0.35  # share of the greatest value that the 99.5 percentile has: 0.4 to 0.95 in real images without a spike
 _FAINT = 0.05  # of the brightest hundredth: what is darker counts as background
 _PLAIN = ("uint8", "int8", "bool")
 _MR_TOP, _FUNCTIONAL_TOP = 99.5, 99.9
@@ -238,7 +239,7 @@ def _chosen(
         return Limits(
             linear_knots(percentile(inside, voi.low), percentile(inside, voi.high)), f"percentiles {voi.name}"
         )
-    plain = str(source.get("dtype") or "") in _PLAIN or (float(sample.min()) >= 0 and float(sample.max()) <= 1)
+    plain = str(source.get("dtype") or "") in _PLAIN or _is_windowed(channel, sample, modality)
     if voi.kind == "minmax":
         return _least_to_greatest(channel, clip_undershoot, hu)
     if hu:
@@ -250,6 +251,13 @@ def _chosen(
     found = labels(channel, sample) or doubts(sample, head, limits.ends, source, modality, kind)
     limits.warnings += found or inverted(channel, limits.ends)
     return limits
+
+
+def _is_windowed(channel: Tensor, sample: Tensor, modality: str) -> bool:
+    """Tell whether values lie in [0, 1] as those of a picture do: no spike above all others hides the rest of it."""
+    if float(sample.min()) < 0 or float(sample.max()) > 1:
+        return False
+    return modality == "CT" or percentile(sample[shown(sample)], _MR_TOP) >= _FILLED * float(channel.amax())
 
 
 def _brain_window(windows: Sequence[Any]) -> Limits:

@@ -40,6 +40,20 @@ def pair(mr: torch.Tensor, other: torch.Tensor, **second) -> MetaTensor:
     return MetaTensor(torch.stack([mr, other]), meta={"sources": [facts[0], {**facts[1], **second}]})
 
 
+@pytest.mark.parametrize("unit", [1 / 15000, 3e-8])
+def test_a_spike_does_not_hide_an_mr_of_small_numbers(unit):
+    """Values in [0, 1] were taken for a picture: an MR of 0 to 3e-5 with one voxel of 4e-4 was black in the result."""
+    mr, ct = head()
+    mr[3, 20] = 15000
+    image = pair(mr * unit, ct)
+    for source in image.meta["sources"]:
+        source["dtype"] = "float32"
+    shown = WindowIntensityPair()(image)[0]
+    assert 0.45 < float(shown[28, 20]) < 0.65
+    alone = pair((mr * unit).clamp(max=900 * unit), ct)
+    assert torch.allclose(WindowIntensityPair()(alone)[0][28], shown[28], atol=0.03)
+
+
 def test_ct_is_windowed_and_mr_goes_to_a_percentile():
     scaled = WindowIntensityPair()(pair(*head()))
     assert scaled.meta["intensity_scale"][1].tolist() == [0, 80]
