@@ -60,6 +60,15 @@ def test_the_noise_of_a_head_is_no_misfit_of_it(volumes, noise):
     assert "--register rigid" in fit(np.roll(second, 2, axis=1)).warning
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_the_shading_of_a_coil_is_no_misfit(volumes, side):
+    """An MR that is 6 times brighter at one side drew a PET or FLAIR there by 8 mm, by 1.06 to 1.5 times."""
+    along = np.linspace(0, 1, volumes[0].shape[side]).reshape([-1 if axis == side else 1 for axis in range(3)])
+    shaded = volumes[0] * (1 + 5 * along**2)
+    assert told(shaded, volumes[1]) == ""
+    assert "--register rigid" in told(shaded, np.roll(volumes[1], 3, axis=2))
+
+
 def test_a_moved_head_is_told(volumes):
     assert "--register rigid" in told(volumes[0], np.roll(volumes[1], 3, axis=1))
 
