@@ -24,7 +24,7 @@ from clinicalfmamba_nets.functional.voi import (
     parse_voi,
     percentile,
 )
-from clinicalfmamba_nets.transforms.doubts import doubts, flattened, inverted, labels
+from clinicalfmamba_nets.transforms.doubts import doubts, flattened, inverted, is_ct_in_hu, labels
 
 # A background is the value that all corners of an image share; interpolation undershoots it in at most this share of
 # the voxels that are not background.
@@ -134,7 +134,7 @@ def shown(values: Tensor) -> Tensor:
 
 
 def looks_like_hu(sample: Tensor, source: Mapping[str, Any]) -> bool:
-    """Tell whether values can be Hounsfield units: air in them, or a head whose median is that of soft tissue.
+    """Tell whether values can be Hounsfield units: air in them, clipped too, or a head whose median is of soft tissue.
 
     Args:
         sample: (N,) values of the image.
@@ -142,6 +142,8 @@ def looks_like_hu(sample: Tensor, source: Mapping[str, Any]) -> bool:
     """
     usable = sample[sample >= _HU_MINIMUM[0]]
     if usable.numel() and _HU_MINIMUM[0] <= float(usable.min()) <= _HU_MINIMUM[1]:
+        return True
+    if is_ct_in_hu(sample):
         return True
     if source.get("modality") != "CT" and not _named_ct(source):
         return False

@@ -18,6 +18,7 @@ from clinicalfmamba_nets.transforms import (
     WindowIntensityPair,
     WindowIntensityPaird,
 )
+from clinicalfmamba_nets.transforms.doubts import is_ct_in_hu
 from clinicalfmamba_nets.transforms.sources import PairSources
 
 SIDE = 40
@@ -38,6 +39,23 @@ def head() -> tuple[torch.Tensor, torch.Tensor]:
 def pair(mr: torch.Tensor, other: torch.Tensor, **second) -> MetaTensor:
     facts = [{"name": "mr", "modality": "MR", "dtype": "int16"}, {"name": "b", "modality": "CT", "dtype": "int16"}]
     return MetaTensor(torch.stack([mr, other]), meta={"sources": [facts[0], {**facts[1], **second}]})
+
+
+@pytest.mark.parametrize("floor", [-600, -250, -100])
+def test_a_ct_without_a_name_whose_air_was_clipped_keeps_its_brain_window(floor):
+    """A CT of -200 to 1000 in ct_mri, whose file did not say ct, went to the network from -200 to 536 HU."""
+    mr, ct = head()
+    image = pair(mr, ct.clamp(min=floor), name="second", modality="")
+    result = WindowIntensityPair(task="ct_mri")(image)
+    assert result.meta["intensity_windows"].splitlines()[1].startswith("CT: window brain 40/80 HU")
+    assert torch.equal(result[1], WindowIntensityPair(task="ct_mri")(pair(mr, ct))[1])
+
+
+def test_an_mr_whose_background_is_below_0_is_no_clipped_ct():
+    mr, _ = head()
+    mr = mr + (mr > 300) * (mr < 800) * 120 * torch.sin(torch.linspace(0, 40, SIDE))  # gray and white matter
+    for moved in (mr - 200, mr - 500, (mr - 450).round()):
+        assert not is_ct_in_hu(moved.flatten())
 
 
 @pytest.mark.parametrize("unit", [1 / 15000, 3e-8])
