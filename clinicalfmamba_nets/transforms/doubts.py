@@ -313,7 +313,7 @@ def _no_hu(sample: Tensor, told: str, source: Mapping[str, Any], kind: str) -> l
         if is_float and 0 < high <= _DARK_WINDOW:
             return [f"{flat}; convert them to HU, or name a window in its values"]
         return _grey_bone(sample)
-    if source.get("units") == "HU" or high - low < _RAW_CT[0]:
+    if high - low < _RAW_CT[0] or (source.get("units") == "HU" and not _is_ct_with_offset(sample)):
         return []
     if low < 0:
         return [f"{flat}; scale them, or name a window in its values"]

@@ -113,6 +113,9 @@ def test_ct_without_header_is_known_by_its_values_and_the_task():
     stored = MetaTensor(torch.stack([mr, ct + 1024]))  # no rescale was applied: no HU
     meta = WindowIntensityPair(task="ct_mri")(stored).meta
     assert meta["intensity_scale"][1][1] > 1000 and "are no HU: soft tissue is flat" in meta["warnings"]
+    series = WindowIntensityPair()(pair(mr, ct + 1024, units="HU")).meta["warnings"]  # a CT series without a rescale
+    assert "are no HU: soft tissue is flat without its window; subtract the offset of air" in series
+    assert WindowIntensityPair()(pair(mr, ct, units="HU")).meta["warnings"] == ""
 
 
 @pytest.mark.parametrize(
