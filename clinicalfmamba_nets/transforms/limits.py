@@ -251,15 +251,29 @@ def _chosen(
     else:
         limits, kind = _robust(channel, sample, head, modality, name), "robust"
     found = labels(channel, sample) or doubts(sample, head, limits.ends, source, modality, kind)
+    found += _hidden(channel, sample, modality) if kind == "plain" and not found else []
     limits.warnings += found or inverted(channel, limits.ends)
     return limits
 
 
 def _is_windowed(channel: Tensor, sample: Tensor, modality: str) -> bool:
     """Tell whether values lie in [0, 1] as those of a picture do: no spike above all others hides the rest of it."""
-    if float(sample.min()) < 0 or float(sample.max()) > 1:
-        return False
-    return modality == "CT" or percentile(sample[shown(sample)], _MR_TOP) >= _FILLED * float(channel.amax())
+    inside = float(sample.min()) >= 0 and float(sample.max()) <= 1
+    return inside and (modality == "CT" or _bright_share(channel, sample) >= _FILLED)
+
+
+def _bright_share(channel: Tensor, sample: Tensor) -> float:
+    """Return which share of the greatest value the 99.5 percentile of what is not background has."""
+    return percentile(sample[shown(sample)], _MR_TOP) / max(float(channel.amax()), 1e-30)
+
+
+def _hidden(channel: Tensor, sample: Tensor, modality: str) -> list[str]:
+    """Warn of a picture whose few brightest pixels leave the rest dark, as an MR scaled to 8 bits by a spike."""
+    share = _bright_share(channel, sample)
+    if modality == "CT" or not 0 < share < _FILLED:
+        return []
+    told = f"99.5 % of what it shows lies below {100 * share:.0f} % of its greatest value"
+    return [f"{told}: dark beside the other image; name a window in its values, such as p1/p99"]
 
 
 def _brain_window(windows: Sequence[Any]) -> Limits:

@@ -41,6 +41,17 @@ def pair(mr: torch.Tensor, other: torch.Tensor, **second) -> MetaTensor:
     return MetaTensor(torch.stack([mr, other]), meta={"sources": [facts[0], {**facts[1], **second}]})
 
 
+def test_an_8_bit_mr_that_a_spike_leaves_dark_is_told():
+    mr, ct = head()
+    for spike, told in ((255, "99.5 % of what it shows lies below 8 % of its greatest value: dark beside"), (20, "")):
+        dark = (mr / 900 * 20).round()
+        dark[3, 20] = spike
+        image = pair(dark, ct)
+        image.meta["sources"][0]["dtype"] = "uint8"
+        assert told in WindowIntensityPair()(image).meta["warnings"]
+        assert bool(told) == bool(WindowIntensityPair()(image).meta["warnings"])
+
+
 @pytest.mark.parametrize("floor", [-600, -250, -100])
 def test_a_ct_without_a_name_whose_air_was_clipped_keeps_its_brain_window(floor):
     """A CT of -200 to 1000 in ct_mri, whose file did not say ct, went to the network from -200 to 536 HU."""
