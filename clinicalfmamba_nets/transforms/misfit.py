@@ -135,9 +135,10 @@ def _without_noise(pair: np.ndarray, steps: Sequence[int], spacing: np.ndarray) 
     from scipy.ndimage import gaussian_filter
 
     sizes = [side // step for side, step in zip(pair.shape[1:], steps, strict=True)]
-    whole = pair[(slice(None), *(slice(size * step) for size, step in zip(sizes, steps, strict=True)))]
-    blocks = whole.reshape(len(pair), sizes[0], steps[0], sizes[1], steps[1], sizes[2], steps[2])
-    return gaussian_filter(blocks.mean(axis=(2, 4, 6)), (0, *(_CALM / (spacing * steps))), mode="nearest")
+    whole = tuple(slice(size * step) for size, step in zip(sizes, steps, strict=True))
+    split = [part for size, step in zip(sizes, steps, strict=True) for part in (size, step)]
+    blocks = np.stack([volume[whole].reshape(split).mean(axis=(1, 3, 5)) for volume in pair])
+    return gaussian_filter(blocks, (0, *(_CALM / (spacing * steps))), mode="nearest")
 
 
 def _without_shading(volume: np.ndarray, place: np.ndarray) -> np.ndarray:
