@@ -14,6 +14,7 @@ from clinicalfmamba_nets.functional.voi import percentile
 _RAW_CT = (1500.0, 8191.0)  # span of stored values from air to bone or metal
 _AIR = (-1100.0, -900.0)  # HU
 _AIR_SHARE, _BONE = 0.05, 300.0
+_FLOOR, _ROUND = (-600.0, -50.0), 10.0  # HU that air and fat were clipped to, and what it is a multiple of
 _SOFT, _SOFT_SHARE = 150.0, 0.5  # HU on both sides of water, and the share of what is no air that lies there
 _OFFSET, _SOFT_HU = 1024.0, 50.0  # of stored values; HU within which the middle half of soft tissue lies
 _SOFT_SPREAD = 0.005  # of the range from air to bone: the middle half of soft tissue lies within
@@ -89,7 +90,8 @@ def holds_air_and_bone(sample: Tensor) -> bool:
 def is_ct_in_hu(sample: Tensor) -> bool:
     """Tell whether values can be of nothing but a CT in HU: most of what is no air is soft tissue besides.
 
-    An MR that was scaled to -1000 to 1000, or a map of frequencies, has air and bone too.
+    An MR that was scaled to -1000 to 1000, or a map of frequencies, has air and bone too. Where air is clipped, as to
+    -200, soft tissue must lie closer together than that of an MR less a constant.
 
     Args:
         sample: as in `holds_air_and_bone`.
@@ -100,11 +102,24 @@ def is_ct_in_hu(sample: Tensor) -> bool:
         True
         >>> is_ct_in_hu(torch.cat([air, torch.linspace(-800, 1000, 9)]))
         False
+        >>> is_ct_in_hu(torch.cat([air, torch.tensor([-80, 20, 30, 40, 900.0])]).clamp(min=-200))
+        True
     """
-    if not holds_air_and_bone(sample):
+    clipped = _is_clipped(sample)
+    if not clipped and not holds_air_and_bone(sample):
         return False
-    tissue = sample[sample > _AIR[1]]
-    return float((tissue.abs() <= _SOFT).float().mean()) >= _SOFT_SHARE
+    tissue = sample[sample > (sample.min() if clipped else _AIR[1])]
+    if float((tissue.abs() <= _SOFT).float().mean()) < _SOFT_SHARE:
+        return False
+    return not clipped or _is_dense(tissue)
+
+
+def _is_clipped(sample: Tensor) -> bool:
+    """Tell whether a twentieth or more of the values are the least one, a round number between air and water."""
+    floor = float(sample.min()) if sample.numel() else 0.0
+    if not _FLOOR[0] <= floor <= _FLOOR[1] or floor % _ROUND or float(sample.max()) < _BONE:
+        return False
+    return float((sample == floor).float().mean()) >= _AIR_SHARE
 
 
 def _is_ct_with_offset(sample: Tensor) -> bool:
@@ -112,7 +127,12 @@ def _is_ct_with_offset(sample: Tensor) -> bool:
     moved = sample - _OFFSET
     if float(sample.min()) < 0 or not is_ct_in_hu(moved):
         return False
-    soft = moved[moved.abs() <= _SOFT]
+    return _is_dense(moved)
+
+
+def _is_dense(values: Tensor) -> bool:
+    """Tell whether the middle half of soft tissue lies within `_SOFT_HU`."""
+    soft = values[values.abs() <= _SOFT]
     return percentile(soft, 75) - percentile(soft, 25) <= _SOFT_HU
 
 
@@ -293,7 +313,7 @@ def _no_hu(sample: Tensor, told: str, source: Mapping[str, Any], kind: str) -> l
         if is_float and 0 < high <= _DARK_WINDOW:
             return [f"{flat}; convert them to HU, or name a window in its values"]
         return _grey_bone(sample)
-    if source.get("units") == "HU" or high - low < _RAW_CT[0]:
+    if high - low < _RAW_CT[0] or (source.get("units") == "HU" and not _is_ct_with_offset(sample)):
         return []
     if low < 0:
         return [f"{flat}; scale them, or name a window in its values"]

@@ -41,9 +41,10 @@ class WindowIntensityPair(InvertibleTransform):
     """Bring each image of a pair to [0, 1] as its kind asks for: the front end of every network.
 
     A CT in HU is shown in the brain window (center 40, width 80; bone above it is white), an MR from its background to
-    the 99.5 percentile of what is not background, PET and SPECT from 0 to the 99.9 percentile of the head (PET in SUVbw
-    where the file allows it), 8-bit images and values in [0, 1], which somebody has windowed already, from their least
-    to their greatest value. Of T2 with FLAIR the range of the brighter brain is then moved (`match_levels`).
+    the 99.5 percentile of what is not background, PET and SPECT from 0 to the 99.9 percentile of the head (PET in
+    SUVbw where the file allows it), 8-bit images and values in [0, 1], which somebody has windowed already, from their
+    least to their greatest value, unless a spike stands far above all others in [0, 1]. Of T2 with FLAIR the range of
+    the brighter brain is then moved (`match_levels`).
     Limits come from the whole image or series, never from a slice. NaN counts as background.
 
     What an image is, is read from `meta["sources"]` (see `LoadImagePair`), else from `task`. Recorded in the meta:

@@ -24,7 +24,7 @@ from clinicalfmamba_nets.functional.voi import (
     parse_voi,
     percentile,
 )
-from clinicalfmamba_nets.transforms.doubts import doubts, flattened, inverted, labels
+from clinicalfmamba_nets.transforms.doubts import doubts, flattened, inverted, is_ct_in_hu, labels
 
 # A background is the value that all corners of an image share; interpolation undershoots it in at most this share of
 # the voxels that are not background.
@@ -32,6 +32,7 @@ UNDERSHOOT_SHARE = 0.02
 LEAST_HU = -1024.0  # what lies below is no tissue and no air: a filler outside the field of view
 _HU_MINIMUM = (-4100.0, -500.0)
 _SOFT_TISSUE = 150.0  # greatest median of a head in HU, air left out
+_FILLED = 0.35  # share of the greatest value that the 99.5 percentile has: 0.4 to 0.95 in real images without a spike
 _FAINT = 0.05  # of the brightest hundredth: what is darker counts as background
 _PLAIN = ("uint8", "int8", "bool")
 _MR_TOP, _FUNCTIONAL_TOP = 99.5, 99.9
@@ -133,7 +134,7 @@ def shown(values: Tensor) -> Tensor:
 
 
 def looks_like_hu(sample: Tensor, source: Mapping[str, Any]) -> bool:
-    """Tell whether values can be Hounsfield units: air in them, or a head whose median is that of soft tissue.
+    """Tell whether values can be Hounsfield units: air in them, clipped too, or a head whose median is of soft tissue.
 
     Args:
         sample: (N,) values of the image.
@@ -141,6 +142,8 @@ def looks_like_hu(sample: Tensor, source: Mapping[str, Any]) -> bool:
     """
     usable = sample[sample >= _HU_MINIMUM[0]]
     if usable.numel() and _HU_MINIMUM[0] <= float(usable.min()) <= _HU_MINIMUM[1]:
+        return True
+    if is_ct_in_hu(sample):
         return True
     if source.get("modality") != "CT" and not _named_ct(source):
         return False
@@ -238,7 +241,7 @@ def _chosen(
         return Limits(
             linear_knots(percentile(inside, voi.low), percentile(inside, voi.high)), f"percentiles {voi.name}"
         )
-    plain = str(source.get("dtype") or "") in _PLAIN or (float(sample.min()) >= 0 and float(sample.max()) <= 1)
+    plain = str(source.get("dtype") or "") in _PLAIN or _is_windowed(channel, sample, modality)
     if voi.kind == "minmax":
         return _least_to_greatest(channel, clip_undershoot, hu)
     if hu:
@@ -248,8 +251,29 @@ def _chosen(
     else:
         limits, kind = _robust(channel, sample, head, modality, name), "robust"
     found = labels(channel, sample) or doubts(sample, head, limits.ends, source, modality, kind)
+    found += _hidden(channel, sample, modality) if kind == "plain" and not found else []
     limits.warnings += found or inverted(channel, limits.ends)
     return limits
+
+
+def _is_windowed(channel: Tensor, sample: Tensor, modality: str) -> bool:
+    """Tell whether values lie in [0, 1] as those of a picture do: no spike above all others hides the rest of it."""
+    inside = float(sample.min()) >= 0 and float(sample.max()) <= 1
+    return inside and (modality == "CT" or _bright_share(channel, sample) >= _FILLED)
+
+
+def _bright_share(channel: Tensor, sample: Tensor) -> float:
+    """Return which share of the greatest value the 99.5 percentile of what is not background has."""
+    return percentile(sample[shown(sample)], _MR_TOP) / max(float(channel.amax()), 1e-30)
+
+
+def _hidden(channel: Tensor, sample: Tensor, modality: str) -> list[str]:
+    """Warn of a picture whose few brightest pixels leave the rest dark, as an MR scaled to 8 bits by a spike."""
+    share = _bright_share(channel, sample)
+    if modality == "CT" or not 0 < share < _FILLED:
+        return []
+    told = f"99.5 % of what it shows lies below {100 * share:.0f} % of its greatest value"
+    return [f"{told}: dark beside the other image; name a window in its values, such as p1/p99"]
 
 
 def _brain_window(windows: Sequence[Any]) -> Limits:

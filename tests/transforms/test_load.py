@@ -88,6 +88,20 @@ def test_a_volume_of_one_slice(files):
         load(files / "a.nii.gz", files / "b.nii.gz", spatial_dims=2)
 
 
+def test_a_picture_that_was_laid_over_the_mr_is_told():
+    """A fused screenshot was taken for a SPECT in silence: the MR went in twice, under colors of no SPECT's scale."""
+    x, y = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 32), indexing="ij")
+    mr = np.where(x**2 + y**2 < 0.8, 0.3 + 0.3 * np.cos(9 * x), 0)
+    uptake = np.clip(1 - 2 * (x**2 + y**2), 0, 1)
+    hot = np.stack([uptake, uptake**2, uptake**4], -1)
+    over = np.where(uptake[..., None] > 0.6, hot, mr[..., None])
+    warnings = [
+        LoadImagePair()(mr, color)[0].meta["warnings"] for color in (hot, over, 0.6 * hot + 0.4 * mr[..., None])
+    ]
+    assert warnings[0] == warnings[2] == ""
+    assert "is grey, the rest in color: colors laid over a grey image, as on a screen" in warnings[1]
+
+
 def test_color_is_split(files):
     loaded = load(files / "a.png", files / "color.png")
     luma = COLOR.astype(float) @ [0.299, 0.587, 0.114]

@@ -18,6 +18,7 @@ from clinicalfmamba_nets.transforms import (
     WindowIntensityPair,
     WindowIntensityPaird,
 )
+from clinicalfmamba_nets.transforms.doubts import is_ct_in_hu
 from clinicalfmamba_nets.transforms.sources import PairSources
 
 SIDE = 40
@@ -38,6 +39,48 @@ def head() -> tuple[torch.Tensor, torch.Tensor]:
 def pair(mr: torch.Tensor, other: torch.Tensor, **second) -> MetaTensor:
     facts = [{"name": "mr", "modality": "MR", "dtype": "int16"}, {"name": "b", "modality": "CT", "dtype": "int16"}]
     return MetaTensor(torch.stack([mr, other]), meta={"sources": [facts[0], {**facts[1], **second}]})
+
+
+def test_an_8_bit_mr_that_a_spike_leaves_dark_is_told():
+    mr, ct = head()
+    for spike, told in ((255, "99.5 % of what it shows lies below 8 % of its greatest value: dark beside"), (20, "")):
+        dark = (mr / 900 * 20).round()
+        dark[3, 20] = spike
+        image = pair(dark, ct)
+        image.meta["sources"][0]["dtype"] = "uint8"
+        assert told in WindowIntensityPair()(image).meta["warnings"]
+        assert bool(told) == bool(WindowIntensityPair()(image).meta["warnings"])
+
+
+@pytest.mark.parametrize("floor", [-600, -250, -100])
+def test_a_ct_without_a_name_whose_air_was_clipped_keeps_its_brain_window(floor):
+    """A CT of -200 to 1000 in ct_mri, whose file did not say ct, went to the network from -200 to 536 HU."""
+    mr, ct = head()
+    image = pair(mr, ct.clamp(min=floor), name="second", modality="")
+    result = WindowIntensityPair(task="ct_mri")(image)
+    assert result.meta["intensity_windows"].splitlines()[1].startswith("CT: window brain 40/80 HU")
+    assert torch.equal(result[1], WindowIntensityPair(task="ct_mri")(pair(mr, ct))[1])
+
+
+def test_an_mr_whose_background_is_below_0_is_no_clipped_ct():
+    mr, _ = head()
+    mr = mr + (mr > 300) * (mr < 800) * 120 * torch.sin(torch.linspace(0, 40, SIDE))  # gray and white matter
+    for moved in (mr - 200, mr - 500, (mr - 450).round()):
+        assert not is_ct_in_hu(moved.flatten())
+
+
+@pytest.mark.parametrize("unit", [1 / 15000, 3e-8])
+def test_a_spike_does_not_hide_an_mr_of_small_numbers(unit):
+    """Values in [0, 1] were taken for a picture: an MR of 0 to 3e-5 with one voxel of 4e-4 was black in the result."""
+    mr, ct = head()
+    mr[3, 20] = 15000
+    image = pair(mr * unit, ct)
+    for source in image.meta["sources"]:
+        source["dtype"] = "float32"
+    shown = WindowIntensityPair()(image)[0]
+    assert 0.45 < float(shown[28, 20]) < 0.65
+    alone = pair((mr * unit).clamp(max=900 * unit), ct)
+    assert torch.allclose(WindowIntensityPair()(alone)[0][28], shown[28], atol=0.03)
 
 
 def test_ct_is_windowed_and_mr_goes_to_a_percentile():
@@ -81,6 +124,9 @@ def test_ct_without_header_is_known_by_its_values_and_the_task():
     stored = MetaTensor(torch.stack([mr, ct + 1024]))  # no rescale was applied: no HU
     meta = WindowIntensityPair(task="ct_mri")(stored).meta
     assert meta["intensity_scale"][1][1] > 1000 and "are no HU: soft tissue is flat" in meta["warnings"]
+    series = WindowIntensityPair()(pair(mr, ct + 1024, units="HU")).meta["warnings"]  # a CT series without a rescale
+    assert "are no HU: soft tissue is flat without its window; subtract the offset of air" in series
+    assert WindowIntensityPair()(pair(mr, ct, units="HU")).meta["warnings"] == ""
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ def test_a_ct_whose_air_was_cut_off_is_one_in_the_windows_that_count_in_hu():
         image = WindowIntensityPair(window_b=window, task="ct_mri")(pair)
         assert image.meta["tissue_levels"][1, 0] == pytest.approx(soft)
     image = WindowIntensityPair(window_b="0/1000", task="ct_mri")(pair)
+    assert image.meta["tissue_levels"][1].tolist() == pytest.approx([0.54, 0.8])
+    image = WindowIntensityPair(window_b="0/1000", task="ct_mri")(pair.clamp_min(0))
     assert image.meta["tissue_levels"].tolist() == [[0, 1], [0, 1]], "these may be other numbers"
 
 
