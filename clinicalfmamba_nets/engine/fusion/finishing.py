@@ -13,6 +13,7 @@ from clinicalfmamba_nets.engine.fusion.even_weights import level_weights_
 from clinicalfmamba_nets.engine.fusion.pairs_as_seen import SeenPairs
 from clinicalfmamba_nets.engine.fusion.refinement import Refinement
 from clinicalfmamba_nets.functional.guided_weights import smooth_weights_
+from clinicalfmamba_nets.functional.settled_steps import settle_steps_
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Finish:
 
     Args:
         smooth: whether they are smoothed over neighboring slices and pixels first (`smooth_weights_`).
-        refinement: how they are refined then, each slice by itself; None for not at all.
+        refinement: how they are refined then, each slice by itself, and of a volume the steps between voxels settled
+            that neither source has (`settle_steps_`); None for not at all.
         level: whether each region where both sources are even gets one share at the end (`level_weights_`).
     """
 
@@ -47,6 +49,8 @@ class Finish:
             smooth_weights_(inside(fused, place), pair, spacing)
         if self.refinement is not None:
             self._refine(self.refinement.of_volumes(), fused, image, boxes, seen)
+            if image.shape[2] > 1:
+                settle_steps_(inside(fused, place), pair, self.refinement.settling)
         if self.level:
             level_weights_(inside(fused, place), pair)
 

@@ -15,6 +15,7 @@ from clinicalfmamba_nets.engine.fusion.descent import Descent, descended
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.functional.gradients import pad_edges
 from clinicalfmamba_nets.functional.guided_weights import counted_shares
+from clinicalfmamba_nets.functional.settled_steps import ROUNDS
 from clinicalfmamba_nets.functional.structures import alone, opened
 from clinicalfmamba_nets.losses.box_fidelity import LEAST_SIZE
 
@@ -72,6 +73,7 @@ class Refinement:
         spots: how far small bright spots that one source alone shows are drawn from it before the first step, from 0,
             as the network has drawn them, to 1, in full.
         volume_correlation: that of `correlation` in the slices of a volume; None for the same.
+        settling: rounds in which the steps of a volume that neither source has are lessened, see `settle_steps_`.
 
     Raises:
         FusionInputError: a value that is no number of at least 0, or no whole number of steps.
@@ -97,15 +99,17 @@ class Refinement:
     noise: float = 2.5
     spots: float = 0.0
     volume_correlation: float | None = None
+    settling: int = ROUNDS
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            kinds = int if field.name == "steps" else (int, float)
+            whole = field.name in ("steps", "settling")
+            kinds = int if whole else (int, float)
             if value is None and field.default is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value < math.inf:
-                what = "a whole number of at least 0" if field.name == "steps" else "a number of at least 0"
+                what = "a whole number of at least 0" if whole else "a number of at least 0"
                 remedy = f"such as {field.default or 0.5}"
                 raise input_error(f"refinement, {field.name}", what, repr(value), remedy)
 

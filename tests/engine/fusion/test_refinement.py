@@ -196,7 +196,7 @@ def test_two_equal_images_stay():
     ("name", "value"),
     [
         *(("steps", 1.5), ("steps", -1), ("steps", None), ("reach", -0.1), ("lesions", float("inf")), ("rate", "much")),
-        *(("volume_correlation", -1.0), ("correlation", None)),
+        *(("volume_correlation", -1.0), ("correlation", None), ("settling", 0.5), ("settling", -1)),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_name(name, value):

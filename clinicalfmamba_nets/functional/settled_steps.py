@@ -1,0 +1,85 @@
+"""Fused volumes whose voxels differ from their neighbors by no more than the sources account for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+TIMES, FREE = 2.0, 0.03  # steps of the sources, and share of the range, that a step of the result may have
+ROUNDS, PULL = 8, 1 / 3  # of what is too much for it each neighbor takes a third: a stripe is gone at once
+_LEAST, _APART = 1e-3, 1e-3  # what is too much by less stays; sources closer to each other have no shares
+
+
+def settle_steps_(fused: Tensor, image: Tensor, rounds: int = ROUNDS) -> Tensor:
+    """Lessen the steps of a fused volume from voxel to voxel that neither source has, in place.
+
+    Where shares were decided slice by slice, or pixel by pixel, the result may go from one source to the other at a
+    place that neither marks: a border, or the stripe of a single slice, in a plane across the slices. Neighbors, along
+    all three axes, are pulled towards each other until they differ by no more than twice the greater step of the
+    sources and 3 % of the range. Every result of a mix stays a mix. The mirror image gives the mirrored result to the
+    bit. Source: ours.
+
+    Args:
+        fused: results F, (B, 1 or 2, S, H, W) float32, the shares of the first source second where they are there;
+            changed.
+        image: pairs, (B, 2, S, H, W) in [0, 1].
+        rounds: how often all voxels are pulled at most.
+
+    Returns:
+        `fused`.
+
+    Example:
+        >>> image = torch.stack([torch.full((8, 9, 9), 0.6), torch.full((8, 9, 9), 0.2)])[None]
+        >>> fused = torch.where(torch.arange(8).view(8, 1, 1) < 4, image[:, :1], image[:, 1:])  # 0.6 or 0.2
+        >>> [round(x, 2) for x in settle_steps_(fused, image)[0, 0, :, 4, 4].tolist()]
+        [0.6, 0.56, 0.5, 0.44, 0.36, 0.3, 0.24, 0.2]
+    """
+    for one, pair in zip(fused.split(1), image.split(1), strict=True):
+        _settle_volume_(one, pair.to(fused.dtype), rounds)
+    return fused
+
+
+def _settle_volume_(fused: Tensor, image: Tensor, rounds: int) -> None:
+    """Settle a volume, (1, 1 or 2, S, H, W), of a batch: others do not touch it."""
+    across, down, along = (_free(image, axis) for axis in (2, 3, 4))
+    for _ in range(rounds):
+        before, most = fused.new_zeros(fused[:, 0, 0].shape), 0.0
+        for k in range(fused.shape[2]):
+            result, behind = fused[:, 0, k], torch.zeros_like(before)
+            if k + 1 < fused.shape[2]:
+                behind = _too_much(fused[:, 0, k + 1] - result, across[:, k])
+            pull = (behind - before).add_(_pull(result, down[:, k], 1)).add_(_pull(result, along[:, k], 2))
+            most = max(most, float(pull.abs().max()))
+            _move(fused[:, :, k], image[:, :, k], PULL * pull)
+            before = behind
+        if most < _LEAST:
+            break
+
+
+def _free(image: Tensor, axis: int) -> Tensor:
+    """Return by how much neighbors along an axis of (B, 2, S, H, W) may differ, without the 2."""
+    return image.diff(dim=axis).abs_().amax(1).mul_(TIMES).add_(FREE)
+
+
+def _too_much(step: Tensor, free: Tensor) -> Tensor:
+    """Return by how much a step exceeds what is free, with its sign."""
+    return step - step.clamp(min=-free, max=free)
+
+
+def _pull(result: Tensor, free: Tensor, axis: int) -> Tensor:
+    """Return what the neighbors along an axis pull each pixel of (B, H, W) by."""
+    apart = _too_much(result.diff(dim=axis), free)
+    return functional.pad(apart, (1, 1) if axis == 2 else (0, 0, 1, 1)).diff(dim=axis)
+
+
+def _move(fused: Tensor, pair: Tensor, way: Tensor) -> None:
+    """Move results (B, 1 or 2, H, W) as far as the sources go, and the shares with them."""
+    first, second = pair[:, 0], pair[:, 1]
+    moved = (fused[:, 0] + way).clamp(min=first.minimum(second), max=first.maximum(second))
+    if fused.shape[1] > 1:
+        apart = first - second
+        known = apart.abs() > _APART
+        shares = (fused[:, 1] + (moved - fused[:, 0]) / apart.where(known, apart.new_ones(()))).clamp(0, 1)
+        fused[:, 1] = shares.where(known, fused[:, 1])
+    fused[:, 0] = moved
