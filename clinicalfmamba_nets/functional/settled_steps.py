@@ -35,31 +35,39 @@ def settle_steps_(fused: Tensor, image: Tensor, rounds: int = ROUNDS) -> Tensor:
         >>> [round(x, 2) for x in settle_steps_(fused, image)[0, 0, :, 4, 4].tolist()]
         [0.6, 0.56, 0.5, 0.44, 0.36, 0.3, 0.24, 0.2]
     """
-    for one, pair in zip(fused.split(1), image.split(1), strict=True):
-        _settle_volume_(one, pair.to(fused.dtype), rounds)
+    for one, pair in zip(fused, image, strict=True):
+        pair = pair.to(fused.dtype).contiguous()
+        settled = _settled(one[0].contiguous(), pair, rounds)
+        apart = pair[0] - pair[1]
+        known = apart.abs() > _APART
+        moved = ((settled - one[0]) / apart.where(known, 1.0)).where(known, 0.0)
+        one[1:] = (one[1:] + moved).clamp(0, 1)
+        one[0] = settled
     return fused
 
 
-def _settle_volume_(fused: Tensor, image: Tensor, rounds: int) -> None:
-    """Settle a volume, (1, 1 or 2, S, H, W), of a batch: others do not touch it."""
-    across, down, along = (_free(image, axis) for axis in (2, 3, 4))
+def _settled(result: Tensor, pair: Tensor, rounds: int) -> Tensor:
+    """Return results (S, H, W) of a pair (2, S, H, W) after so many rounds."""
+    result, free = result.clone(), [_free(pair, axis) for axis in range(3)]
     for _ in range(rounds):
-        before, most = fused.new_zeros(fused[:, 0, 0].shape), 0.0
-        for k in range(fused.shape[2]):
-            result, behind = fused[:, 0, k], torch.zeros_like(before)
-            if k + 1 < fused.shape[2]:
-                behind = _too_much(fused[:, 0, k + 1] - result, across[:, k])
-            pull = (behind - before).add_(_pull(result, down[:, k], 1)).add_(_pull(result, along[:, k], 2))
+        before, most = torch.zeros_like(result[0]), 0.0
+        for k in range(len(result)):
+            behind = torch.zeros_like(before)
+            if k + 1 < len(result):
+                behind = _too_much(result[k + 1] - result[k], free[0][k])
+            pull = (behind - before).add_(_pull(result[k], free[1][k], 0)).add_(_pull(result[k], free[2][k], 1))
             most = max(most, float(pull.abs().max()))
-            _move(fused[:, :, k], image[:, :, k], PULL * pull)
+            first, second = pair[:, k]
+            torch.clamp(result[k].add_(pull, alpha=PULL), first.minimum(second), first.maximum(second), out=result[k])
             before = behind
         if most < _LEAST:
             break
+    return result
 
 
-def _free(image: Tensor, axis: int) -> Tensor:
-    """Return by how much neighbors along an axis of (B, 2, S, H, W) may differ, without the 2."""
-    return image.diff(dim=axis).abs_().amax(1).mul_(TIMES).add_(FREE)
+def _free(pair: Tensor, axis: int) -> Tensor:
+    """Return by how much neighbors along an axis of (2, S, H, W) may differ, without the 2."""
+    return pair.diff(dim=axis + 1).abs_().amax(0).mul_(TIMES).add_(FREE)
 
 
 def _too_much(step: Tensor, free: Tensor) -> Tensor:
@@ -68,18 +76,6 @@ def _too_much(step: Tensor, free: Tensor) -> Tensor:
 
 
 def _pull(result: Tensor, free: Tensor, axis: int) -> Tensor:
-    """Return what the neighbors along an axis pull each pixel of (B, H, W) by."""
+    """Return what the neighbors along an axis pull each pixel of (H, W) by."""
     apart = _too_much(result.diff(dim=axis), free)
-    return functional.pad(apart, (1, 1) if axis == 2 else (0, 0, 1, 1)).diff(dim=axis)
-
-
-def _move(fused: Tensor, pair: Tensor, way: Tensor) -> None:
-    """Move results (B, 1 or 2, H, W) as far as the sources go, and the shares with them."""
-    first, second = pair[:, 0], pair[:, 1]
-    moved = (fused[:, 0] + way).clamp(min=first.minimum(second), max=first.maximum(second))
-    if fused.shape[1] > 1:
-        apart = first - second
-        known = apart.abs() > _APART
-        shares = (fused[:, 1] + (moved - fused[:, 0]) / apart.where(known, apart.new_ones(()))).clamp(0, 1)
-        fused[:, 1] = shares.where(known, fused[:, 1])
-    fused[:, 0] = moved
+    return functional.pad(apart, (1, 1) if axis == 1 else (0, 0, 1, 1)).diff(dim=axis)
