@@ -55,6 +55,7 @@ def test_a_brain_without_its_skull_is_not_told(low, high):
     assert not is_told(mr * bare, rendered(np.where(bare, hu, low), low, high))
 
 
+@pytest.mark.slow
 def test_no_picture_of_the_atlas_is_told_with_or_without_its_skull(shared_data):
     files = sorted((shared_data / "aanlib" / "CT-MRI" / "CT").glob("*.png"))
     for file in files:
