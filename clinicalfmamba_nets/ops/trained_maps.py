@@ -51,7 +51,7 @@ def trained_conv(x: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1, sca
         scale: 2 for nearest upsampling by 2 in front of the convolution, or 1.
 
     Returns:
-        (B, C', *(scale S)), channels last in memory.
+        (B, C', ...), each size of x times the scale, channels last in memory.
 
     Raises:
         RuntimeError: the native kernels are not there.
