@@ -57,8 +57,8 @@ def conv3x3(
         bias: (C').
         before: scale and offset of each channel of x within the image, (2, C): a normalization.
         after: scale and offset of each channel of the result, (2, C').
-        times: maps, (B, *(scale S), C').
-        plus: maps, (B, *(scale S), C').
+        times: maps of the size and the channels of the result.
+        plus: maps as `times`.
         dilation: of the convolution; 1 with a scale.
         scale: 2 for nearest upsampling by 2 in front of the convolution, or 1.
         fast: use the transforms of four outputs, of two sizes: ten times as coarsely rounded.
@@ -66,7 +66,7 @@ def conv3x3(
         slope_after: of LReLU'.
 
     Returns:
-        (B, *(scale S), C').
+        (B, ..., C'), each size of x times the scale.
 
     Raises:
         RuntimeError: the native kernels are not there.
