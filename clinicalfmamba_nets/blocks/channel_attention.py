@@ -43,9 +43,9 @@ class CrossModalChannelAttention(nn.Module):
         plain = decoded.dtype == f_x.dtype == self.query.weight.dtype  # not under autocast
         if self.pointwise and plain:
             maps = [x.flatten(2).transpose(1, 2) for x in (decoded, f_x, f_y)]  # (B, N, C) each
-            into = None if self.training else maps[0]  # in training its gradient keeps the order of maps so
-            total = self._exchange_lean(into, maps[1], maps[2], in_place).unflatten(1, decoded.shape[2:]).movedim(-1, 1)
-            return decoded + total if self.training else total
+            into = maps[0] if in_place else None
+            total = self._exchange_lean(maps[1], maps[2], into).unflatten(1, decoded.shape[2:]).movedim(-1, 1)
+            return total if in_place else decoded + total
         return decoded + self._exchange(f_x, f_y) + self._exchange(f_y, f_x)
 
     def _exchange(self, chooser: Tensor, chosen: Tensor) -> Tensor:
@@ -54,15 +54,12 @@ class CrossModalChannelAttention(nn.Module):
         weight = torch.sigmoid(response.amax(spatial, keepdim=True) + response.mean(spatial, keepdim=True))
         return self.query(chosen) * weight
 
-    def _exchange_lean(self, decoded: Tensor | None, f_x: Tensor, f_y: Tensor, in_place: bool) -> Tensor:
-        """The same number for 1x1 convolutions without a map in memory: weights go into Q, the mean through R."""
+    def _exchange_lean(self, f_x: Tensor, f_y: Tensor, into: Tensor | None) -> Tensor:
+        """The same sum for 1x1 convolutions, added to maps where given: weights go into Q, the mean through R."""
         query = self.query.weight.flatten(1).t()  # (C, C)
-        of_y = query * self._weight(f_x).unsqueeze(1)
-        if decoded is None:
-            total = torch.bmm(f_y, of_y)  # (B, N, C)
-        else:
-            total = decoded.baddbmm_(f_y, of_y) if in_place else torch.baddbmm(decoded, f_y, of_y)
-        return total.baddbmm_(f_x, query * self._weight(f_y).unsqueeze(1))
+        of_x, of_y = query * self._weight(f_y).unsqueeze(1), query * self._weight(f_x).unsqueeze(1)
+        total = torch.bmm(f_y, of_y) if into is None else into.baddbmm_(f_y, of_y)  # (B, N, C)
+        return total.baddbmm_(f_x, of_x)
 
     def _weight(self, chooser: Tensor) -> Tensor:
         """sigmoid(max(R(a)) + mean(R(a))) of a (B, N, C) with 1x1 convolutions, (B, C)."""

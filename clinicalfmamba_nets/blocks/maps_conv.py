@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from clinicalfmamba_nets.ops import trained_conv, trains_maps
 
 
-class MapsConv2d(nn.Conv2d):
+class _Maps:
+    """What convolutions of images and of volumes share."""
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=dilation, dilation=dilation)  # type: ignore[call-arg]
+
+
+class MapsConv2d(_Maps, nn.Conv2d):
     """A convolution of 3 x 3 pixels, padded with zeros to keep the size.
 
     Args:
@@ -24,9 +31,6 @@ class MapsConv2d(nn.Conv2d):
         torch.Size([1, 32, 9, 7])
     """
 
-    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
-
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)
             if bias is not None and trains_maps(input, weight, bias):
@@ -34,7 +38,7 @@ class MapsConv2d(nn.Conv2d):
         return F.conv2d(input, weight, bias, padding=self.padding, dilation=self.dilation)
 
 
-class MapsConv3d(nn.Conv3d):
+class MapsConv3d(_Maps, nn.Conv3d):
     """A convolution of 3 x 3 x 3 voxels, padded with zeros to keep the size.
 
     Args:
@@ -46,9 +50,6 @@ class MapsConv3d(nn.Conv3d):
         >>> MapsConv3d(16, 32)(torch.rand(1, 16, 3, 9, 7)).shape
         torch.Size([1, 32, 3, 9, 7])
     """
-
-    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=dilation, dilation=dilation)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not torch.jit.is_scripting():  # noqa: SIM102  (TorchScript drops only a branch that stands alone)

@@ -17,8 +17,8 @@ def settle_steps_(fused: Tensor, image: Tensor, rounds: int = ROUNDS) -> Tensor:
     Where shares were decided slice by slice, or pixel by pixel, the result may go from one source to the other at a
     place that neither marks: a border, or the stripe of a single slice, in a plane across the slices. Neighbors, along
     all three axes, are pulled towards each other until they differ by no more than twice the greater step of the
-    sources and 3 % of the range. Every result of a mix stays a mix. The mirror image gives the mirrored result to the
-    bit. Source: ours.
+    sources and 3 % of the range. Every result of a mix stays a mix. With rows or columns exchanged the result is
+    mirrored to the bit. Source: ours.
 
     Args:
         fused: results F, (B, 1 or 2, S, H, W) float32, the shares of the first source second where they are there;

@@ -20,14 +20,26 @@ def convolves_maps(x: Tensor, *weights: Tensor) -> bool:
         >>> convolves_maps(torch.rand(1, 8, 5, 5), torch.rand(8, 8, 3, 3))
         False
     """
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights)):
+        return False
+    return kernel_takes(x, *weights)
+
+
+def kernel_takes(x: Tensor, *weights: Tensor) -> bool:
+    """Tell whether maps and weights are such as the native kernel takes; as :func:`convolves_maps` without gradients.
+
+    Example:
+        >>> kernel_takes(torch.rand(1, 8, 5, 5), torch.rand(8, 8, 3, 3))
+        False
+    """
     tensors = x, *weights
-    if x.dim() not in (4, 5) or any(t.dtype != torch.float32 or t.shape[0] % native.MAPPED for t in weights):
+    if x.dim() not in (4, 5) or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    if x.dtype != torch.float32 or x.shape[1] % native.MAPPED or x.device.type != "cpu":
+    if any(t.dtype != torch.float32 for t in tensors):
         return False
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+    if x.shape[1] % native.MAPPED or any(weight.shape[0] % native.MAPPED for weight in weights):
         return False
-    return not torch.is_autocast_enabled("cpu") and resolve_backend(x, 8, tensors=tensors) == "native"
+    return resolve_backend(x, 8, tensors=tensors) == "native"
 
 
 def conv3x3(

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clinicalfmamba_nets.ops import native
-from clinicalfmamba_nets.ops.backends import resolve_backend
 from clinicalfmamba_nets.ops.derivatives import beyond_kernels, gradients_to_differentiate
+from clinicalfmamba_nets.ops.maps import kernel_takes
 from clinicalfmamba_nets.ops.native.eager import is_plain, is_plain_gradient
 from clinicalfmamba_nets.ops.plain import conv3x3_plain
 
@@ -27,15 +27,9 @@ def trains_maps(x: Tensor, weight: Tensor, bias: Tensor) -> bool:
         >>> trains_maps(torch.rand(1, 8, 5, 5), torch.rand(8, 8, 3, 3), torch.rand(8))
         False
     """
-    if x.dim() not in (4, 5) or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return False
-    if any(t.dtype != torch.float32 for t in (x, weight, bias)):
-        return False
-    if x.shape[1] % native.MAPPED or weight.shape[0] % native.MAPPED or weight.shape[2:] != (3,) * (x.dim() - 2):
-        return False
     if not is_plain(x, weight, bias) or beyond_kernels(x, weight, bias):
         return False
-    return resolve_backend(x, 8, tensors=(x, weight, bias)) == "native"
+    return bias.dtype == torch.float32 and kernel_takes(x, weight) and weight.shape[2:] == (3,) * (x.dim() - 2)
 
 
 def trained_conv(x: Tensor, weight: Tensor, bias: Tensor, dilation: int = 1, scale: int = 1) -> Tensor:
