@@ -30,6 +30,11 @@ MODALITIES = {
     "spect": ("spect",),
     "pet": ("pet",),
 }
+# Computed from MR images, or MR images of another kind than any that is fused: word of a name, and what to call it.
+MAPS = {
+    "adc": "ADC map", "dwi": "DWI", "swi": "SWI", "phase": "phase map", "cbf": "CBF map", "cbv": "CBV map",
+    "t1map": "T1 map", "t2map": "T2 map",
+}  # fmt: skip
 _CANONICAL = {alias: name for name, aliases in MODALITIES.items() for alias in aliases}
 # How the images end that `fuse` writes beside a run.json.
 _RESULTS = ("_fused", "_fused_color", "_preview", "_weights", "contact_sheet")
@@ -199,9 +204,13 @@ def load_datalist(
     return unique_cases(entries)
 
 
+def _words(name: PathLike) -> list[str]:
+    return re.split(r"[_\-. ]+", case_name(name))
+
+
 def _modality_and_rest(name: str) -> tuple[str | None, str]:
     """Split a file's name into the modality that is a word of it and the rest."""
-    words = re.split(r"[_\-. ]+", case_name(name))
+    words = _words(name)
     found = [word for word in words if word.lower() in _CANONICAL]
     if not found:
         return None, case_name(name)
@@ -217,6 +226,17 @@ def modality_of(name: PathLike) -> str | None:
         'flair'
     """
     return _modality_and_rest(case_name(name))[0]
+
+
+def map_of(name: PathLike) -> str:
+    """Return the map that the last telling word of a file's name is of, a key of `MAPS`, or "".
+
+    Example:
+        >>> map_of("sub-01_dir-AP_ADC.nii.gz"), map_of("phase_2_t1.nii.gz")
+        ('adc', '')
+    """
+    telling = [word.lower() for word in _words(name) if word.lower() in _CANONICAL or word.lower() in MAPS]
+    return telling[-1] if telling and telling[-1] in MAPS else ""
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -33,6 +33,7 @@ LEAST_HU = -1024.0  # what lies below is no tissue and no air: a filler outside 
 _HU_MINIMUM = (-4100.0, -500.0)
 _SOFT_TISSUE = 150.0  # greatest median of a head in HU, air left out
 _FILLED = 0.35  # share of the greatest value that the 99.5 percentile has: 0.4 to 0.95 in real images without a spike
+_OUTSHONE = 0.12  # share of the range that the 95 percentile of PET or SPECT in a head has: .8 as a rule, .06 by glands
 _FAINT = 0.05  # of the brightest hundredth: what is darker counts as background
 _PLAIN = ("uint8", "int8", "bool")
 _MR_TOP, _FUNCTIONAL_TOP = 99.5, 99.9
@@ -251,7 +252,9 @@ def _chosen(
     else:
         limits, kind = _robust(channel, sample, head, modality, name), "robust"
     found = labels(channel, sample) or doubts(sample, head, limits.ends, source, modality, kind)
-    found += _hidden(channel, sample, modality) if kind == "plain" and not found else []
+    if not found and kind != "hu":
+        picture = kind == "plain"
+        found = _hidden(channel, sample, modality) if picture else _outshone(sample, head, limits.ends, modality)
     limits.warnings += found or inverted(channel, limits.ends)
     return limits
 
@@ -274,6 +277,17 @@ def _hidden(channel: Tensor, sample: Tensor, modality: str) -> list[str]:
         return []
     told = f"99.5 % of what it shows lies below {100 * share:.0f} % of its greatest value"
     return [f"{told}: dark beside the other image; name a window in its values, such as p1/p99"]
+
+
+def _outshone(sample: Tensor, head: Tensor, ends: tuple[float, float], modality: str) -> list[str]:
+    """Warn of PET or SPECT in which a few voxels, as of glands, take up so much that the rest of the head is dark."""
+    if modality not in ("PT", "NM") or not bool(head.any()) or not ends[1] > ends[0]:
+        return []
+    share = (percentile(sample[head], 95) - ends[0]) / (ends[1] - ends[0])
+    if not 0 < share < _OUTSHONE:
+        return []
+    told = f"95 % of the head lies below {100 * share:.0f} % of the range that its greatest uptake asks for"
+    return [f"{told}: dark beside the other image; name a window in its values or in SUV"]
 
 
 def _brain_window(windows: Sequence[Any]) -> Limits:

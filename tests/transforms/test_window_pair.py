@@ -41,6 +41,16 @@ def pair(mr: torch.Tensor, other: torch.Tensor, **second) -> MetaTensor:
     return MetaTensor(torch.stack([mr, other]), meta={"sources": [facts[0], {**facts[1], **second}]})
 
 
+def test_a_pet_whose_few_hottest_voxels_leave_the_brain_dark_is_told():
+    mr, _ = head()
+    for glands, is_told in ((15, True), (2, False)):
+        pet = 4000 * (mr > 0)
+        pet[-SIDE // 5 :, SIDE // 2 - 4 : SIDE // 2 + 4] *= glands
+        image = pair(mr, pet.float(), modality="PT", dtype="float32")
+        told = WindowIntensityPair(task="pet_mri")(image).meta.get("warnings", "")
+        assert ("of the head lies below 7 % of the range that its greatest uptake asks for" in told) is is_told
+
+
 def test_an_8_bit_mr_that_a_spike_leaves_dark_is_told():
     mr, ct = head()
     for spike, told in ((255, "99.5 % of what it shows lies below 8 % of its greatest value: dark beside"), (20, "")):

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from clinicalfmamba_nets.data.datalists import modality_of
+from clinicalfmamba_nets.data.datalists import MAPS, map_of, modality_of
 from clinicalfmamba_nets.engine.run.tasks import DICOM_WORDS, LABELS, MR_WORDS, choose_task, exchanged, find_task
 from clinicalfmamba_nets.errors import input_error
 from clinicalfmamba_nets.io import (
@@ -126,8 +126,9 @@ class Source:
     def word(self) -> str:
         """What the image shows, a key of `LABELS`: by its header and SeriesDescription, or by the name of the file."""
         if not self.is_series:
-            named, stated = modality_of(self.path) or "", DICOM_WORDS.get(stated_modality(self.path), "")
-            return named if not stated or (stated == "mri" and named in MR_WORDS) else stated
+            named, stated = map_of(self.path) or modality_of(self.path) or "", stated_modality(self.path)
+            stated = DICOM_WORDS.get(stated, "")
+            return named if not stated or (stated == "mri" and (named in MR_WORDS or named in MAPS)) else stated
         word = DICOM_WORDS.get(self.modality, "")
         if word != "mri":
             return word

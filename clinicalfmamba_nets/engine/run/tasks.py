@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clinicalfmamba_nets.data.datalists import MAPS
 from clinicalfmamba_nets.errors import input_error
 
 # The bundles that fuse: single images (and volumes slice by slice), and whole volumes.
@@ -20,7 +21,7 @@ FUSION_BUNDLES = (IMAGES, VOLUMES)
 # Words for what an image shows, as they are written above pictures, and DICOM's codes for them.
 LABELS = {
     "mri": "MRI", "t1": "T1", "t2": "T2", "t1ce": "T1CE", "flair": "FLAIR", "pd": "PD", "ct": "CT", "spect": "SPECT",
-    "pet": "PET", "first": "A", "second": "B",
+    "pet": "PET", "first": "A", "second": "B", **MAPS,
 }  # fmt: skip
 DICOM_WORDS = {"MR": "mri", "CT": "ct", "PT": "pet", "NM": "spect"}
 MR_WORDS = ("mri", "t1", "t2", "t1ce", "flair", "pd")

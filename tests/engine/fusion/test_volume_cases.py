@@ -85,6 +85,16 @@ def _task_with(pair, values, dtype=np.float32) -> str:
     return Case.of({"case": "1", "image": pair[0], "image2": path}).task()[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "told"), [("7_adc", "T2 and ADC map"), ("7_part-phase_t2", ""), ("7_swi", "T2 and SWI")]
+)
+def test_a_map_that_its_name_tells_of_is_told(pair, run_cli, tmp_path, name, told):
+    second = pair[0].with_name(f"{name}.nii.gz")
+    nibabel.save(nibabel.load(pair[1]), second)
+    done = run_cli("fuse", pair[0], second, "-o", tmp_path / "out", "--task", "t2_flair")
+    assert done.code == 0 and (f"the images are {told}: the weights of t2_flair" in done.out + done.err) == bool(told)
+
+
 def test_the_phantom_of_a_task_of_volumes(run_cli, tmp_path, monkeypatch):
     monkeypatch.setattr("clinicalfmamba_nets.data.write_brain_pair", lambda folder: write_brain_pair(folder, SIZE))
     done = run_cli("fuse", "--phantom", "--task", "t2_flair", "-o", tmp_path / "out")

@@ -76,6 +76,12 @@ def test_the_images_choose_the_task(words, color, volume, task):
         ("pet_mri", ("ct", "pet"), "the images are CT and PET: the weights of pet_mri were trained on MRI and PET"),
         ("pet_mri", ("mri", "spect"), "the images are MRI and SPECT: the weights of pet_mri"),
         ("ct_mri", ("ct", ""), "the images are CT and an unnamed image: the weights of ct_mri"),
+        (
+            "t2_flair",
+            ("t2", "adc"),
+            "the images are T2 and ADC map: the weights of t2_flair were trained on T2 and FLAIR",
+        ),
+        ("ct_mri", ("phase", "ct"), "the images are phase map and CT: the weights of ct_mri"),
         ("t2_flair", ("t1", "pd"), ""),
         ("spect_mri", ("t2", "spect"), ""),
         ("ct_mri", ("", ""), ""),
